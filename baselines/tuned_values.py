@@ -1,0 +1,57 @@
+"""Tuned hyperparameters as data: one JSON file for each (family, horizon, optimizer), with every trial that led to it."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SHIPPED_DIR = Path(__file__).parent / "tuned"
+
+
+class Tuned(NamedTuple):
+    """Tuned values and where they come from."""
+
+    hyperparameters: dict[str, float]
+    horizon: int  # that they were tuned at
+    path: Path
+
+
+def tuned_path(directory: Path, family: str, horizon: int, optimizer: str) -> Path:
+    """Where the values of (family, horizon, optimizer) are kept."""
+    return directory / family / str(horizon) / f"{optimizer}.json"
+
+
+def find_tuned(family: str, horizon: int, optimizer: str, *, local_dir: Path | None = None) -> Tuned | None:
+    """The values tuned at the horizon nearest in ratio; a user's own (`local_dir`) before the shipped ones at equal distance.
+
+    Returns:
+      None where the optimizer was never tuned on the family.
+
+    Raises:
+      ValueError: a file that does not parse; one line.
+    """
+    found: list[tuple[float, int, Path]] = []
+    for rank, directory in enumerate((local_dir, SHIPPED_DIR)):
+        if directory is None:
+            continue
+        for path in (directory / family).glob(f"*/{optimizer}.json"):
+            if path.parent.name.isdecimal():
+                tuned_horizon = int(path.parent.name)
+                found.append((max(tuned_horizon / horizon, horizon / tuned_horizon), rank, path))
+    if not found:
+        return None
+    _, _, path = min(found)
+    return Tuned({k: float(v) for k, v in read_tuned(path)["hyperparameters"].items()}, int(path.parent.name), path)
+
+
+def read_tuned(path: Path) -> dict[str, Any]:
+    """A tuning record: "hyperparameters", "space", "trials", "reruns" and how it was made.
+
+    Raises:
+      ValueError: not such a record; one line.
+    """
+    try:
+        record = json.loads(path.read_text())
+        record["hyperparameters"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected a record written by `bench tune`, got {error!r}") from None
+    return record

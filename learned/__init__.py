@@ -1,0 +1,1 @@
+"""The answers that were learned: designs, gradient estimators, outer-training, shipped weights."""

@@ -1,0 +1,30 @@
+"""The designs of learned optimizers: a literal table, name -> constructor."""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+import tasks
+from learned import per_parameter_mlp
+from learned.base import LearnedOptimizer
+
+DESIGNS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "per_parameter_mlp": per_parameter_mlp.per_parameter_mlp,
+}
+FEATURES_VERSIONS: dict[str, str] = {
+    "per_parameter_mlp": per_parameter_mlp.FEATURES_VERSION,
+}
+
+
+def make_design(name: str, options: Mapping[str, float]) -> LearnedOptimizer:
+    """A design by name.
+
+    Raises:
+      tasks.UnknownNameError: no such design, or an option that it does not have.
+    """
+    if name not in DESIGNS:
+        raise tasks.UnknownNameError("design", name, sorted(DESIGNS))
+    known = list(inspect.signature(DESIGNS[name]).parameters)
+    for option in options:
+        if option not in known:
+            raise tasks.UnknownNameError(f"option of {name}", option, known)
+    return DESIGNS[name](**options)

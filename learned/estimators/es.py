@@ -1,0 +1,60 @@
+"""Antithetic evolution strategies over full unrolls.
+
+Salimans, Ho, Chen, Sidor, Sutskever, "Evolution strategies as a scalable alternative to reinforcement learning", 2017,
+arXiv 1703.03864; as used on the variational outer-objective by Metz et al., arXiv 1810.10180, section 4. For each sample (one task,
+one perturbation eps ~ N(0, sigma^2 I)) both signs see the same initialization and batches:
+
+    g_es = (L(theta + eps) - L(theta - eps)) / (2 sigma^2) * eps
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from learned.base import Key, Theta
+from learned.estimators.base import Estimate, Estimator
+from learned.objective import FamilyObjective, clip_losses
+
+
+def perturbation(key: Key, theta: Theta, sigma: float) -> Theta:
+    """eps ~ N(0, sigma^2 I) of theta's structure."""
+    leaves, structure = jax.tree.flatten(theta)
+    keys = jax.random.split(key, len(leaves))
+    noise = [sigma * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, noise)
+
+
+def es(objective: FamilyObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None) -> Estimator:
+    """Antithetic ES.
+
+    Args:
+      objective: the outer-loss.
+      num_tasks: samples of an estimate; each costs two unrolls.
+      sigma: scale of the perturbation.
+      batch_size: unrolls that run side by side under vmap; None runs them one after the other, which is faster on a CPU core
+        from 16x16 images up (0.68 against 0.92 ms an inner step; at 8x8 they are equal).
+
+    Returns:
+      The estimator; it carries no state.
+    """
+
+    def unroll_loss(arrays, num_steps: int, operand: tuple[Theta, Key]) -> tuple[Array, Array]:
+        theta, key = operand
+        losses = objective.per_step(theta, arrays, key, num_steps)
+        return jnp.mean(clip_losses(losses)), jnp.sum(~jnp.isfinite(losses))
+
+    def estimate(theta: Theta, state, arrays, key: Key, num_steps: int) -> tuple[Estimate, tuple]:
+        noise_key, task_key = jax.random.split(key)
+        eps = jax.vmap(lambda k: perturbation(k, theta, sigma))(jax.random.split(noise_key, num_tasks))
+        task_keys = jax.random.split(task_key, num_tasks)
+        pairs = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e], axis=1).reshape(-1, *t.shape), theta, eps)
+        operands = (pairs, jnp.repeat(task_keys, 2))
+        losses, bad = jax.lax.map(
+            lambda operand: unroll_loss(arrays, num_steps, operand), operands, batch_size=batch_size
+        )
+        losses = losses.reshape(num_tasks, 2)
+        weights = (losses[:, 0] - losses[:, 1]) / (2 * sigma**2)
+        gradients = jax.tree.map(lambda e: weights.reshape(-1, *(1,) * (e.ndim - 1)) * e, eps)
+        return Estimate(gradients, losses, jnp.sum(bad)), state
+
+    return Estimator(init=lambda theta, key: (), estimate=estimate)

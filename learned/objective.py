@@ -1,0 +1,65 @@
+"""The outer-loss: what outer-training minimizes over theta.
+
+L(theta) = (1/T) sum_t l_outer(w_t), for a task drawn from the family and an unroll of T inner steps (science: Metz et al.,
+arXiv 1810.10180, section 2). Per-step losses are clipped at 10 before averaging, which keeps a divergent unroll finite;
+a non-finite loss counts as 10.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import tasks
+import tasks.unroll
+from learned.base import Key, LearnedOptimizer, Theta
+
+LOSS_CLIP = 10.0
+Objective = Literal["train", "validation"]
+OuterLoss = Callable[[Theta, Key, int], Array]
+
+
+def clip_losses(losses: Array) -> Array:
+    """Per-step losses with what is above 10 or not finite replaced by 10 (by `where`: NaN passes through `minimum`)."""
+    return jnp.where(jnp.isfinite(losses), jnp.minimum(losses, LOSS_CLIP), LOSS_CLIP)
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyObjective:
+    """The outer-loss of a learned optimizer on tasks drawn from one pool of a family.
+
+    Attributes:
+      design: the learned optimizer.
+      problem: what the family's tasks share.
+      sample: (key, pool) -> cfg.
+      pool: classes that tasks are drawn from.
+      objective: "train" scores each step by the loss of the inner batch it is about to use, which is fresh and so
+        unbiased for l(w_t), and costs nothing; "validation" by a fresh batch of the validation split after the step.
+    """
+
+    design: LearnedOptimizer
+    problem: tasks.Problem
+    sample: Callable[[Key, str], tasks.base.Cfg]
+    pool: str
+    objective: Objective = "train"
+
+    def per_step(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
+        """Unclipped outer-loss of each inner step, (num_steps,), for the task, initialization and batches of `key`."""
+        task_key, run_key = jax.random.split(key)
+        task = tasks.Task(self.problem, arrays, self.sample(task_key, self.pool))
+        optimizer = self.design.optimizer(theta)
+
+        def score(params, score_key):
+            return task.loss(params, task.batch(score_key, "validation"))
+
+        state = tasks.unroll.init(task, optimizer, run_key)
+        validation = self.objective == "validation"
+        _, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if validation else None)
+        return trace.score if validation else trace.inner_loss
+
+    def __call__(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
+        """The clipped mean over the unroll, ()."""
+        return jnp.mean(clip_losses(self.per_step(theta, arrays, key, num_steps)))

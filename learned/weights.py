@@ -1,0 +1,79 @@
+"""Shipped weights: safetensors with a card in their metadata. Parsed as data only, never pickle.
+
+A checkpoint is a contract: it names the features it was trained with, so that a later change of a design cannot silently reinterpret it.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+import tasks
+from learned.base import Theta
+from learned.designs import FEATURES_VERSIONS
+
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+FORMAT = "lopt-bench-theta-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What theta is and how it was made.
+
+    Attributes:
+      name: of the optimizer.
+      design: row of `learned.designs.DESIGNS`, and design_options its keyword arguments.
+      outer_training: the configuration that made theta.
+      facts: cost, outer-validation loss, data digest, commit.
+      features: version of the design's inputs.
+    """
+
+    name: str
+    design: str
+    design_options: dict[str, float]
+    outer_training: dict[str, Any]
+    facts: dict[str, Any]
+    features: str = ""
+
+
+def save_bytes(theta: Theta, card: Card) -> bytes:
+    """Theta and card as the bytes of a safetensors file."""
+    card = dataclasses.replace(card, features=FEATURES_VERSIONS[card.design])
+    metadata = {"format": FORMAT, "card": json.dumps(dataclasses.asdict(card), sort_keys=True)}
+    return save({name: np.ascontiguousarray(array, np.float32) for name, array in theta.items()}, metadata)
+
+
+def shipped_names() -> list[str]:
+    """Names of the weights that ship with the package."""
+    return sorted(path.stem for path in WEIGHTS_DIR.glob("*.safetensors"))
+
+
+def read(name_or_path: str | Path) -> tuple[Theta, Card]:
+    """Theta and card, by the name of shipped weights or by a path that ends in .safetensors.
+
+    Raises:
+      tasks.UnknownNameError: no such name.
+      ValueError: a file that is not such weights, or of other features than the design now has; one line.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors":
+        if str(name_or_path) not in shipped_names():
+            raise tasks.UnknownNameError("learned optimizer", str(name_or_path), shipped_names())
+        path = WEIGHTS_DIR / f"{name_or_path}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            theta = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping: it has no __iter__)
+        card = Card(**json.loads(metadata["card"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected weights written by `bench outer-train`, got {error!r}") from None
+    if metadata.get("format") != FORMAT or card.features != FEATURES_VERSIONS.get(card.design):
+        have = FEATURES_VERSIONS.get(card.design)
+        raise ValueError(f"{path}: made for features {card.features} of design {card.design}, this version has {have}")
+    return theta, card

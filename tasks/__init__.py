@@ -1,0 +1,22 @@
+"""The questions: data on the device, models, families of tasks, and the one inner loop that trains them."""
+
+from tasks.base import SPLITS as SPLITS
+from tasks.base import Batch as Batch
+from tasks.base import Key as Key
+from tasks.base import Params as Params
+from tasks.base import Problem as Problem
+from tasks.base import Split as Split
+from tasks.base import Task as Task
+from tasks.base import TaskFamily as TaskFamily
+from tasks.base import array_task as array_task
+from tasks.base import cross_entropy as cross_entropy
+from tasks.base import named_key as named_key
+from tasks.base import num_params as num_params
+from tasks.registry import FAMILIES as FAMILIES
+from tasks.registry import UnknownNameError as UnknownNameError
+from tasks.registry import describe as describe
+from tasks.registry import family_row as family_row
+from tasks.registry import load as load
+from tasks.registry import load_family as load_family
+from tasks.registry import task_cfg as task_cfg
+from tasks.registry import task_names as task_names

@@ -1,0 +1,232 @@
+"""The contracts: a task, a family of tasks, and how their randomness is named.
+
+A `Task` is a pytree: its arrays are leaves, its functions are static. So a task can be an argument of a jitted function,
+be vmapped over its `cfg`, and be scanned and differentiated through; and two tasks of one family share one compiled program.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Params = Any  # a pytree of arrays, as in optax
+Batch = Any  # a pytree of arrays with a leading batch axis
+Cfg = Any  # a pytree of arrays that singles out one task of a family
+Key = Array  # a typed jax.random key
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What the tasks of a family share: everything that is not an array. Hashable, static under jit.
+
+    Attributes:
+      family: name under which hyperparameters are tuned.
+      init: key -> params.
+      loss: (params, batch) -> scalar mean loss over the batch.
+      take: (arrays, cfg, split, indices (n,)) -> batch of n examples. Every data set is index-addressable, so that a batch is
+        an index draw inside jit and evaluation covers a split exactly.
+      sizes: number of examples of each split, in the order of `SPLITS`.
+      horizon: default number of inner steps.
+      batch_size: examples in a training batch.
+      chance_loss: loss of a predictor that knows nothing, log(num_classes) for classification.
+    """
+
+    family: str
+    init: Callable[[Key], Params]
+    loss: Callable[[Params, Batch], Array]
+    take: Callable[[Any, Cfg, Split, Array], Batch]
+    sizes: tuple[int, int, int]
+    horizon: int
+    batch_size: int
+    chance_loss: float
+
+    def size(self, split: Split) -> int:
+        """Number of examples of a split."""
+        return self.sizes[SPLITS.index(split)]
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["arrays", "cfg"], meta_fields=["problem"])
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One inner problem: a `Problem`, its data on the device, and the cfg that singles it out.
+
+    Example:
+      >>> import jax, tasks
+      >>> task = tasks.load("digits8_mlp")
+      >>> params = task.init(jax.random.key(0))
+      >>> task.loss(params, task.batch(jax.random.key(1), "train")).shape
+      ()
+    """
+
+    problem: Problem
+    arrays: Any
+    cfg: Cfg = ()
+
+    def init(self, key: Key) -> Params:
+        """Initial parameters."""
+        return self.problem.init(key)
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """Mean loss of a batch, ()."""
+        return self.problem.loss(params, batch)
+
+    def batch(self, key: Key, split: Split) -> Batch:
+        """A batch of `batch_size` examples drawn uniformly, with replacement, from a split."""
+        indices = jax.random.randint(key, (self.problem.batch_size,), 0, self.problem.size(split))
+        return self.take(split, indices)
+
+    def take(self, split: Split, indices: Array) -> Batch:
+        """The examples of a split with these indices, (n,) int32."""
+        return self.problem.take(self.arrays, self.cfg, split, indices)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskFamily:
+    """A distribution of tasks that share one `Problem`.
+
+    Attributes:
+      problem: what the tasks share.
+      arrays: the data of all tasks of the family, on the device.
+      sample: (key, pool) -> cfg. Pure, so that `jax.vmap(sample)` draws many tasks.
+      pools: names of the disjoint pools that tasks can be drawn from.
+    """
+
+    problem: Problem
+    arrays: Any
+    sample: Callable[[Key, str], Cfg]
+    pools: tuple[str, ...]
+
+    def task(self, cfg: Cfg) -> Task:
+        """The task that cfg singles out."""
+        return Task(self.problem, self.arrays, cfg)
+
+
+def named_key(*names: str | int) -> Key:
+    """A key derived from a stable digest of names, so that a new task or optimizer changes no old number.
+
+    Never `hash()`, which is salted per process (protocol rule 5).
+    """
+    digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
+    return jax.random.key(int.from_bytes(digest[:4], "little"))
+
+
+def num_params(problem: Problem) -> int:
+    """Number of trained parameters, without building them."""
+    shapes = jax.eval_shape(problem.init, jax.random.key(0))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean cross-entropy, (); logits (batch, classes), integer labels (batch,)."""
+    log_probs = jax.nn.log_softmax(logits)
+    return -jnp.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=-1))
+
+
+def array_task(
+    family: str,
+    module: Any,
+    arrays: Mapping[str, Array | np.ndarray],
+    *,
+    num_classes: int,
+    horizon: int = 1000,
+    batch_size: int = 32,
+    mean: tuple[float, ...] | float = 0.5,
+    std: tuple[float, ...] | float = 0.5,
+    max_value: float = 255.0,
+) -> Task:
+    """A classification task from arrays and a flax module: the short way to add a task.
+
+    Args:
+      family: name under which hyperparameters are tuned.
+      module: a flax module that maps images (batch, ...) to logits (batch, num_classes).
+      arrays: "train_images" (n, ...) and "train_labels" (n,), and the same for validation and test.
+      num_classes: number of labels.
+      horizon: default number of inner steps.
+      batch_size: examples in a training batch.
+      mean: subtracted from images / max_value; so does std divide.
+      std: see mean.
+      max_value: full scale of the stored images, 255 for uint8.
+
+    Returns:
+      The task, its arrays on the default device as they are stored (uint8 stays uint8).
+
+    Raises:
+      ValueError: where an array is missing or images and labels differ in number.
+    """
+    for split in SPLITS:
+        missing = [key for key in (f"{split}_images", f"{split}_labels") if key not in arrays]
+        if missing:
+            raise ValueError(f"task {family}: expected arrays {', '.join(missing)}, got {', '.join(sorted(arrays))}")
+        if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
+            raise ValueError(f"task {family}: {split} images and labels differ in number")
+    normalize = Normalize(_as_tuple(mean), _as_tuple(std), max_value)
+    problem = Problem(
+        family=family,
+        init=ModuleInit(module, tuple(arrays["train_images"].shape[1:])),
+        loss=ModuleLoss(module),
+        take=functools.partial(take_images, normalize),
+        sizes=tuple(len(arrays[f"{split}_labels"]) for split in SPLITS),  # pyright: ignore[reportArgumentType]
+        horizon=horizon,
+        batch_size=batch_size,
+        chance_loss=float(np.log(num_classes)),
+    )
+    kept = {f"{split}_{part}" for split in SPLITS for part in ("images", "labels")}
+    return Task(problem, {name: jnp.asarray(array) for name, array in arrays.items() if name in kept})
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """Turns stored images into network inputs: (images / max_value - mean) / std, float32."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    max_value: float = 255.0
+
+    def __call__(self, images: Array) -> Array:
+        """Images (..., channels), any real dtype, to float32 of the same shape."""
+        scale = 1.0 / (self.max_value * np.asarray(self.std, np.float32))
+        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        broadcast = (1,) * (images.ndim - 1) + (-1,)
+        return images.astype(jnp.float32) * scale.reshape(broadcast) - shift.reshape(broadcast)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleInit:
+    """`init` of a flax module for images of one shape; comparable, so that equal problems share a program."""
+
+    module: Any
+    image_shape: tuple[int, ...]
+
+    def __call__(self, key: Key) -> Params:
+        """Parameters of the module."""
+        return self.module.init(key, jnp.zeros((1, *self.image_shape)))["params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleLoss:
+    """Mean cross-entropy of a flax module on a batch (images, labels)."""
+
+    module: Any
+
+    def __call__(self, params: Params, batch: Batch) -> Array:
+        """Scalar loss."""
+        images, labels = batch
+        return cross_entropy(self.module.apply({"params": params}, images), labels)
+
+
+def take_images(normalize: Normalize, arrays: Any, cfg: Cfg, split: Split, indices: Array) -> Batch:
+    """Examples of a task whose arrays are one data set: `{split}_images` and `{split}_labels`."""
+    del cfg
+    return normalize(arrays[f"{split}_images"][indices]), arrays[f"{split}_labels"][indices]
+
+
+def _as_tuple(value: tuple[float, ...] | float) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (float(value),)

@@ -1,0 +1,152 @@
+"""The `DataSet` type, its content digest, its cache file, and the errors a user can meet.
+
+A cache file is one safetensors file (plain arrays, never a pickle) whose name and metadata both carry the digest of its
+arrays. The digest is recomputed at every read: a record that quotes a digest is a record of exactly those pixels.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+SCHEMA = "lopt-bench-data-1"
+SPLITS = ("train", "validation", "test")
+
+
+class MissingDataError(Exception):
+    """The data set is neither cached nor prepared; the one-line message says where it looked and how to get it."""
+
+
+class DamagedDataError(Exception):
+    """A cache file or a prepared source is torn, altered or foreign; the one-line message says which and what to do."""
+
+
+class CacheError(Exception):
+    """The cache folder cannot be read or written; the one-line message names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Arrays of one data set with what a result row must say about them.
+
+    `arrays` is read-only and keyed `train_images`, `train_labels`, `train_index` and so on for each of `SPLITS`:
+
+    - `*_images`: uint8, `[N, height, width, channels]`, or `[classes, per_class, height, width, channels]`;
+    - `*_labels`: int32, `[N]`; absent where the leading axis is the class;
+    - `*_index`: int32, the position of each image within the source's own split;
+    - `class_labels`: int32, `[classes]`, the source's label of each leading row (class-major sets only).
+    """
+
+    name: str
+    version: str  # the source's version, not ours
+    source: str
+    note: str  # caveats a record must carry; may be empty
+    digest: str  # `digest_arrays(arrays)`
+    arrays: Mapping[str, np.ndarray]
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the sha256 (hex) of names, dtypes, shapes and values, independent of dict order and byte order."""
+    sha = hashlib.sha256()
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key], dtype=arrays[key].dtype.newbyteorder("<"))
+        sha.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+        sha.update(array.data)
+    return sha.hexdigest()
+
+
+def freeze(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return a read-only mapping of read-only arrays, so that no task can alter the data of another."""
+    for array in arrays.values():
+        array.flags.writeable = False
+    return MappingProxyType(dict(arrays))
+
+
+def cache_path(cache_dir: Path, name: str, version: str, digest: str) -> Path:
+    """Return the path of the cache file that holds these arrays."""
+    return cache_dir / f"{name}-{version}-{digest[:16]}.safetensors"
+
+
+def cached_files(cache_dir: Path, name: str, version: str) -> list[Path]:
+    """Return the cache files of this name and version, whatever their digest (temporary files start with a dot)."""
+    return sorted(cache_dir.glob(f"{name}-{version}-*.safetensors"))
+
+
+def write_cache(data: DataSet, cache_dir: Path) -> Path:
+    """Write `data` to its cache file and return the path.
+
+    The file appears whole or not at all: it is written and synced under a temporary name in the same folder, then
+    renamed. Two processes writing at once each rename a whole file of the same content.
+    """
+    path = cache_path(cache_dir, data.name, data.version, data.digest)
+    temporary = cache_dir / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    content = save(dict(data.arrays), metadata=_metadata(data.name, data.version, data.source, data.digest))
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"cannot write {data.name} to the cache folder {cache_dir} ({_reason(error)}); "
+            f"free or allow it, or choose another with --cache-dir (or BENCH_CACHE_DIR)"
+        ) from error
+    return path
+
+
+def read_cache(path: Path, *, name: str, version: str, source: str, note: str) -> DataSet:
+    """Read a cache file and check that it is what its name, its metadata and the caller say it is."""
+
+    def damaged(what: str) -> DamagedDataError:
+        return DamagedDataError(
+            f"damaged cache file {path}: {what}; delete it, or replace it with: bench prepare {name} --force"
+        )
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except OSError as error:
+        raise CacheError(
+            f"cannot read {name} from the cache folder {path.parent} ({_reason(error)}); "
+            f"allow it, or choose another with --cache-dir (or BENCH_CACHE_DIR)"
+        ) from error
+    # Besides its own error the reader raises KeyError, TypeError, .. on a header that names a dtype numpy lacks.
+    except (SafetensorError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise damaged(f"torn or not a safetensors file ({_reason(error)})") from error
+
+    digest = digest_arrays(arrays)
+    expected = _metadata(name, version, source, digest)
+    for key in ("schema", "name", "version", "source"):
+        if metadata.get(key) != expected[key]:
+            raise damaged(f"foreign file, its {key} is {metadata.get(key)!r} and not {expected[key]!r}")
+    if metadata.get("digest") != digest:
+        raise damaged(f"checksum mismatch, the arrays have {digest[:16]} and the header says {metadata.get('digest')}")
+    if path.name != cache_path(path.parent, name, version, digest).name:
+        raise damaged(f"checksum mismatch, the arrays have {digest[:16]} and the file name says otherwise")
+    return DataSet(name, version, source, note, digest, freeze(arrays))
+
+
+def one_line(message: object) -> str:
+    """Return a message of another library as one line."""
+    return " ".join(str(message).split())
+
+
+def _metadata(name: str, version: str, source: str, digest: str) -> dict[str, str]:
+    return {"schema": SCHEMA, "name": name, "version": version, "source": source, "digest": digest}
+
+
+def _reason(error: Exception) -> str:
+    return one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")

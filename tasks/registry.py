@@ -1,0 +1,274 @@
+"""The registry of tasks: a literal table, one row a family.
+
+Target family: Metz et al. (arXiv 1810.10180): 10 classes drawn at random from ImageNet at 32x32, a CNN of three
+convolutions. Its classes are split once into 80 for outer-training, 20 for outer-validation (choosing theta, designs
+and hyperparameters, and tuning the baselines) and 20 for evaluation only.
+
+    imagenet32_cnn3/3                     the fourth of ten fixed evaluation tasks
+    imagenet32_cnn3/outer_validation/0    the first fixed draw from the outer-validation classes; /0 and /1 tune the baselines
+    mnist14_mlp                           a family of one task
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tasks import data
+from tasks.base import (
+    Cfg,
+    Key,
+    ModuleInit,
+    ModuleLoss,
+    Normalize,
+    Problem,
+    Task,
+    TaskFamily,
+    named_key,
+    num_params,
+    take_images,
+)
+from tasks.models import CNN, MLP
+
+NUM_EVALUATION_TASKS = 10
+NUM_OUTER_VALIDATION_TASKS = 5
+NUM_CLASSES = 10
+IMAGENET_SIZES = (NUM_CLASSES * 400, NUM_CLASSES * 100, NUM_CLASSES * 50)
+
+# Channel statistics of ImageNet's training set, as used throughout the field; MNIST's likewise; digits: measured on its
+# training split.
+IMAGENET_NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+MNIST_NORMALIZE = Normalize((0.1307,), (0.3081,))
+DIGITS_NORMALIZE = Normalize((0.305,), (0.376,), max_value=16.0)
+
+
+class UnknownNameError(ValueError):
+    """A name that is in no table; the message names the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]):
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyRow:
+    """A row of the registry.
+
+    Attributes:
+      description: one line for `bench list tasks`.
+      problem: what the family's tasks share.
+      data_set: name in `tasks.data.DATA_SETS`.
+      shrink: factor by which images are averaged down on loading.
+      pools: class pools that tasks are drawn from; none for a family of a single task.
+    """
+
+    description: str
+    problem: Problem
+    data_set: str
+    shrink: int = 1
+    pools: tuple[str, ...] = ()
+
+    def task_names(self) -> list[str]:
+        """Names of the family's fixed tasks, evaluation first."""
+        name = self.problem.family
+        if not self.pools:
+            return [name]
+        evaluation = [f"{name}/{k}" for k in range(NUM_EVALUATION_TASKS)]
+        return evaluation + [f"{name}/outer_validation/{k}" for k in range(NUM_OUTER_VALIDATION_TASKS)]
+
+
+def take_class_images(normalize: Normalize, arrays: dict[str, Array], cfg: Cfg, split: str, indices: Array):
+    """Examples of a task of ten classes; `cfg` holds their rows (10,) in class-major arrays (classes, per_class, ...)."""
+    images = arrays[f"{split}_images"]
+    label, position = jnp.divmod(indices, images.shape[1])
+    return normalize(images[cfg[label], position]), label
+
+
+def sample_classes(key: Key, pool: str) -> Cfg:
+    """Rows (10,) int32 of ten different classes of a pool."""
+    rows = data.POOLS[pool]
+    permuted = jax.random.permutation(key, jnp.arange(rows.start, rows.stop, dtype=jnp.int32))
+    return permuted[:NUM_CLASSES]
+
+
+def _problem(family, module, image_shape, take, normalize, sizes, horizon) -> Problem:
+    return Problem(
+        family=family,
+        init=ModuleInit(module, image_shape),
+        loss=ModuleLoss(module),
+        take=functools.partial(take, normalize),
+        sizes=sizes,
+        horizon=horizon,
+        batch_size=32,
+        chance_loss=float(np.log(NUM_CLASSES)),
+    )
+
+
+def _imagenet(name: str, size: int, channels: int, horizon: int, description: str) -> FamilyRow:
+    module = CNN((channels,) * 3, (2, 2, 1), NUM_CLASSES)
+    problem = _problem(name, module, (size, size, 3), take_class_images, IMAGENET_NORMALIZE, IMAGENET_SIZES, horizon)
+    return FamilyRow(description, problem, "imagenet32", 32 // size, tuple(data.POOLS))
+
+
+def _mnist(name: str, module, size: int, description: str) -> FamilyRow:
+    sizes = (50_000, 10_000, 10_000)
+    problem = _problem(name, module, (size, size, 1), take_images, MNIST_NORMALIZE, sizes, 1000)
+    return FamilyRow(description, problem, "mnist28", 28 // size)
+
+
+def _digits(name: str, module, description: str) -> FamilyRow:
+    problem = _problem(name, module, (8, 8, 1), take_images, DIGITS_NORMALIZE, (1197, 300, 300), 500)
+    return FamilyRow(description, problem, "digits8")
+
+
+_ROWS = [
+    _imagenet(
+        "imagenet32_cnn3", 32, 32, 2000, "the paper's: 10 ImageNet classes at 32x32, three convolutions of 32 channels"
+    ),
+    _imagenet("imagenet16_cnn3", 16, 16, 200, "the same at 16x16 with 16 channels: CPU-sized, used for outer-training"),
+    _imagenet("imagenet8_cnn3", 8, 8, 200, "the same at 8x8 with 8 channels: for studies"),
+    _mnist(
+        "mnist28_cnn3", CNN((32, 32, 32), (2, 2, 1), NUM_CLASSES), 28, "out of distribution: the paper's CNN on MNIST"
+    ),
+    _mnist(
+        "mnist14_mlp", MLP((128,), NUM_CLASSES), 14, "out of distribution: one hidden layer of 128 on MNIST at 14x14"
+    ),
+    _digits(
+        "digits8_cnn3", CNN((16, 16, 16), (2, 2, 1), NUM_CLASSES), "embedded: handwritten digits, three convolutions"
+    ),
+    _digits("digits8_mlp", MLP((64,), NUM_CLASSES), "embedded: handwritten digits, one hidden layer of 64"),
+]
+FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
+
+
+def task_names() -> list[str]:
+    """Names of all fixed tasks."""
+    return [name for row in FAMILIES.values() for name in row.task_names()]
+
+
+def family_row(name: str) -> FamilyRow:
+    """The row of a family, or of the family that a task belongs to.
+
+    Raises:
+      UnknownNameError: with the nearest known names.
+    """
+    family_name = name.split("/")[0]
+    if family_name not in FAMILIES:
+        raise UnknownNameError("task", name, [*FAMILIES, *task_names()])
+    row = FAMILIES[family_name]
+    if name != family_name and name not in row.task_names():
+        raise UnknownNameError("task", name, row.task_names())
+    return row
+
+
+def task_cfg(name: str) -> Cfg:
+    """The cfg of a fixed task. The same classes for the same number at every image size, since keys name the data set."""
+    row = family_row(name)
+    if not row.pools:
+        return ()
+    _, *rest = name.split("/")
+    if not rest:
+        raise ValueError(f"{name} is a family of tasks; name one of them, for instance {row.task_names()[0]}")
+    pool = "evaluation" if len(rest) == 1 else rest[0]
+    return sample_classes(named_key(row.data_set, pool, rest[-1]), pool)
+
+
+def load_family(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> TaskFamily:
+    """A family with its data on the default device.
+
+    Args:
+      name: a name of `FAMILIES`.
+      data_dir: where TFDS data lies; None for TFDS_DATA_DIR.
+      cache_dir: where decoded arrays are kept; None for BENCH_CACHE_DIR.
+
+    Raises:
+      UnknownNameError: no such family.
+      tasks.data.MissingDataError: its data is neither cached nor found.
+    """
+    row = family_row(name)
+    arrays = _device_arrays(row.data_set, row.shrink, data_dir, cache_dir)
+    sample = sample_classes if row.pools else (lambda key, pool: ())
+    return TaskFamily(row.problem, arrays, sample, row.pools)
+
+
+def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Task:
+    """A fixed task by name, for instance "imagenet32_cnn3/0". Arguments and errors as `load_family`."""
+    cfg = task_cfg(name)
+    return load_family(name.split("/")[0], data_dir=data_dir, cache_dir=cache_dir).task(cfg)
+
+
+@functools.lru_cache(maxsize=4)
+def _device_arrays(data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path | None) -> dict[str, Array]:
+    source = data.load(data_set, data_dir=data_dir, cache_dir=cache_dir)
+    kept = {
+        name: array for name, array in source.arrays.items() if name.endswith(("_images", "train_labels", "_labels"))
+    }
+    kept.pop("class_labels", None)
+    return {name: jnp.asarray(shrink_images(a, shrink) if name.endswith("_images") else a) for name, a in kept.items()}
+
+
+def shrink_images(images: np.ndarray, factor: int) -> np.ndarray:
+    """Averages factor x factor blocks of uint8 images (..., height, width, channels), rounding to nearest."""
+    if factor == 1:
+        return images
+    *lead, height, width, channels = images.shape
+    blocks = images.reshape(*lead, height // factor, factor, width // factor, factor, channels)
+    total = blocks.sum(axis=(-4, -2), dtype=np.uint16)
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+
+
+def task_digest(name: str) -> str:
+    """Digest of a task's definition: problem, data set and version, cfg. Stable across machines and processes."""
+    row = family_row(name)
+    source = data.DATA_SETS[row.data_set]
+    cfg = [] if not row.pools or "/" not in name else jax.device_get(task_cfg(name)).tolist()
+    problem = row.problem
+    parts = (
+        name,
+        row.data_set,
+        source.version,
+        row.shrink,
+        describe_module(problem.init),
+        repr(getattr(problem.take, "args", ())),
+        problem.sizes,
+        problem.batch_size,
+        cfg,
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def describe_module(init) -> str:
+    """A flax module's class and hyperparameters, without what only changes its speed (the convolution)."""
+    if not isinstance(init, ModuleInit):
+        return type(init).__name__
+    module = init.module
+    fields = {
+        f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in ("conv", "parent", "name")
+    }
+    return f"{type(module).__name__}({fields}) on {init.image_shape}"
+
+
+def describe(name: str) -> dict:
+    """What `bench list tasks` and `bench info` print of a task or family, without loading its data."""
+    row = family_row(name)
+    problem = row.problem
+    return {
+        "name": name,
+        "family": problem.family,
+        "description": row.description,
+        "num_params": num_params(problem),
+        "horizon": problem.horizon,
+        "batch_size": problem.batch_size,
+        "chance_loss": round(problem.chance_loss, 4),
+        "examples": dict(zip(("train", "validation", "test"), problem.sizes, strict=True)),
+        "data_set": row.data_set,
+        "digest": task_digest(name),
+    }

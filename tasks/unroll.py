@@ -1,0 +1,112 @@
+"""The one inner loop.
+
+Tuning, evaluation, timing and outer-training all train a task by the `lax.scan` on this page: the same batches for the same key,
+the same order of operations, whatever the optimizer. That is the fairness argument.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from tasks.base import SPLITS, Batch, Key, Params, Split, Task
+
+Score = Callable[[Params, Key], Array]  # (params after a step, that step's key) -> scalar
+
+
+class InnerState(NamedTuple):
+    """Where a run stands."""
+
+    params: Params
+    opt_state: optax.OptState
+    inner_step: Array  # (), int32: steps taken so far
+
+
+class Trace(NamedTuple):
+    """What a run leaves behind, a row for each inner step."""
+
+    inner_loss: Array  # (num_steps,) mini-batch loss before the step
+    score: Array  # (num_steps,) of `score` after the step; (num_steps, 0) without one
+
+
+def init(task: Task, optimizer: optax.GradientTransformation, key: Key) -> InnerState:
+    """Initial parameters and optimizer state. `key` is the run's key, the one `unroll` gets."""
+    params = task.init(jax.random.fold_in(key, 0))
+    return InnerState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def unroll(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    state: InnerState,
+    key: Key,
+    num_steps: int,
+    score: Score | None = None,
+) -> tuple[InnerState, Trace]:
+    """Trains for `num_steps` inner steps: w_{t+1} = w_t + u(grad l(w_t, batch_t), state_t).
+
+    Pure in `key`: step t uses keys folded from (key, t), so a run cut into pieces equals the run in one piece, and two optimizers with
+    the same key see the same initial parameters and the same batches.
+
+    Args:
+      task: the inner problem.
+      optimizer: any optax transformation; it is given the mini-batch loss as `value`.
+      state: from `init` or from an earlier `unroll`.
+      key: the run's key.
+      num_steps: static number of steps.
+      score: (params, key) -> scalar, evaluated after every step, for instance on a fresh batch; None skips it.
+
+    Returns:
+      The state after the last step and the trace. A diverged run goes on and shows as non-finite numbers: inside
+      jit failure is data.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(state: InnerState, _: Any) -> tuple[InnerState, Trace]:
+        # Stream 0 is the initialization, streams 1 and up are the steps.
+        step_key = jax.random.fold_in(key, state.inner_step + 1)
+        batch_key, score_key = jax.random.split(step_key)
+        loss, grads = jax.value_and_grad(task.loss)(state.params, task.batch(batch_key, "train"))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
+        params = optax.apply_updates(state.params, updates)
+        scored = jnp.zeros((0,)) if score is None else score(params, score_key)
+        return InnerState(params, opt_state, state.inner_step + 1), Trace(loss, scored)
+
+    return jax.lax.scan(step, state, length=num_steps)
+
+
+EVAL_TRAIN_EXAMPLES = 1000  # protocol rule 10: a fixed sample of training images, all of validation and test
+EVAL_BATCH = 250
+
+
+def eval_indices(task: Task, split: Split) -> Array:
+    """Which examples of a split are evaluated: all, but of train an evenly spaced sample of `EVAL_TRAIN_EXAMPLES`."""
+    size = task.problem.size(split)
+    num = min(size, EVAL_TRAIN_EXAMPLES) if split == "train" else size
+    return jnp.asarray(np.arange(num, dtype=np.int64) * size // num, jnp.int32)  # int64: num * size can pass 2^31
+
+
+def eval_loss(task: Task, params: Params, split: Split, batch_size: int = EVAL_BATCH) -> Array:
+    """Mean loss over the evaluated examples of a split, (). Exact: the last, smaller batch is weighted by its size."""
+    indices = eval_indices(task, split)
+    whole = len(indices) // batch_size * batch_size
+
+    def batch_loss(indices: Array) -> Array:
+        batch: Batch = task.take(split, indices)
+        return task.loss(params, batch) * len(indices)
+
+    total = jnp.zeros(())
+    if whole:
+        total += jnp.sum(jax.lax.map(batch_loss, indices[:whole].reshape(-1, batch_size)))
+    if whole < len(indices):
+        total += batch_loss(indices[whole:])
+    return total / len(indices)
+
+
+def eval_losses(task: Task, params: Params) -> dict[Split, Array]:
+    """`eval_loss` of every split."""
+    return {split: eval_loss(task, params, split) for split in SPLITS}
