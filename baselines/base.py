@@ -17,18 +17,24 @@ class LogUniform:
     Attributes:
       low: smallest value.
       high: largest value.
+      low_bound: a value that `low` need not pass, for a reason of the method; an optimum next to it is not on an edge.
+      high_bound: likewise for `high`.
     """
 
     low: float
     high: float
+    low_bound: float = 0.0
+    high_bound: float = math.inf
 
     def at(self, unit: float) -> float:
         """The value at a position in [0, 1]."""
         return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
 
-    def widened(self, towards_low: bool, factor: float) -> "LogUniform":
-        """The range, `factor` wider at one end (protocol rule 1: an optimum on the edge widens the space)."""
-        return LogUniform(self.low / factor, self.high) if towards_low else LogUniform(self.low, self.high * factor)
+    def widened(self, side: str, factor: float = 4.0) -> "LogUniform":
+        """The range, `factor` wider at its "low" or "high" end (protocol rule 1)."""
+        if side == "low":
+            return dataclasses.replace(self, low=max(self.low / factor, self.low_bound))
+        return dataclasses.replace(self, high=min(self.high * factor, self.high_bound))
 
 
 @dataclasses.dataclass(frozen=True)

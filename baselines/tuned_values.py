@@ -1,4 +1,4 @@
-"""Tuned hyperparameters as data: one JSON file for each (family, horizon, optimizer), with every trial that led to it."""
+"""Tuned hyperparameters as data: a JSON file for each (family, horizon, optimizer), with every trial that led to it."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,8 @@ def tuned_path(directory: Path, family: str, horizon: int, optimizer: str) -> Pa
 
 
 def find_tuned(family: str, horizon: int, optimizer: str, *, local_dir: Path | None = None) -> Tuned | None:
-    """The values tuned at the horizon nearest in ratio; a user's own (`local_dir`) before the shipped ones at equal distance.
+    """The values tuned at the horizon nearest in ratio; a user's own (`local_dir`) before the shipped ones at equal
+    distance.
 
     Returns:
       None where the optimizer was never tuned on the family.

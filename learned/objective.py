@@ -1,8 +1,8 @@
 """The outer-loss: what outer-training minimizes over theta.
 
-L(theta) = (1/T) sum_t l_outer(w_t), for a task drawn from the family and an unroll of T inner steps (science: Metz et al.,
-arXiv 1810.10180, section 2). Per-step losses are clipped at 10 before averaging, which keeps a divergent unroll finite;
-a non-finite loss counts as 10.
+L(theta) = (1/T) sum_t l_outer(w_t), for a task drawn from the family and an unroll of T inner steps (science: Metz
+et al., arXiv 1810.10180, section 2). Per-step losses are clipped at 10 before averaging, which keeps a divergent
+unroll finite; a non-finite loss counts as 10.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from jax import Array
 import tasks
 import tasks.unroll
 from learned.base import Key, LearnedOptimizer, Theta
+from tasks.base import Cfg
 
 LOSS_CLIP = 10.0
 Objective = Literal["train", "validation"]
@@ -42,7 +43,7 @@ class FamilyObjective:
 
     design: LearnedOptimizer
     problem: tasks.Problem
-    sample: Callable[[Key, str], tasks.base.Cfg]
+    sample: Callable[[Key, str], Cfg]
     pool: str
     objective: Objective = "train"
 

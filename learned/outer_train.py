@@ -1,7 +1,7 @@
 """Outer-training: theta by stochastic gradients of the outer-loss over a family's outer-training classes.
 
-A configuration (TOML, `learned/configs/`) names the design, the family, the estimator, the curriculum of unroll lengths and the outer
-optimizer. The best theta by the outer-validation classes is kept.
+A configuration (TOML, `learned/configs/`) names the design, the family, the estimator, the curriculum of unroll
+lengths and the outer optimizer. The best theta by the outer-validation classes is kept.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from learned import weights
 from learned.base import Theta
 from learned.designs import make_design
 from learned.estimators import es
-from learned.objective import FamilyObjective
+from learned.objective import FamilyObjective, Objective
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 
@@ -162,8 +162,9 @@ def outer_train(
     """
     design = make_design(config.design, dict(config.design_options))
     problem, sample = family.problem, family.sample
+    objective = cast(Objective, config.objective)
     estimator = es(
-        FamilyObjective(design, problem, sample, "outer_train", config.objective),  # pyright: ignore[reportArgumentType]
+        FamilyObjective(design, problem, sample, "outer_train", objective),
         config.num_tasks,
         config.sigma,
         None if jax.default_backend() == "cpu" else config.num_tasks * 2,
@@ -187,7 +188,7 @@ def outer_train(
         return optax.apply_updates(theta, updates), opt_state, state, metrics
 
     step = jax.jit(step, static_argnames="num_steps", donate_argnums=(0, 1))
-    held_out = FamilyObjective(design, problem, sample, "outer_validation", config.objective)  # pyright: ignore[reportArgumentType]
+    held_out = FamilyObjective(design, problem, sample, "outer_validation", objective)
     validation_keys = jax.random.split(tasks.named_key("outer-validation", config.family), config.validation_num_tasks)
 
     @jax.jit

@@ -8,13 +8,13 @@ two outputs d and m:
 
     update = -step_scale * d * exp(exp_scale * m)
 
-Inputs, for decays b in .5 .9 .99 .999 .9999: the gradient g; the parameter w; momenta m_b <- b m_b + (1 - b) g; second moments
-v_b <- b v_b + (1 - b) g^2; r_b = rsqrt(v_b + 1e-6); m_b r_b; and nine time features tanh(t / s - 1). Every input but the
-time features is divided by its root mean square over the tensor. Momenta are not bias-corrected.
+Inputs, for decays b in .5 .9 .99 .999 .9999: the gradient g; the parameter w; momenta m_b <- b m_b + (1 - b) g;
+second moments v_b <- b v_b + (1 - b) g^2; r_b = rsqrt(v_b + 1e-6); m_b r_b; and nine time features tanh(t / s - 1).
+Every input but the time features is divided by its root mean square over the tensor. Momenta are not bias-corrected.
 
-How this differs: the authors' released code switches the second moments off; here they are on, as in the paper's text. Time is
-constant over a tensor, so its part of the first layer is folded into the bias, and the per-input scale into the weights; the
-numbers are the same and the cost is that of 22 inputs.
+How this differs: the authors' released code switches the second moments off; here they are on, as in the paper's
+text. Time is constant over a tensor, so its part of the first layer is folded into the bias, and the per-input scale
+into the weights; the numbers are the same and the cost is that of 22 inputs.
 """
 
 from typing import NamedTuple
@@ -98,8 +98,9 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
         return PerParameterMLPState(jnp.zeros((), jnp.int32), zeros, zeros)
 
     def optimizer(theta: Theta) -> optax.GradientTransformationExtraArgs:
-        def update(grads, state, params=None, **extra_args):
+        def update(updates, state, params=None, **extra_args):
             del extra_args
+            grads = updates
             if params is None:
                 raise ValueError("per_parameter_mlp reads the parameters: call update(grads, state, params)")
             w1, w2, b2 = theta["w1"], theta["w2"], theta["b2"]
@@ -123,10 +124,10 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
                 )
 
             results = jax.tree.map(leaf, grads, params, state.momenta, state.second_moments)
-            updates, momenta, second_moments = jax.tree.transpose(
+            steps, momenta, second_moments = jax.tree.transpose(
                 jax.tree.structure(grads), jax.tree.structure((0, 0, 0)), results
             )
-            return updates, PerParameterMLPState(state.count + 1, momenta, second_moments)
+            return steps, PerParameterMLPState(state.count + 1, momenta, second_moments)
 
         return optax.GradientTransformationExtraArgs(init, update)
 

@@ -1,6 +1,7 @@
 """Shipped weights: safetensors with a card in their metadata. Parsed as data only, never pickle.
 
-A checkpoint is a contract: it names the features it was trained with, so that a later change of a design cannot silently reinterpret it.
+A checkpoint is a contract: it names the features it was trained with, so that a later change of a design cannot
+silently reinterpret it.
 """
 
 import dataclasses

@@ -14,9 +14,11 @@ from tasks.base import named_key as named_key
 from tasks.base import num_params as num_params
 from tasks.registry import FAMILIES as FAMILIES
 from tasks.registry import UnknownNameError as UnknownNameError
+from tasks.registry import data_facts as data_facts
 from tasks.registry import describe as describe
 from tasks.registry import family_row as family_row
 from tasks.registry import load as load
 from tasks.registry import load_family as load_family
 from tasks.registry import task_cfg as task_cfg
+from tasks.registry import task_digest as task_digest
 from tasks.registry import task_names as task_names

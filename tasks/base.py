@@ -1,7 +1,8 @@
 """The contracts: a task, a family of tasks, and how their randomness is named.
 
-A `Task` is a pytree: its arrays are leaves, its functions are static. So a task can be an argument of a jitted function,
-be vmapped over its `cfg`, and be scanned and differentiated through; and two tasks of one family share one compiled program.
+A `Task` is a pytree: its arrays are leaves, its functions are static. So a task can be an argument of a jitted
+function, be vmapped over its `cfg`, and be scanned and differentiated through; and two tasks of one family share one
+compiled program.
 """
 
 import dataclasses
@@ -31,8 +32,8 @@ class Problem:
       family: name under which hyperparameters are tuned.
       init: key -> params.
       loss: (params, batch) -> scalar mean loss over the batch.
-      take: (arrays, cfg, split, indices (n,)) -> batch of n examples. Every data set is index-addressable, so that a batch is
-        an index draw inside jit and evaluation covers a split exactly.
+      take: (arrays, cfg, split, indices (n,)) -> batch of n examples. Every data set is index-addressable, so that a
+        batch is an index draw inside jit and evaluation covers a split exactly.
       sizes: number of examples of each split, in the order of `SPLITS`.
       horizon: default number of inner steps.
       batch_size: examples in a training batch.

@@ -1,12 +1,14 @@
 """A convolution that is fast inside `lax.scan` and under `vmap` over kernels.
 
-XLA's CPU backend runs `lax.conv_general_dilated` inside a loop some thirty times slower than outside one, and under `vmap` over
-weights every backend turns it into a grouped convolution. Written as image patches (pad, k*k strided slices,
-concatenate) and one matrix product it keeps its speed in both, since a batched matrix product is what BLAS is for.
-Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing", 2006, section 3.1.
+XLA's CPU backend runs `lax.conv_general_dilated` inside a loop some thirty times slower than outside one, and under
+`vmap` over weights every backend turns it into a grouped convolution. Written as image patches (pad, k*k strided
+slices, concatenate) and one matrix product it keeps its speed in both, since a batched matrix product is what BLAS
+is for. Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing", 2006,
+section 3.1.
 
-`python -m bench.measure.convolution` prints the comparison on the machine at hand. Models use patches on every backend until an
-accelerator's committed row says otherwise: under `vmap` over weights, as in outer-training, they avoid grouped convolutions there too.
+`python -m bench.measure.convolution` prints the comparison on the machine at hand. Models use patches on every
+backend until an accelerator's committed row says otherwise: under `vmap` over weights, as in outer-training, they
+avoid grouped convolutions there too.
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,8 @@ def patches_conv(
 ) -> Array:
     """Two-dimensional convolution as patches and one matrix product.
 
-    A drop-in for `lax.conv_general_dilated` where `flax.linen.Conv` calls it: NHWC images, HWIO kernels, no dilation, one
-    group.
+    A drop-in for `lax.conv_general_dilated` where `flax.linen.Conv` calls it: NHWC images, HWIO kernels, no
+    dilation, one group.
 
     Args:
       lhs: images, (batch, height, width, in_channels).

@@ -5,8 +5,8 @@ convolutions. Its classes are split once into 80 for outer-training, 20 for oute
 and hyperparameters, and tuning the baselines) and 20 for evaluation only.
 
     imagenet32_cnn3/3                     the fourth of ten fixed evaluation tasks
-    imagenet32_cnn3/outer_validation/0    the first fixed draw from the outer-validation classes; /0 and /1 tune the baselines
-    mnist14_mlp                           a family of one task
+    imagenet32_cnn3/outer_validation/0    the first fixed draw from the outer-validation classes; /0 and /1 tune the
+    baselines mnist14_mlp                           a family of one task
 """
 
 import dataclasses
@@ -86,7 +86,7 @@ class FamilyRow:
 
 
 def take_class_images(normalize: Normalize, arrays: dict[str, Array], cfg: Cfg, split: str, indices: Array):
-    """Examples of a task of ten classes; `cfg` holds their rows (10,) in class-major arrays (classes, per_class, ...)."""
+    """Examples of a task of ten classes: `cfg` (10,) holds their rows in arrays (classes, per_class, ...)."""
     images = arrays[f"{split}_images"]
     label, position = jnp.divmod(indices, images.shape[1])
     return normalize(images[cfg[label], position]), label
@@ -170,7 +170,7 @@ def family_row(name: str) -> FamilyRow:
 
 
 def task_cfg(name: str) -> Cfg:
-    """The cfg of a fixed task. The same classes for the same number at every image size, since keys name the data set."""
+    """The cfg of a fixed task; the same classes at every image size, since the key names the data set."""
     row = family_row(name)
     if not row.pools:
         return ()
@@ -194,7 +194,7 @@ def load_family(name: str, *, data_dir: Path | None = None, cache_dir: Path | No
       tasks.data.MissingDataError: its data is neither cached nor found.
     """
     row = family_row(name)
-    arrays = _device_arrays(row.data_set, row.shrink, data_dir, cache_dir)
+    arrays, _ = _loaded(row.data_set, row.shrink, data_dir, cache_dir)
     sample = sample_classes if row.pools else (lambda key, pool: ())
     return TaskFamily(row.problem, arrays, sample, row.pools)
 
@@ -205,14 +205,25 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
     return load_family(name.split("/")[0], data_dir=data_dir, cache_dir=cache_dir).task(cfg)
 
 
+def data_facts(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> dict[str, str]:
+    """Name, version, content digest and note of a task's data, which is loaded; errors as `load_family`."""
+    row = family_row(name)
+    return _loaded(row.data_set, row.shrink, data_dir, cache_dir)[1]
+
+
 @functools.lru_cache(maxsize=4)
-def _device_arrays(data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path | None) -> dict[str, Array]:
+def _loaded(
+    data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path | None
+) -> tuple[dict[str, Array], dict[str, str]]:
     source = data.load(data_set, data_dir=data_dir, cache_dir=cache_dir)
-    kept = {
-        name: array for name, array in source.arrays.items() if name.endswith(("_images", "train_labels", "_labels"))
+    suffixes = ("_images",) if f"{data.SPLITS[0]}_labels" not in source.arrays else ("_images", "_labels")
+    kept = {f"{split}{suffix}" for split in data.SPLITS for suffix in suffixes}
+    arrays = {
+        key: jnp.asarray(shrink_images(source.arrays[key], shrink) if key.endswith("_images") else source.arrays[key])
+        for key in sorted(kept)
     }
-    kept.pop("class_labels", None)
-    return {name: jnp.asarray(shrink_images(a, shrink) if name.endswith("_images") else a) for name, a in kept.items()}
+    facts = {"name": source.name, "version": source.version, "source": source.source, "digest": source.digest}
+    return arrays, facts | {"note": source.note}
 
 
 def shrink_images(images: np.ndarray, factor: int) -> np.ndarray:

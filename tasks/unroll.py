@@ -1,7 +1,7 @@
 """The one inner loop.
 
-Tuning, evaluation, timing and outer-training all train a task by the `lax.scan` on this page: the same batches for the same key,
-the same order of operations, whatever the optimizer. That is the fairness argument.
+Tuning, evaluation, timing and outer-training all train a task by the `lax.scan` on this page: the same batches for
+the same key, the same order of operations, whatever the optimizer. That is the fairness argument.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,18 @@ class Trace(NamedTuple):
     score: Array  # (num_steps,) of `score` after the step; (num_steps, 0) without one
 
 
+def init_params(task: Task, key: Key) -> Params:
+    """Initial parameters of the run with this key, whatever the optimizer."""
+    return task.init(jax.random.fold_in(key, 0))
+
+
 def init(task: Task, optimizer: optax.GradientTransformation, key: Key) -> InnerState:
     """Initial parameters and optimizer state. `key` is the run's key, the one `unroll` gets."""
-    params = task.init(jax.random.fold_in(key, 0))
+    return start(optimizer, init_params(task, key))
+
+
+def start(optimizer: optax.GradientTransformation, params: Params) -> InnerState:
+    """The state before the first step from given parameters."""
     return InnerState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
@@ -49,8 +58,8 @@ def unroll(
 ) -> tuple[InnerState, Trace]:
     """Trains for `num_steps` inner steps: w_{t+1} = w_t + u(grad l(w_t, batch_t), state_t).
 
-    Pure in `key`: step t uses keys folded from (key, t), so a run cut into pieces equals the run in one piece, and two optimizers with
-    the same key see the same initial parameters and the same batches.
+    Pure in `key`: step t uses keys folded from (key, t), so a run cut into pieces equals the run in one piece, and
+    two optimizers with the same key see the same initial parameters and the same batches.
 
     Args:
       task: the inner problem.

@@ -1,4 +1,7 @@
-"""The contract of a gradient estimator: per-sample gradients, because merging, variances and signal-to-noise all need them."""
+"""The contract of a gradient estimator.
+
+It hands back per-sample gradients: merging, variances and signal-to-noise all need them.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,8 +24,8 @@ class Estimator(NamedTuple):
 
     Attributes:
       init: (theta, key) -> state carried between outer steps, () for estimators over full unrolls.
-      estimate: (theta, state, arrays, key, num_steps) -> (Estimate, state); arrays is the family's data, num_steps the static
-        number of inner steps.
+      estimate: (theta, state, arrays, key, num_steps) -> (Estimate, state); arrays is the family's data, num_steps
+        the static number of inner steps.
     """
 
     init: Callable[[Theta, Key], Any]

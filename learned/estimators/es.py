@@ -1,8 +1,8 @@
 """Antithetic evolution strategies over full unrolls.
 
 Salimans, Ho, Chen, Sidor, Sutskever, "Evolution strategies as a scalable alternative to reinforcement learning", 2017,
-arXiv 1703.03864; as used on the variational outer-objective by Metz et al., arXiv 1810.10180, section 4. For each sample (one task,
-one perturbation eps ~ N(0, sigma^2 I)) both signs see the same initialization and batches:
+arXiv 1703.03864; as used on the variational outer-objective by Metz et al., arXiv 1810.10180, section 4. For each
+sample (one task, one perturbation eps ~ N(0, sigma^2 I)) both signs see the same initialization and batches:
 
     g_es = (L(theta + eps) - L(theta - eps)) / (2 sigma^2) * eps
 """
@@ -31,8 +31,8 @@ def es(objective: FamilyObjective, num_tasks: int, sigma: float = 0.01, batch_si
       objective: the outer-loss.
       num_tasks: samples of an estimate; each costs two unrolls.
       sigma: scale of the perturbation.
-      batch_size: unrolls that run side by side under vmap; None runs them one after the other, which is faster on a CPU core
-        from 16x16 images up (0.68 against 0.92 ms an inner step; at 8x8 they are equal).
+      batch_size: unrolls that run side by side under vmap; None runs them one after the other, which is faster on a
+        CPU core from 16x16 images up (0.68 against 0.92 ms an inner step; at 8x8 they are equal).
 
     Returns:
       The estimator; it carries no state.

@@ -9,8 +9,10 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,8 +94,8 @@ class _TfdsReader:
                 f"{row.source} is not cached and reading it needs tensorflow-datasets, which does not import "
                 f"({one_line(error)}); get it with: pip install tensorflow-datasets"
             ) from error
-        with _quiet_tfds(), self._damage():
-            self.sources = {
+        with self._reading():
+            self.sources: dict[str, Any] = {
                 # The version is named, so a newer one beside it changes no result.
                 split: tfds.data_source(
                     f"{row.builder}:{row.version}", split=split, data_dir=str(data_dir), download=False
@@ -107,7 +109,7 @@ class _TfdsReader:
         source = self.sources[split]
         for start in range(0, len(source), CHUNK):
             indices = list(range(start, min(start + CHUNK, len(source))))
-            with _quiet_tfds(), self._damage():
+            with self._reading():
                 chunk = source.__getitems__(indices)
             for index, example in zip(indices, chunk, strict=True):
                 if example["image"].shape != self.row.image_shape or example["image"].dtype != np.uint8:
@@ -123,44 +125,37 @@ class _TfdsReader:
             f"delete it and prepare it again with: {build_command(self.row, self.data_dir)}"
         )
 
-    def _damage(self) -> "_Damage":
-        return _Damage(self)
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn whatever TFDS and array_record raise on unreadable files (RuntimeError, OSError, ..) into one line."""
+        try:
+            with _quiet_tfds():
+                yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self.damaged(one_line(f"{type(error).__name__}: {error}")[:300]) from error
 
 
-class _Damage:
-    """Turn whatever TFDS and array_record raise on unreadable files (RuntimeError, OSError, ..) into one line."""
-
-    def __init__(self, reader: _TfdsReader):
-        self.reader = reader
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, MemoryError):
-            raise self.reader.damaged(one_line(f"{type(error).__name__}: {error}")[:300]) from error
-
-
-class _quiet_tfds:  # noqa: N801 (used as a function)
+@contextmanager
+def _quiet_tfds() -> Iterator[None]:
     """Silence what TFDS says that no user of ours can act on.
 
     It logs advice to install OpenCV, and a newer Python deprecates what its generated protobuf code calls.
     """
-
-    def __enter__(self) -> None:
-        # Made by absl when TFDS is imported; made here first it would lack absl's class.
-        self.logger = logging.Logger.manager.loggerDict.get("absl")
-        if isinstance(self.logger, logging.Logger):
-            self.level = self.logger.level
-            self.logger.setLevel(logging.ERROR)
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
-        warnings.simplefilter("ignore", DeprecationWarning)
-
-    def __exit__(self, *exception: object) -> None:
-        self.warnings.__exit__(*exception)
-        if isinstance(self.logger, logging.Logger):
-            self.logger.setLevel(self.level)
+    # Made by absl when TFDS is imported; made here first it would lack absl's class.
+    logger = logging.Logger.manager.loggerDict.get("absl")
+    logger = logger if isinstance(logger, logging.Logger) else None
+    level = logger.level if logger else logging.NOTSET
+    if logger:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        if logger:
+            logger.setLevel(level)
 
 
 # digits8 --------------------------------------------------------------------------------------------------------------
@@ -173,7 +168,7 @@ def read_digits(row: Source, data_dir: Path, progress: Progress) -> Arrays:
     del data_dir
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = digits.images.astype(np.uint8).reshape(-1, *row.image_shape)
     labels = digits.target.astype(np.int32)
     order = np.array(_fixed_shuffle("digits8", range(len(images))), np.int32)

@@ -1,0 +1,1 @@
+"""The way to ask: command line, suites, tuning, timing, store, statistics, report."""

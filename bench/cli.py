@@ -1,0 +1,721 @@
+"""The command line: parse, build the frozen configuration, call one function that a notebook can also call.
+
+Nothing heavy is imported before a command needs it, so that `bench --help` answers at once.
+"""
+
+import functools
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import (
+    EXIT_CHECK_FAILED,
+    EXIT_FAILED_CELLS,
+    EXIT_HARNESS_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    UsageError,
+    nearest,
+)
+
+PROJECT_FILE = "bench.toml"
+FOLDER_OPTIONS = {
+    "results_dir": ("BENCH_RESULTS_DIR", "results", "Where results are kept."),
+    "reports_dir": ("BENCH_REPORTS_DIR", "reports", "Where reports are written."),
+    "cache_dir": ("BENCH_CACHE_DIR", None, "Where decoded data is kept.  [default: ~/.cache/lopt-bench]"),
+    "data_dir": ("TFDS_DATA_DIR", None, "Where TFDS data lies.  [default: ~/tensorflow_datasets]"),
+}
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Resolved folders: flag > environment > bench.toml > default."""
+
+    results_dir: Path
+    reports_dir: Path
+    cache_dir: Path
+    data_dir: Path
+
+    @property
+    def tuned_dir(self) -> Path:
+        """A user's own tuned values."""
+        return self.results_dir / "tuned"
+
+
+def project_settings(folder: Path = Path()) -> dict[str, str]:
+    """Settings of `bench.toml` in the working directory.
+
+    Raises:
+      UsageError: not TOML, an unknown key, or a value that is not text.
+    """
+    path = folder / PROJECT_FILE
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    known = [*FOLDER_OPTIONS, "device"]
+    for key, value in table.items():
+        if key not in known:
+            raise nearest(f"key of {path}", key, known)
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: expected {key} to be text, got {value!r}")
+    return table
+
+
+def folder_options(command: Callable) -> Callable:
+    """Adds --results-dir, --reports-dir, --cache-dir and --data-dir; the command gets `folders`."""
+
+    @functools.wraps(command)
+    def wrapped(**kwargs):
+        from tasks.data import default_cache_dir, default_data_dir
+
+        settings = project_settings()
+        chosen = {}
+        for name, (_, default, _) in FOLDER_OPTIONS.items():
+            value = kwargs.pop(name) or settings.get(name) or default
+            if value is None:
+                value = default_cache_dir() if name == "cache_dir" else default_data_dir()
+            chosen[name] = Path(value)
+        return command(folders=Folders(**chosen), **kwargs)
+
+    for name, (variable, default, text) in reversed(FOLDER_OPTIONS.items()):
+        shown = f"{text}  [default: ./{default}]" if default else text
+        wrapped = click.option(f"--{name.replace('_', '-')}", envvar=variable, metavar="DIR", help=shown)(wrapped)
+    return wrapped
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="Python file that adds tasks or optimizers."
+)
+device_option = click.option("--device", envvar="BENCH_DEVICE", metavar="cpu|gpu[:i]", help="Where to run.")
+
+
+def use_device(name: str | None) -> None:
+    """Selects the device named by flag, environment or bench.toml."""
+    from bench.runner import select_device
+
+    select_device(name or project_settings().get("device"))
+
+
+def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Rows as a table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = columns or list(rows[0])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = all(isinstance(row[column], int | float) for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns), style=None)
+    Console(markup=False, highlight=False).print(table)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on standard output."""
+    click.echo(json.dumps(value, indent=1))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="lopt-bench", prog_name="bench")
+def cli() -> None:
+    """Does a learned optimizer beat hand-designed ones? Measure it: wall-clock and test loss."""
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["tasks", "optimizers", "suites", "runs"]), default="tasks")
+@json_option
+@plugin_option
+@folder_options
+def list_command(what: str, as_json: bool, plugins: Sequence[str], folders: Folders) -> None:
+    """List tasks, optimizers, suites or stored runs."""
+    if what == "tasks":
+        rows = _task_rows(plugins)
+        columns = ["name", "num_params", "horizon", "batch_size", "chance_loss", "data_set", "digest"]
+    elif what == "optimizers":
+        rows = _optimizer_rows(plugins)
+        columns = ["name", "role", "searched", "reference"]
+    elif what == "suites":
+        from bench.suite import load_suite, suite_names
+
+        suites = [load_suite(name) for name in suite_names()]
+        rows = [
+            {"name": s.name, "kind": s.kind, "tasks": len(s.tasks), "optimizers": len(s.optimizers)}
+            | {"seeds": len(s.seeds), "steps": s.steps, "description": s.description}
+            for s in suites
+        ]
+        columns = ["name", "kind", "seeds", "steps", "description"]
+    else:
+        from bench.store import stored_runs
+
+        rows, columns = stored_runs(folders.results_dir), ["suite", "label", "cells"]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, columns)
+    else:
+        click.echo(f"none in {folders.results_dir}; run: bench run")
+
+
+def _task_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
+    import tasks
+    from bench.plugins import build_registry
+
+    registry = build_registry(plugins)
+    rows = [tasks.describe(name) for name in tasks.task_names()]
+    for name in registry.task_builders:
+        problem = registry.problem(name)
+        rows.append(
+            {
+                "name": name,
+                "family": problem.family,
+                "description": "plug-in",
+                "num_params": tasks.num_params(problem),
+                "horizon": problem.horizon,
+                "batch_size": problem.batch_size,
+                "chance_loss": round(problem.chance_loss, 4),
+                "examples": dict(zip(tasks.SPLITS, problem.sizes, strict=True)),
+                "data_set": "plug-in",
+                "digest": registry.digest(name),
+            }
+        )
+    return rows
+
+
+def _optimizer_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
+    import learned
+    from baselines import BASELINES
+    from bench.plugins import build_registry
+    from learned import weights
+
+    rows = [
+        {
+            "name": name,
+            "role": "hand-designed",
+            "scheduled": row.scheduled,
+            "searched": ", ".join(row.space),
+            "space": {key: [rng.low, rng.high] for key, rng in row.space.items()},
+            "default": dict(row.default),
+            "reference": row.reference,
+        }
+        for name, row in {**BASELINES, **build_registry(plugins).baselines}.items()
+    ]
+    for name in weights.shipped_names():
+        _, card = weights.read(name)
+        alias = " (learned)" if name == learned.HEADLINE else ""
+        rows.append(
+            {
+                "name": name,
+                "role": f"learned{alias}",
+                "scheduled": False,
+                "searched": "",
+                "space": {},
+                "default": {},
+                "reference": f"{card.design}, outer-trained on {card.outer_training['family']}",
+            }
+        )
+    return rows
+
+
+@cli.command()
+@click.argument("name")
+@json_option
+@plugin_option
+def info(name: str, as_json: bool, plugins: Sequence[str]) -> None:
+    """Show all about a task, family, optimizer or suite."""
+    facts = _find_info(name, plugins)
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        shown = value if isinstance(value, str | int | float) or value is None else json.dumps(value)
+        click.echo(f"{key.replace('_', ' ') + ':':<22} {shown}")
+
+
+def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
+    import dataclasses
+
+    import tasks
+    from bench.entrants import real_name
+    from bench.suite import load_suite, suite_names
+    from learned import weights
+
+    for row in _task_rows(plugins):
+        if row["name"] == name:
+            return row
+    if name in tasks.FAMILIES:
+        return tasks.describe(name) | {"tasks": tasks.family_row(name).task_names()}
+    if name in suite_names():
+        return dataclasses.asdict(load_suite(name))
+    if real_name(name) in weights.shipped_names():
+        theta, card = weights.read(real_name(name))
+        return dataclasses.asdict(card) | {"num_weights": sum(array.size for array in theta.values())}
+    optimizers = _optimizer_rows(plugins)
+    for row in optimizers:
+        if row["name"] == name:
+            from baselines import SHIPPED_DIR, read_tuned
+
+            paths = sorted(SHIPPED_DIR.glob(f"*/*/{name}.json"))
+            tuned = {
+                f"{p.parent.parent.name} at {p.parent.name} steps": read_tuned(p)["hyperparameters"] for p in paths
+            }
+            return row | {"tuned": tuned}
+    names = [*tasks.FAMILIES, *tasks.task_names(), *(r["name"] for r in optimizers), "learned", *suite_names()]
+    raise nearest("name", name, names)
+
+
+@cli.command()
+@json_option
+@folder_options
+@device_option
+def doctor(as_json: bool, folders: Folders, device: str | None) -> None:
+    """Check versions, devices, data and folders, and say what to do about what is wrong."""
+    from bench.doctor import examine
+
+    use_device(device)
+    rows = examine(folders.results_dir, folders.reports_dir, folders.cache_dir, folders.data_dir)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+    if any(row["status"] == "problem" for row in rows):
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[DATA SET]...")
+@click.option("--force", is_flag=True, help="Decode again even where a cached file exists.")
+@folder_options
+def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
+    """Decode TFDS data once into cached array files, which also work where TFDS is not installed."""
+    from rich.console import Console
+
+    from bench.runner import progress_bar
+    from tasks import data
+
+    embedded = [name for name in data.DATA_SETS if name.startswith("digits")]
+    for name in names or [name for name in data.DATA_SETS if name not in embedded]:
+        if name not in data.DATA_SETS:
+            raise nearest("data set", name, list(data.DATA_SETS))
+        with progress_bar(1.0, f"decoding {name}", Console()) as (log, advance):
+            seen = 0.0
+
+            def progress(done: int, total: int, advance=advance) -> None:
+                nonlocal seen
+                advance(done / max(total, 1) - seen)
+                seen = done / max(total, 1)
+
+            path = data.prepare(
+                name, data_dir=folders.data_dir, cache_dir=folders.cache_dir, force=force, progress=progress
+            )
+            log(f"{name}: {path}")
+
+
+@cli.command()
+@click.argument("suite", default="quick")
+@click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Only these tasks.")
+@click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these optimizers.")
+@click.option("--seeds", metavar="0-9", help="Only these seeds.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Another horizon.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="adam.learning_rate=1e-3, timing_blocks=5, ..."
+)
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one training run."
+)
+@click.option("--dry-run", is_flag=True, help="Print the cells that would run, and stop.")
+@json_option
+@plugin_option
+@folder_options
+@device_option
+def run(
+    suite: str,
+    tasks_: Sequence[str],
+    optimizers: Sequence[str],
+    seeds: str | None,
+    steps: int | None,
+    settings: Sequence[str],
+    time_limit: float | None,
+    dry_run: bool,
+    as_json: bool,
+    plugins: Sequence[str],
+    folders: Folders,
+    device: str | None,
+) -> None:
+    """Run a suite (quick by default), skipping what is stored, and report.
+
+    The last lines are a table and the path of the report.
+    """
+    from rich.console import Console
+
+    from bench.plugins import build_registry
+    from bench.runner import plan, progress_bar
+    from bench.runner import run as run_cells
+    from bench.store import Store
+
+    use_device(device)
+    chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    cells = plan(chosen, registry, folders.tuned_dir)
+    store = Store(folders.results_dir, chosen.name)
+    if dry_run:
+        rows = [{"cell": c.name, "title": c.title, "stored": store.is_complete(c.name)} for c in cells]
+        print_json(rows) if as_json else print_table(rows)
+        return
+    console = Console(stderr=as_json)
+    with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
+        counts = run_cells(cells, registry, store, time_limit_sec=time_limit or float("inf"), log=log, advance=advance)
+    results = store.read([cell.name for cell in cells])
+    page = _report(results, folders.reports_dir, chosen.name, store.label, chosen.description)
+    if as_json:
+        print_json({"suite": chosen.name, "cells": counts, "report": str(page)})
+    else:
+        _print_results(results, console)
+        console.print(f"cells: {', '.join(f'{n} {status}' for status, n in counts.items())}", highlight=False)
+        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    statuses = set(results.cells["status"]) - {"ok", "diverged"}
+    if statuses:
+        sys.exit(EXIT_FAILED_CELLS)
+
+
+def _choose_suite(name, tasks_, optimizers, seeds, steps, settings):
+    import dataclasses
+
+    from bench.suite import apply_settings, load_suite, parse_seeds
+
+    suite = load_suite(name)
+    if tasks_:
+        suite = dataclasses.replace(suite, tasks=tuple(dict.fromkeys(tasks_)))
+    if optimizers:
+        suite = dataclasses.replace(suite, optimizers=tuple(dict.fromkeys(optimizers)))
+    if seeds:
+        suite = dataclasses.replace(suite, seeds=parse_seeds(seeds))
+    if steps:
+        suite = dataclasses.replace(suite, steps=steps)
+    return apply_settings(suite, settings)
+
+
+def _report(results, reports_dir: Path, suite: str, label: str, description: str) -> Path:
+    from bench.report import write_report
+
+    try:
+        return write_report(
+            results.cells,
+            results.curves,
+            reports_dir / suite / label,
+            title=f"{suite} ({label})",
+            suite=suite,
+            label=label,
+            description=description,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the report in {reports_dir}: {error.strerror}; choose another --reports-dir"
+        ) from None
+
+
+def _print_results(results, console) -> None:
+    from bench.report import terminal_tables
+
+    console.print(terminal_tables(results.cells, results.curves))
+
+
+@cli.command()
+@click.argument("suite", default="quick")
+@click.option("--label", help="Published results; your own without it.")
+@json_option
+@folder_options
+def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> None:
+    """Write the report of stored results again."""
+    from rich.console import Console
+
+    from bench.store import LOCAL, Store
+
+    results = Store(folders.results_dir, suite, label or LOCAL).read()
+    page = _report(results, folders.reports_dir, suite, label or LOCAL, _description(suite))
+    if as_json:
+        print_json({"suite": suite, "label": label or LOCAL, "report": str(page)})
+        return
+    _print_results(results, Console())
+    click.echo(f"report: {page}")
+
+
+def _description(suite: str) -> str:
+    from bench.suite import load_suite, suite_names
+
+    return load_suite(suite).description if suite in suite_names() else ""
+
+
+@cli.command()
+@click.argument("suite")
+@click.option("--label", required=True, help="Name of the machine that made the results.")
+@folder_options
+def publish(suite: str, label: str, folders: Folders) -> None:
+    """Pack your own runs of a suite into two files that can be committed, and write their report."""
+    from bench.store import Store
+    from bench.store import publish as pack
+
+    folder = pack(folders.results_dir, suite, label, Store(folders.results_dir, suite).read())
+    results = Store(folders.results_dir, suite, label).read()
+    page = _report(results, folders.reports_dir, suite, label, _description(suite))
+    click.echo(f"published: {folder}\nreport: {page}")
+
+
+@cli.command()
+@click.argument("family")
+@click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these; all without it.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon; the family's own without it.")
+@click.option(
+    "--output", type=click.Path(file_okay=False), help="Folder of tuned values.  [default: RESULTS_DIR/tuned]"
+)
+@json_option
+@plugin_option
+@folder_options
+@device_option
+def tune(
+    family: str,
+    optimizers: Sequence[str],
+    steps: int | None,
+    output: str | None,
+    as_json: bool,
+    plugins: Sequence[str],
+    folders: Folders,
+    device: str | None,
+) -> None:
+    """Tune hand-designed optimizers on a task family: 32 Halton trials each, by validation loss."""
+    from rich.console import Console
+
+    from baselines import BASELINES, tuned_path
+    from bench import tune as tuning
+    from bench.plugins import build_registry
+    from bench.runner import progress_bar
+    from bench.store import write_atomically
+
+    use_device(device)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    table = {**BASELINES, **registry.baselines}
+    for name in optimizers:
+        if name not in table:
+            raise nearest("hand-designed optimizer", name, list(table))
+    import tasks as task_tables
+
+    if family not in task_tables.FAMILIES and family not in registry.task_builders:
+        raise nearest("task family", family, [*task_tables.FAMILIES, *registry.task_builders])
+    problem = registry.problem(family)
+    horizon = steps or problem.horizon
+    console, summary = Console(stderr=as_json), []
+    for name in optimizers or table:
+        with progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance):
+            record = tuning.tune(
+                name, table[name], family, horizon, registry.load, progress=lambda done, total, go=advance: go(1.0)
+            )
+            path = tuned_path(Path(output) if output else folders.tuned_dir, problem.family, horizon, name)
+            write_atomically(path, tuning.dump(record).encode())
+            values = {key: float(f"{value:.4g}") for key, value in record["hyperparameters"].items()}
+            edge = "" if record["interior"] else f"  NOT INTERIOR: {record['on_edge']}"
+            log(f"{name}: validation loss {record['validation_loss']:.4f} at {values}{edge}")
+        summary.append(
+            {"optimizer": name, "hyperparameters": values, "interior": record["interior"], "path": str(path)}
+        )
+    if as_json:
+        print_json(summary)
+
+
+@cli.command("time")
+@click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Tasks; those of quick without it.")
+@click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="The first is the reference.")
+@click.option("--blocks", type=click.IntRange(min=2), default=20, show_default=True, help="Interleaved blocks.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon, for schedules.")
+@json_option
+@plugin_option
+@folder_options
+@device_option
+def time_command(
+    tasks_: Sequence[str],
+    optimizers: Sequence[str],
+    blocks: int,
+    steps: int | None,
+    as_json: bool,
+    plugins: Sequence[str],
+    folders: Folders,
+    device: str | None,
+) -> None:
+    """Time training steps in interleaved randomized blocks on one device."""
+    from bench.entrants import real_name, resolve
+    from bench.plugins import build_registry
+    from bench.provenance import device as device_facts
+    from bench.statistics import median_interval, ratio_interval
+    from bench.suite import expand_tasks, load_suite
+    from bench.timing import time_entrants
+
+    use_device(device)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    quick = load_suite("quick")
+    rows = []
+    for task in expand_tasks(tasks_ or quick.tasks, registry.task_names()):
+        problem = registry.problem(task)
+        horizon = steps or problem.horizon
+        entrants = [
+            resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, plugins=registry.baselines)
+            for name in dict.fromkeys(map(real_name, optimizers or quick.optimizers))
+        ]
+        timings = time_entrants(entrants, registry.load(task), horizon, num_blocks=blocks)
+        for i, entrant in enumerate(entrants):
+            seconds = timings.seconds_per_step
+            rows.append(
+                {
+                    "task": task,
+                    "optimizer": entrant.name,
+                    "seconds_per_step": _interval(median_interval(seconds[:, i])),
+                    "cost_ratio_to_first": _interval(ratio_interval(seconds[:, i], seconds[:, 0])),
+                    "compile_seconds": round(float(timings.compile_seconds[i]), 3),
+                }
+            )
+    if as_json:
+        print_json({"device": device_facts(), "rows": rows})
+        return
+    shown = [
+        {
+            "task": row["task"],
+            "optimizer": row["optimizer"],
+            "ms_per_step": "{median:.3f} [{low:.3f}, {high:.3f}]".format(
+                **{k: 1e3 * v for k, v in row["seconds_per_step"].items()}
+            ),
+            "cost_ratio_to_first": "{median:.3f} [{low:.3f}, {high:.3f}]".format(**row["cost_ratio_to_first"]),
+            "compile_seconds": row["compile_seconds"],
+        }
+        for row in rows
+    ]
+    print_table(shown)
+
+
+def _interval(interval) -> dict[str, float]:
+    """An `Interval` of medians as `bench time` prints it; with blocks too few for 95 % its ends are the estimate."""
+    low = interval.estimate if interval.low is None else interval.low
+    high = interval.estimate if interval.high is None else interval.high
+    return {name: float(f"{v:.5g}") for name, v in (("median", interval.estimate), ("low", low), ("high", high))}
+
+
+@cli.command("outer-train")
+@click.argument("config")
+@click.option("--budget", metavar="2h|30m|90s", help="Stop after this time with the best theta so far.")
+@json_option
+@folder_options
+@device_option
+def outer_train_command(config: str, budget: str | None, as_json: bool, folders: Folders, device: str | None) -> None:
+    """Outer-train a learned optimizer; the best theta by outer-validation is on disk at any time."""
+    import pandas as pd
+    from rich.console import Console
+
+    import tasks
+    from bench.provenance import git_state
+    from bench.runner import progress_bar
+    from bench.store import safe_name, write_atomically
+    from learned import outer_train as outer
+
+    use_device(device)
+    try:
+        settings = outer.load_config(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    seconds = _duration(budget)
+    family = tasks.load_family(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
+    facts = tasks.data_facts(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
+    extra = {"data": f"{facts['name']} {facts['version']} {facts['digest'][:16]}", "commit": git_state()["commit"]}
+    folder = folders.results_dir / "outer-train" / "local" / safe_name("config", settings.name)
+    path = folder / f"{settings.name}.safetensors"
+    console = Console(stderr=as_json)
+    with progress_bar(settings.outer_steps, f"outer-training {settings.name}", console) as (log, advance):
+
+        def on_step(progress) -> None:
+            advance(1.0)
+            if "outer_validation_loss" in progress.metrics:
+                rate = progress.inner_steps / progress.seconds
+                left = (settings.outer_steps - progress.outer_step) * progress.seconds / progress.outer_step
+                metrics = progress.metrics
+                log(
+                    f"outer step {progress.outer_step}/{settings.outer_steps}  length {progress.num_steps}  "
+                    f"loss {metrics['outer_loss']:.4f}  validation {metrics['outer_validation_loss']:.4f}  "
+                    f"gradient norm {metrics['gradient_norm']:.2f}  {rate:.0f} inner steps/s  "
+                    f"about {min(left, seconds - progress.seconds):.0f} s left"
+                )
+
+        write_atomically(folder / "config.json", json.dumps({"name": settings.name, **extra}).encode())
+        _, rows, summary = outer.outer_train(
+            settings,
+            family,
+            on_step=on_step,
+            on_best=lambda theta, found: outer.save_best(path, settings, theta, found, extra),
+            budget_seconds=seconds,
+        )
+    pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
+    if as_json:
+        print_json({"weights": str(path), **summary})
+    else:
+        click.echo(f"weights: {path}\nuse: bench run -o {path}, or learned.load({str(path)!r})")
+
+
+def _duration(text: str | None) -> float:
+    if text is None:
+        return float("inf")
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        value = float(text[:-1]) * (unit or float("nan"))
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--budget expects a time like 2h, 30m or 90s, got {text!r}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: every error one line, every exit code as designed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted; finished cells are kept, the same command goes on from them", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        click.echo(f"bench: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(EXIT_USAGE)
+    except UsageError as error:
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_HARNESS_ERROR)
+    except Exception as error:
+        if _is_input_error(error):
+            click.echo(f"bench: {error}", err=True)
+            sys.exit(EXIT_USAGE)
+        if os.environ.get("BENCH_DEBUG"):
+            raise
+        text = (str(error).strip() or "no message").splitlines()[0]
+        click.echo(f"bench: internal error: {type(error).__name__}: {text}; BENCH_DEBUG=1 shows where", err=True)
+        sys.exit(EXIT_HARNESS_ERROR)
+
+
+def _is_input_error(error: Exception) -> bool:
+    """Whether an error of the lower packages, which cannot import `UsageError`, is about what the user gave."""
+    from tasks import UnknownNameError
+    from tasks.data import CacheError, DamagedDataError, MissingDataError
+
+    return isinstance(error, UnknownNameError | CacheError | DamagedDataError | MissingDataError)
+
+
+if __name__ == "__main__":
+    main()

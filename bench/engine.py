@@ -1,0 +1,206 @@
+"""Runs one training cell: compile, train by chunks under the clock, evaluate outside it.
+
+The clock (protocol rule 6): programs are compiled ahead of time and timed apart; a chunk of steps is one dispatch
+and ends with one `block_until_ready`; data lies on the device; the clock stops for evaluation.
+"""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+import tasks
+import tasks.unroll
+from bench.entrants import Entrant
+from tasks.base import SPLITS, Key, Task
+
+STEP_METRICS = ("inner_loss", "wall_time_sec")  # of the steps since the last grid point, so absent at step 0
+METRICS = (*(f"{split}_loss" for split in SPLITS), *STEP_METRICS)
+NUM_EVALUATIONS = 100  # protocol rule 10: one evaluation grid for all, every 1 % of the horizon
+
+
+def run_key(task: str, seed: int) -> Key:
+    """The key of a run: initialization and data order, the same for all optimizers (protocol rule 5)."""
+    return tasks.named_key("run", task, seed)
+
+
+def evaluation_grid(horizon: int) -> list[int]:
+    """Inner steps at which a run is evaluated: 0, every 1 % of the horizon, and the horizon."""
+    return sorted({round(k * horizon / NUM_EVALUATIONS) for k in range(NUM_EVALUATIONS + 1)})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """The compiled parts of a cell, shared by all seeds and by all tasks of a family.
+
+    Attributes:
+      init_params: (task, key) -> params.
+      start: (variables, params) -> InnerState.
+      chunks: number of steps -> (task, variables, state, key) -> (state, inner losses (steps,)).
+      evaluate: (task, params) -> {split: mean loss}.
+      compile_sec: what compiling took, for each part; what optimizers share is compiled once and charged to the first.
+    """
+
+    init_params: Callable[..., Any]
+    start: Callable[..., Any]
+    chunks: dict[int, Callable[..., Any]]
+    evaluate: Callable[..., Any]
+    compile_sec: dict[str, float]
+
+    def init(self, task: Task, entrant: Entrant, key: Key) -> tasks.unroll.InnerState:
+        """The state before the first step."""
+        return self.start(entrant.variables, self.init_params(task, key))
+
+
+# Jitted once, so that jax's own cache shares them between the optimizers of a task.
+_init_params = jax.jit(tasks.unroll.init_params)
+_evaluate = jax.jit(tasks.unroll.eval_losses)
+
+
+def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Sequence[int]) -> Program:
+    """Compiles an entrant's programs for tasks like `task` ahead of time."""
+    seconds: dict[str, float] = {}
+
+    def compiled(name: str, function: Any, *args):
+        begin = time.perf_counter()
+        program = function.lower(*args).compile()
+        seconds[name] = time.perf_counter() - begin
+        return program
+
+    def start(variables, params):
+        return tasks.unroll.start(entrant.make(variables, horizon), params)
+
+    def chunk_of(num_steps: int):
+        def chunk(task, variables, state, key):
+            state, trace = tasks.unroll.unroll(task, entrant.make(variables, horizon), state, key, num_steps)
+            return state, trace.inner_loss
+
+        return chunk
+
+    key = run_key("", 0)
+    params = jax.eval_shape(_init_params, task, key)
+    state = jax.eval_shape(start, entrant.variables, params)
+    return Program(
+        init_params=compiled("init_params", _init_params, task, key),
+        start=compiled("start", jax.jit(start), entrant.variables, params),
+        chunks={
+            n: compiled(f"chunk{n}", jax.jit(chunk_of(n)), task, entrant.variables, state, key) for n in chunk_steps
+        },
+        evaluate=compiled("evaluate", _evaluate, task, params),
+        compile_sec=seconds,
+    )
+
+
+class Outcome(NamedTuple):
+    """What a cell came to: the parts of its record, and its curve (step, metric, value)."""
+
+    status: str
+    reason: str | None
+    first_bad_step: int | None
+    result: dict[str, Any]
+    clock: dict[str, float]
+    curve: pd.DataFrame
+
+
+def run_cell(
+    program: Program,
+    entrant: Entrant,
+    task: Task,
+    key: Key,
+    horizon: int,
+    *,
+    time_limit_sec: float = math.inf,
+    tick: Callable[[int], None] = lambda steps: None,
+) -> Outcome:
+    """Trains a task for the horizon, evaluating on the grid.
+
+    Args:
+      program: from `compile_program`, with a chunk for every difference of the evaluation grid.
+      entrant: what trains.
+      task: what is trained.
+      key: from `run_key`.
+      horizon: inner steps.
+      time_limit_sec: wall-clock after which the cell ends as "time_limit".
+      tick: called with the steps of every finished chunk.
+
+    Returns:
+      The outcome. Divergence, a non-finite inner or evaluation loss, ends the run; the rest of its grid is NaN, never a
+      missing row.
+    """
+    begin = time.perf_counter()
+    grid = evaluation_grid(horizon)
+    status, reason, first_bad_step = "ok", None, None
+    clock = {"train_wall_sec": 0.0, "eval_wall_sec": 0.0}
+    values: dict[tuple[int, str], float] = {}
+
+    def evaluate(step: int, params) -> bool:
+        start = time.perf_counter()
+        losses = {split: float(value) for split, value in jax.device_get(program.evaluate(task, params)).items()}
+        clock["eval_wall_sec"] += time.perf_counter() - start
+        values.update({(step, f"{split}_loss"): losses[split] for split in SPLITS})
+        return all(map(math.isfinite, losses.values()))
+
+    start = time.perf_counter()
+    state = jax.block_until_ready(program.init(task, entrant, key))
+    clock["train_wall_sec"] += time.perf_counter() - start
+    evaluate(0, state.params)
+    for previous, step in itertools.pairwise(grid):
+        start = time.perf_counter()
+        state, losses = jax.block_until_ready(program.chunks[step - previous](task, entrant.variables, state, key))
+        clock["train_wall_sec"] += time.perf_counter() - start
+        losses = np.asarray(losses)
+        values[step, "inner_loss"] = float(losses.mean())
+        values[step, "wall_time_sec"] = clock["train_wall_sec"]
+        finite = evaluate(step, state.params)
+        tick(step - previous)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad) or not finite:
+            status = "diverged"
+            first_bad_step = previous + int(bad[0]) if len(bad) else step
+            reason = f"loss not finite from step {first_bad_step}"
+            break
+        if time.perf_counter() - begin > time_limit_sec:
+            status, reason = "time_limit", f"stopped after {time_limit_sec:g} s at step {step} of {horizon}"
+            break
+    rows = whole_grid(values, grid)
+    clock["total_wall_sec"] = time.perf_counter() - begin
+    curve = pd.DataFrame(rows, columns=["step", "metric", "value"])
+    return Outcome(status, reason, first_bad_step, summarize(rows), clock, curve)
+
+
+def whole_grid(values: Mapping[tuple[int, str], float], grid: Sequence[int]) -> list[tuple[int, str, float]]:
+    """Rows (step, metric, value) on the whole grid: what an ended run did not reach, and what is infinite, is NaN."""
+    rows = []
+    for step in grid:
+        for metric in METRICS:
+            if step > 0 or metric not in STEP_METRICS:
+                value = values.get((step, metric), math.nan)
+                rows.append((step, metric, value if math.isfinite(value) else math.nan))
+    return rows
+
+
+def summarize(rows: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
+    """The numbers of a cell's record, from its curve (protocol rule 4); None where they are not finite.
+
+    The horizon's mean leaves out step 0, which no optimizer has a part in.
+
+    Args:
+      rows: (step, metric, value), steps ascending, as from `whole_grid`.
+    """
+    series = {metric: {step: value for step, name, value in rows if name == metric} for metric in METRICS}
+    last = rows[-1][0]
+    result: dict[str, float] = {f"final_{split}_loss": series[f"{split}_loss"][last] for split in SPLITS}
+    result["mean_train_loss"] = float(np.mean([value for step, value in series["train_loss"].items() if step > 0]))
+    validation = {step: value for step, value in series["validation_loss"].items() if math.isfinite(value)}
+    best = min(validation, key=lambda step: validation[step]) if validation else None
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in result.items()},
+        "best_validation_step": best,
+        "test_loss_at_best_validation": None if best is None else series["test_loss"][best],
+    }

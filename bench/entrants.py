@@ -1,0 +1,121 @@
+"""Entrants: hand-designed and learned optimizers under one roof, so that the harness has no branch for either.
+
+An entrant is `make(variables, horizon) -> optax transformation`, with its variables, the tuned hyperparameters or
+theta, always an argument of the compiled program.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import learned
+from baselines import BASELINES, Baseline, find_tuned
+from bench.errors import UsageError, nearest
+from learned import weights
+from learned.designs import make_design
+
+LEARNED_ALIAS = "learned"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entrant:
+    """One row of a comparison, ready to run on tasks of a family.
+
+    Attributes:
+      name: the real name (never an alias).
+      role: "hand-designed" or "learned".
+      make: (variables, horizon) -> optax transformation.
+      variables: pytree of float32 arrays: hyperparameters, or theta.
+      identity: JSON-ready, what a record stores as its hyperparameters.
+      tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
+    """
+
+    name: str
+    role: str
+    make: Callable[[Any, int], optax.GradientTransformation]
+    variables: Any
+    identity: Mapping[str, Any]
+    tuned_horizon: int | None = None
+
+
+def optimizer_names(plugins: Mapping[str, Baseline] | None = None) -> list[str]:
+    """Names that `-o` takes."""
+    return [*BASELINES, *(plugins or {}), *weights.shipped_names(), LEARNED_ALIAS]
+
+
+def real_name(name: str) -> str:
+    """The name with the alias `learned` resolved."""
+    return learned.HEADLINE if name == LEARNED_ALIAS else name
+
+
+def resolve(
+    name: str,
+    family: str,
+    horizon: int,
+    *,
+    overrides: Mapping[str, float] | None = None,
+    tuned_dir: Path | None = None,
+    plugins: Mapping[str, Baseline] | None = None,
+) -> Entrant:
+    """The entrant of a name on a family at a horizon.
+
+    Args:
+      name: a row of `BASELINES`, a plug-in's, the name of shipped weights, "learned", or the path of a weights file.
+      family: task family, for tuned values.
+      horizon: inner steps, for the nearest tuned values.
+      overrides: hyperparameters set by hand.
+      tuned_dir: a user's own tuned values.
+      plugins: rows that plug-ins add.
+
+    Raises:
+      UsageError: unknown name or hyperparameter, damaged tuned values or weights.
+    """
+    name, overrides = real_name(name), overrides or {}
+    table = {**BASELINES, **(plugins or {})}
+    try:
+        if name in table:
+            return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir)
+        if name in weights.shipped_names() or name.endswith(".safetensors"):
+            if overrides:
+                raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
+            return _learned(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    raise nearest("optimizer", name, optimizer_names(plugins))
+
+
+def _hand_designed(name, baseline: Baseline, family, horizon, overrides, tuned_dir) -> Entrant:
+    tuned = find_tuned(family, horizon, name, local_dir=tuned_dir)
+    values = dict(tuned.hyperparameters if tuned else baseline.default)
+    for key in overrides:
+        if key not in baseline.default:
+            raise nearest(f"hyperparameter of {name}", key, list(baseline.default))
+    values |= {key: float(value) for key, value in overrides.items()}
+    return Entrant(
+        name=name,
+        role="hand-designed",
+        make=baseline.make,
+        variables={key: jnp.float32(value) for key, value in values.items()},
+        identity=values | ({"set_by_hand": sorted(overrides)} if overrides else {}),
+        tuned_horizon=tuned.horizon if tuned else None,
+    )
+
+
+def _learned(name: str) -> Entrant:
+    theta, card = weights.read(name)
+    design = make_design(card.design, card.design_options)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(theta[key]).tobytes() for key in sorted(theta))).hexdigest()
+    return Entrant(
+        name=card.name,
+        role="learned",
+        make=lambda theta, horizon: design.optimizer(theta),
+        variables=jax.tree.map(jnp.asarray, theta),
+        identity={"design": card.design, **card.design_options, "theta_sha256": digest[:16]},
+    )

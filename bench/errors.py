@@ -1,0 +1,20 @@
+"""Errors that meet the user, and the exit code of each (one line, no traceback)."""
+
+from collections.abc import Sequence
+
+EXIT_HARNESS_ERROR = 1
+EXIT_USAGE = 2  # or missing input: data, files, devices, names
+EXIT_FAILED_CELLS = 3  # error, out of memory or time limit; a diverged run is a recorded result
+EXIT_CHECK_FAILED = 4  # a regression, or a check that failed
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(Exception):
+    """Bad or missing input: what was expected, what was got, what to do."""
+
+
+def nearest(kind: str, name: str, known: Sequence[str]) -> UsageError:
+    """The error for an unknown name, with the nearest known ones."""
+    from tasks.registry import UnknownNameError
+
+    return UsageError(str(UnknownNameError(kind, name, known)))

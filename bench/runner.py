@@ -1,0 +1,285 @@
+"""`bench run`: plans the cells of a suite, runs what is not stored yet, stores each as it ends."""
+
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import tasks
+from bench import engine, timing
+from bench.entrants import Entrant, real_name, resolve
+from bench.errors import UsageError
+from bench.plugins import Registry
+from bench.provenance import default_device, provenance
+from bench.store import Record, Store, cell_id
+from bench.suite import Suite, expand_tasks
+
+Log = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell:
+    """A planned cell.
+
+    Attributes:
+      config: its resolved configuration, JSON-ready; its digest identifies the cell.
+      entrants: the one that trains; of a cell of kind "time", all that are timed.
+    """
+
+    config: dict[str, Any]
+    entrants: tuple[Entrant, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell's digest."""
+        return cell_id(self.config)
+
+    @property
+    def title(self) -> str:
+        """What a progress line says."""
+        if self.config["kind"] == "time":
+            return f"{self.config['task']} timing"
+        return f"{self.config['task']} {self.config['optimizer']} seed {self.config['seed']}"
+
+
+def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> list[Cell]:
+    """The cells of a suite in the order in which they run.
+
+    For each task: seed by seed, every optimizer once in random order (protocol rule 7), then the clock's interleaved
+    blocks.
+
+    Raises:
+      UsageError: an unknown task, optimizer or hyperparameter.
+    """
+    cells = []
+    device_kind = default_device().device_kind
+    for task in expand_tasks(suite.tasks, registry.task_names()):
+        problem = registry.problem(task)
+        horizon = suite.steps or problem.horizon
+        common = {
+            "suite": suite.name,
+            "task": task,
+            "task_digest": registry.digest(task),
+            "family": problem.family,
+            "horizon": horizon,
+            "batch_size": problem.batch_size,
+            "num_params": tasks.num_params(problem),
+            "chance_loss": problem.chance_loss,
+            "device_kind": device_kind,
+        }
+        entrants = []
+        for name in dict.fromkeys(map(real_name, suite.optimizers)):
+            aliases = [alias for alias in suite.optimizers if real_name(alias) == name]
+            overrides = {k: v for alias in aliases for k, v in suite.overrides.get(alias, {}).items()}
+            entrants.append(
+                resolve(
+                    name, problem.family, horizon, overrides=overrides, tuned_dir=tuned_dir, plugins=registry.baselines
+                )
+            )
+        for seed in suite.seeds:
+            order = np.random.default_rng(seed).permutation(len(entrants))
+            for entrant in (entrants[i] for i in order):
+                config = {
+                    "kind": "train",
+                    **common,
+                    "optimizer": entrant.name,
+                    "role": entrant.role,
+                    "hyperparameters": dict(entrant.identity),
+                    "tuned_horizon": entrant.tuned_horizon,
+                    "seed": seed,
+                    "num_evaluations": engine.NUM_EVALUATIONS,
+                }
+                cells.append(Cell(config, (entrant,)))
+        if suite.timing_blocks:
+            config = {
+                "kind": "time",
+                **common,
+                "blocks": suite.timing_blocks,
+                "chunk_steps": timing.CHUNK_STEPS,
+                "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in entrants},
+            }
+            cells.append(Cell(config, tuple(entrants)))
+    return cells
+
+
+def run(
+    cells: list[Cell],
+    registry: Registry,
+    store: Store,
+    *,
+    time_limit_sec: float = math.inf,
+    log: Log = lambda line: None,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> dict[str, int]:
+    """Runs the cells that are not stored yet.
+
+    A diverged run, an exception, a time limit or too little memory is a stored row, and the others go on.
+
+    Args:
+      cells: from `plan`.
+      registry: where tasks come from.
+      store: where cells go.
+      time_limit_sec: of one training cell.
+      log: called with a line for every cell that ends and every damaged file set aside.
+      advance: called with shares of cells done, for a progress bar.
+
+    Returns:
+      Number of cells by status, skipped ones under "stored".
+
+    Raises:
+      UsageError: missing data, an unwritable folder.
+      KeyboardInterrupt: with every finished cell stored.
+    """
+    counts: dict[str, int] = {}
+    programs: dict[str, engine.Program] = {}
+    loaded: dict[str, tasks.Task] = {}
+    for number, cell in enumerate(cells, 1):
+        complete = store.is_complete(cell.name)
+        for path in store.set_aside:
+            log(f"damaged file set aside: {path}")
+        store.set_aside.clear()
+        if complete:
+            counts["stored"] = counts.get("stored", 0) + 1
+            advance(1.0)
+            continue
+        name = cell.config["task"]
+        if name not in loaded:
+            if not any(registry.problem(other) == registry.problem(name) for other in loaded):
+                programs.clear()
+            loaded = {name: registry.load(name)}
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record, curve = _run_one(cell, loaded[name], programs, time_limit_sec, advance)
+        record |= {
+            "cell": cell.name,
+            "config": cell.config,
+            "started_at": started,
+            "provenance": provenance(registry.data_facts(name)),
+        }
+        store.put(record, curve.assign(cell=cell.name))
+        counts[record["status"]] = counts.get(record["status"], 0) + 1
+        log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(record)}")
+    return counts
+
+
+def _run_one(
+    cell: Cell, task: tasks.Task, programs: dict[str, engine.Program], limit: float, advance: Callable[[float], None]
+) -> tuple[Record, pd.DataFrame]:
+    """One cell; what goes wrong in it is its outcome."""
+    horizon = cell.config["horizon"]
+    done = 0.0
+
+    def tick(share: float) -> None:
+        nonlocal done
+        done += share
+        advance(share)
+
+    try:
+        if cell.config["kind"] == "time":
+            blocks = cell.config["blocks"]
+            timings = timing.time_entrants(
+                cell.entrants, task, horizon, num_blocks=blocks, tick=lambda: tick(1 / blocks)
+            )
+            curve = timing.curve(timings, [entrant.name for entrant in cell.entrants])
+            return {"status": "ok"}, curve
+        (entrant,) = cell.entrants
+        key = json.dumps([entrant.name, cell.config["hyperparameters"], horizon, cell.config["family"]], sort_keys=True)
+        fresh = key not in programs
+        if fresh:
+            programs[key] = engine.compile_program(entrant, task, horizon, _chunk_lengths(horizon))
+        outcome = engine.run_cell(
+            programs[key],
+            entrant,
+            task,
+            engine.run_key(cell.config["task"], cell.config["seed"]),
+            horizon,
+            time_limit_sec=limit,
+            tick=lambda steps: tick(steps / horizon),
+        )
+        clock = outcome.clock | {"compile_sec": sum(programs[key].compile_sec.values()) if fresh else 0.0}
+        record = {
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "first_bad_step": outcome.first_bad_step,
+            "result": outcome.result,
+            "clock": clock,
+        }
+        return record, outcome.curve
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a task or optimizer raises is its result
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
+        return {"status": status, "reason": f"{type(error).__name__}: {text}"}, pd.DataFrame(
+            columns=["step", "metric", "value"]
+        )
+    finally:
+        advance(1.0 - done)
+
+
+def _chunk_lengths(horizon: int) -> list[int]:
+    grid = engine.evaluation_grid(horizon)
+    return sorted({b - a for a, b in itertools.pairwise(grid)})
+
+
+def _outcome_line(record: Record) -> str:
+    if record["status"] != "ok":
+        return f"{record['status']} ({record['reason']})"
+    if record["config"]["kind"] == "time":
+        return "ok"
+    result = record["result"]
+    return f"train {result['final_train_loss']:.4f}  test {result['final_test_loss']:.4f}"
+
+
+def select_device(name: str | None) -> None:
+    """Makes `cpu`, `gpu` or `gpu:i` the default device.
+
+    Raises:
+      UsageError: no such device.
+    """
+    if not name:
+        return
+    platform, colon, index = name.partition(":")
+    if platform not in ("cpu", "gpu") or (colon and not index.isdecimal()):
+        raise UsageError(f"--device expects cpu, gpu or gpu:i, got {name!r}")
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        devices = jax.devices(platform)
+    except RuntimeError:
+        found = ", ".join(sorted({d.platform for d in jax.devices()}))
+        raise UsageError(
+            f"no device {name!r} here, found: {found}; `pip install 'lopt-bench[gpu]'` adds CUDA support"
+        ) from None
+    if int(index or 0) >= len(devices):
+        raise UsageError(f"no device {name!r} here, found {len(devices)} of platform {platform}")
+    jax.config.update("jax_default_device", devices[int(index or 0)])
+
+
+@contextlib.contextmanager
+def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[[float], None]]]:
+    """A progress bar with time left on a terminal, plain lines elsewhere.
+
+    Yields:
+      (log, advance): log prints a line, advance moves the bar.
+    """
+    if not console.is_terminal:
+        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), (lambda amount: None)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        handle = bar.add_task(title, total=total)
+        yield (
+            lambda line: bar.console.print(line, highlight=False, soft_wrap=True, markup=False),
+            lambda amount: bar.advance(handle, amount),
+        )

@@ -1,0 +1,237 @@
+"""The store: one cell, one record and one curve, written once, atomically, with a checksum.
+
+    RESULTS/SUITE/local/CELL.json, CELL.parquet      a user's own runs, git-ignored
+    RESULTS/SUITE/LABEL/{cells,curves}.parquet       published runs, packed by `bench publish`
+
+A cell is identified by a digest of its resolved configuration, so a rerun skips what is complete. A torn, altered or
+foreign file is detected, set aside under another name, reported and redone.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.errors import UsageError
+
+SCHEMA = 1
+LOCAL = "local"
+CURVE_COLUMNS = ["cell", "step", "metric", "value"]
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Record = dict[str, Any]
+
+
+class Results(NamedTuple):
+    """What a report is made from."""
+
+    cells: pd.DataFrame  # one row a cell, see `cell_row`
+    curves: pd.DataFrame  # cell, step, metric, value
+
+
+def cell_id(config: Mapping[str, Any]) -> str:
+    """The digest that identifies a cell: 16 hex digits of its resolved configuration's SHA-256."""
+    text = json.dumps({"schema": SCHEMA, **config}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def safe_name(kind: str, name: str) -> str:
+    """A suite's or label's name, refused where it could leave the results folder.
+
+    Raises:
+      UsageError: anything but letters, digits, dot, dash and underscore.
+    """
+    if not _SAFE_NAME.fullmatch(name):
+        raise UsageError(
+            f"{kind} {name!r}: expected letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    return name
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed.
+
+    Raises:
+      UsageError: the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from None
+
+
+class Store:
+    """The cells of one suite under one label, in a results folder."""
+
+    def __init__(self, results_dir: Path, suite: str, label: str = LOCAL):
+        self.suite = safe_name("suite", suite)
+        self.label = safe_name("label", label)
+        self.folder = results_dir / self.suite / self.label
+        self.set_aside: list[Path] = []
+
+    def put(self, record: Record, curve: pd.DataFrame) -> None:
+        """Stores a cell: its curve first, then the record, which makes it complete and names the curve's checksum."""
+        curve = curve.loc[:, CURVE_COLUMNS]
+        content = _parquet(curve)
+        write_atomically(self.folder / f"{record['cell']}.parquet", content)
+        record = {**record, "schema": SCHEMA, "curve_sha256": hashlib.sha256(content).hexdigest()}
+        record["checksum"] = _checksum(record)
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(self.folder / f"{record['cell']}.json", text.encode())
+
+    def get(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
+        """A complete cell, or None; what is damaged is set aside and listed in `set_aside`."""
+        path = self.folder / f"{cell}.json"
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_bytes())
+            if record["checksum"] != _checksum(record) or record["cell"] != cell or record["schema"] != SCHEMA:
+                raise ValueError("checksum")
+            content = (self.folder / f"{cell}.parquet").read_bytes()
+            if hashlib.sha256(content).hexdigest() != record["curve_sha256"]:
+                raise ValueError("curve checksum")
+            curve = pd.read_parquet(io.BytesIO(content))
+        except (OSError, ValueError, KeyError, TypeError):
+            self._set_aside(cell)
+            return None
+        return record, curve
+
+    def _set_aside(self, cell: str) -> None:
+        for path in (self.folder / f"{cell}.json", self.folder / f"{cell}.parquet"):
+            if path.exists():
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                self.set_aside.append(aside)
+
+    def is_complete(self, cell: str) -> bool:
+        """Whether a cell is stored and undamaged."""
+        return self.get(cell) is not None
+
+    def read(self, cells: Iterable[str] | None = None) -> Results:
+        """Cells and curves; of a local store either the named ones or the latest of each (kind, task, optimizer, seed).
+
+        Raises:
+          UsageError: nothing is stored here, or a published file is damaged.
+        """
+        if self.label != LOCAL:
+            return self._read_published()
+        names = list(cells) if cells is not None else sorted(p.stem for p in self.folder.glob("*.json"))
+        found = [entry for entry in map(self.get, names) if entry is not None]
+        if not found:
+            raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
+        frame = pd.DataFrame([cell_row(record, self.label) for record, _ in found])
+        curves = pd.concat([curve for _, curve in found if len(curve)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
+        if cells is None:
+            frame = frame.sort_values("started_at").drop_duplicates(["kind", "task", "optimizer", "seed"], keep="last")
+            curves = curves.loc[curves["cell"].isin(frame["cell"])]
+        return Results(frame.reset_index(drop=True), curves.reset_index(drop=True))
+
+    def _read_published(self) -> Results:
+        try:
+            cells, curves = (pd.read_parquet(self.folder / f"{name}.parquet") for name in ("cells", "curves"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"no readable published results in {self.folder}: {_one_line(error)}") from None
+        return Results(cells, curves)
+
+
+def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path:
+    """Packs cells into RESULTS/SUITE/LABEL/{cells,curves}.parquet: two files rather than thousands.
+
+    Raises:
+      UsageError: a label that is `local` or not a plain name.
+    """
+    if safe_name("label", label) == LOCAL:
+        raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
+    folder = results_dir / safe_name("suite", suite) / label
+    cells = results.cells.assign(label=label).sort_values(["kind", "task", "optimizer", "seed"])
+    curves = results.curves.astype({"metric": "category", "cell": "category"})
+    write_atomically(folder / "curves.parquet", _parquet(curves))
+    write_atomically(folder / "cells.parquet", _parquet(cells.reset_index(drop=True)))
+    return folder
+
+
+def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
+    """What `bench list runs` prints: suite, label, number of cells."""
+    rows = []
+    for folder in sorted(results_dir.glob("*/*")):
+        if not folder.is_dir():
+            continue
+        published = folder / "cells.parquet"
+        count = (
+            len(pd.read_parquet(published, columns=["cell"]))
+            if published.exists()
+            else len(list(folder.glob("*.json")))
+        )
+        if count:
+            rows.append({"suite": folder.parent.name, "label": folder.name, "cells": count})
+    return rows
+
+
+def cell_row(record: Record, label: str) -> dict[str, Any]:
+    """A record as a row of the cells table; what is not a column of its own stays readable as JSON."""
+    config, result, clock = record["config"], record.get("result", {}), record.get("clock", {})
+    return {
+        "cell": record["cell"],
+        "kind": config["kind"],
+        "suite": config["suite"],
+        "label": label,
+        "task": config["task"],
+        "family": config["family"],
+        "optimizer": config.get("optimizer"),
+        "role": config.get("role"),
+        "seed": config.get("seed"),
+        "status": record["status"],
+        "reason": record.get("reason"),
+        "first_bad_step": record.get("first_bad_step"),
+        "horizon": config.get("horizon"),
+        "batch_size": config.get("batch_size"),
+        "num_params": config.get("num_params"),
+        "chance_loss": config.get("chance_loss"),
+        "hyperparameters": json.dumps(config.get("hyperparameters"), sort_keys=True),
+        "tuned_horizon": config.get("tuned_horizon"),
+        **{name: result.get(name) for name in RESULT_COLUMNS},
+        **{name: clock.get(name) for name in CLOCK_COLUMNS},
+        "started_at": record["started_at"],
+        "config": json.dumps(config, sort_keys=True),
+        "provenance": json.dumps(record["provenance"], sort_keys=True),
+    }
+
+
+RESULT_COLUMNS = (
+    "final_train_loss",
+    "final_validation_loss",
+    "final_test_loss",
+    "mean_train_loss",
+    "best_validation_step",
+    "test_loss_at_best_validation",
+)
+CLOCK_COLUMNS = ("train_wall_sec", "eval_wall_sec", "compile_sec", "total_wall_sec")
+
+
+def _checksum(record: Record) -> str:
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,125 @@
+"""Seconds per step by interleaved randomized blocks.
+
+In each block every optimizer runs once, in random order, on one device; ratios are taken within a block (protocol
+rule 7: google/benchmark's random interleaving; Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM
+2013). Compile time is apart and the clock stops on `block_until_ready`.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bench.engine import Program, compile_program, run_key
+from bench.entrants import Entrant
+from tasks.base import Task
+
+CHUNK_STEPS = 50
+MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
+NUM_BLOCKS = 20
+
+
+class Timings(NamedTuple):
+    """Measured blocks.
+
+    Attributes:
+      seconds_per_step: (num_blocks, num_optimizers).
+      compile_seconds: (num_optimizers,), of the training program.
+    """
+
+    seconds_per_step: np.ndarray
+    compile_seconds: np.ndarray
+
+
+def interleave(
+    regions: Sequence[Callable[[], None]], num_blocks: int, seed: int = 0, tick: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Times every region once in each block, in random order.
+
+    Args:
+      regions: callables that return when their work is done.
+      num_blocks: number of blocks.
+      seed: of the orders.
+      tick: called after every block.
+
+    Returns:
+      Seconds, (num_blocks, num_regions).
+    """
+    rng = np.random.default_rng(seed)
+    seconds = np.empty((num_blocks, len(regions)))
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle of a region would be charged to it
+    try:
+        for block in range(num_blocks):
+            for index in rng.permutation(len(regions)):
+                start = time.perf_counter()
+                regions[index]()
+                seconds[block, index] = time.perf_counter() - start
+            tick()
+    finally:
+        if collecting:
+            gc.enable()
+    return seconds
+
+
+def training_region(program: Program, entrant: Entrant, task: Task, key: jax.Array, repeats: int) -> Callable[[], None]:
+    """A region of `repeats` chunks that go on training from where the last one ended; it blocks once, at its end."""
+    state = jax.block_until_ready(program.init(task, entrant, key))
+    chunk = program.chunks[CHUNK_STEPS]
+
+    def region() -> None:
+        nonlocal state
+        for _ in range(repeats):
+            state, losses = chunk(task, entrant.variables, state, key)
+        jax.block_until_ready((state, losses))
+
+    return region
+
+
+def time_entrants(
+    entrants: Sequence[Entrant],
+    task: Task,
+    horizon: int,
+    *,
+    num_blocks: int = NUM_BLOCKS,
+    tick: Callable[[], None] = lambda: None,
+) -> Timings:
+    """Times the training step of entrants on a task.
+
+    Args:
+      entrants: what trains.
+      task: what is trained.
+      horizon: for schedules.
+      num_blocks: number of interleaved blocks.
+      tick: called after every block.
+
+    Returns:
+      The timings, columns in the order of `entrants`.
+    """
+    key = run_key("timing", 0)
+    programs = [compile_program(entrant, task, horizon, [CHUNK_STEPS]) for entrant in entrants]
+    # Warm up, and choose how many chunks make a region from the fastest entrant, the same number for all.
+    regions = [training_region(p, e, task, key, 1) for p, e in zip(programs, entrants, strict=True)]
+    for region in regions:
+        region()
+    fastest = min(interleave([region], 3).min() for region in regions)
+    repeats = max(1, math.ceil(MIN_REGION_SEC / fastest))
+    regions = [training_region(p, e, task, key, repeats) for p, e in zip(programs, entrants, strict=True)]
+    seconds = interleave(regions, num_blocks, tick=tick) / (repeats * CHUNK_STEPS)
+    return Timings(seconds, np.array([p.compile_sec[f"chunk{CHUNK_STEPS}"] for p in programs]))
+
+
+def curve(timings: Timings, names: Sequence[str]) -> pd.DataFrame:
+    """Timings as the curve of a cell of kind "time": step is the block."""
+    rows: list[tuple[int, str, Any]] = [
+        (block, f"seconds_per_step/{name}", timings.seconds_per_step[block, i])
+        for block in range(len(timings.seconds_per_step))
+        for i, name in enumerate(names)
+    ]
+    rows += [(0, f"compile_seconds/{name}", timings.compile_seconds[i]) for i, name in enumerate(names)]
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
