@@ -59,7 +59,7 @@ def cpu_model() -> str:
 
 def default_device() -> Any:
     """The device that computations go to."""
-    return jax.config.read("jax_default_device") or jax.devices()[0]
+    return getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
 
 
 def device() -> dict[str, Any]:

@@ -7,6 +7,7 @@ A cell is identified by a digest of its resolved configuration, so a rerun skips
 foreign file is detected, set aside under another name, reported and redone.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -69,7 +70,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from None
 
 

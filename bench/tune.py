@@ -157,11 +157,13 @@ def tune(
         ]
         chosen = [points[i] for i in finalists]
         further = [FIRST_TUNING_SEED + NUM_TUNING_TASKS + k for k in range(NUM_FURTHER_SEEDS)]
-        reruns = [runner(loaded[task], run_key(task, seed), chosen, tick) for task in names for seed in further]
-        if len(set(names)) == 1:  # a family of one task: its second visit takes seeds of its own
-            reruns = reruns[:NUM_FURTHER_SEEDS] + [
-                runner(loaded[names[1]], run_key(names[1], seed + NUM_FURTHER_SEEDS), chosen, tick) for seed in further
-            ]
+        # A family of one task is visited twice: its second visit takes seeds of its own.
+        offset = NUM_FURTHER_SEEDS if len(set(names)) == 1 else 0
+        reruns = [
+            runner(loaded[task], run_key(task, seed + visit * offset), chosen, tick)
+            for visit, task in enumerate(names)
+            for seed in further
+        ]
         for position, i in enumerate(finalists):
             trials[i]["rerun_validation_losses"] = [losses[position] for losses in reruns]
         best = min(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 import tasks
-from learned import weights
+from learned import cards, weights
 from learned.base import Theta
 from learned.designs import make_design
 from learned.estimators import es
@@ -199,6 +199,7 @@ def outer_train(
     start, inner_steps, log = time.monotonic(), 0, []
     best_theta, best = jax.device_get(theta), float("inf")
     facts: dict[str, Any] = {}
+    validations: list[tuple[int, int, float]] = []
     for outer_step in range(config.outer_steps):
         num_steps = config.num_steps_at(outer_step)
         theta, opt_state, state, metrics = step(theta, opt_state, state, family.arrays, outer_step, num_steps)
@@ -207,6 +208,7 @@ def outer_train(
         last = outer_step + 1 == config.outer_steps or time.monotonic() - start > budget_seconds
         if (outer_step + 1) % config.validation_every == 0 or last:
             row["outer_validation_loss"] = float(validate(theta, family.arrays))
+            validations.append((outer_step + 1, num_steps, round(row["outer_validation_loss"], 4)))
             if row["outer_validation_loss"] < best:
                 best, best_theta = row["outer_validation_loss"], jax.device_get(theta)
                 facts = {
@@ -215,6 +217,7 @@ def outer_train(
                     "inner_steps": inner_steps,
                     "device_hours": round((time.monotonic() - start) / 3600, 3),
                     "device": jax.devices()[0].device_kind,
+                    "outer_validation_curve": list(validations),
                 }
                 on_best(best_theta, facts)
         log.append({"outer_step": outer_step + 1, "num_steps": num_steps, **row})
@@ -247,3 +250,5 @@ def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, An
         facts=facts | extra,
     )
     write_atomically(path, weights.save_bytes(theta, card))
+    _, card = weights.read(path)
+    write_atomically(cards.path_beside(path), cards.render(card).encode())

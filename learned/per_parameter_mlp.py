@@ -110,11 +110,11 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
             def leaf(grad, param, momenta, second_moments):
                 flat = grad.reshape(-1).astype(jnp.float32)
                 decays = DECAYS[:, None]
-                m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * flat
-                v = decays * second_moments.reshape(len(DECAYS), -1) + (1 - decays) * flat**2
+                m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * flat[None]
+                v = decays * second_moments.reshape(len(DECAYS), -1) + (1 - decays) * flat[None] ** 2
                 inputs = features(flat, param.reshape(-1).astype(jnp.float32), m, v)
                 scale = jax.lax.rsqrt(1e-5 + jnp.mean(inputs**2, axis=1))
-                activations = jax.nn.relu((w1[:, :NUM_TENSOR_INPUTS] * scale) @ inputs + bias[:, None])
+                activations = jax.nn.relu((w1[:, :NUM_TENSOR_INPUTS] * scale[None]) @ inputs + bias[:, None])
                 d, log_size = w2 @ activations + b2[:, None]
                 step = step_scale * d * jnp.exp(exp_scale * log_size)
                 return (

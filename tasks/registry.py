@@ -5,8 +5,8 @@ convolutions. Its classes are split once into 80 for outer-training, 20 for oute
 and hyperparameters, and tuning the baselines) and 20 for evaluation only.
 
     imagenet32_cnn3/3                     the fourth of ten fixed evaluation tasks
-    imagenet32_cnn3/outer_validation/0    the first fixed draw from the outer-validation classes; /0 and /1 tune the
-    baselines mnist14_mlp                           a family of one task
+    imagenet32_cnn3/outer_validation/0    the first fixed draw from the outer-validation classes; 0 and 1 tune baselines
+    mnist14_mlp                           a family of one task
 """
 
 import dataclasses

@@ -1,0 +1,143 @@
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tasks
+import tasks.unroll
+from bench import engine, timing
+from bench.entrants import Entrant
+
+HORIZON = 40
+
+
+def entrant(transformation, name="test"):
+    return Entrant(
+        name,
+        "hand-designed",
+        lambda variables, horizon: transformation(variables["rate"]),
+        {"rate": jnp.float32(0.05)},
+        {},
+    )
+
+
+@pytest.fixture(scope="module")
+def task():
+    return tasks.load("digits8_mlp")
+
+
+@pytest.fixture(scope="module")
+def trained(task):
+    sgd = entrant(optax.sgd)
+    program = engine.compile_program(sgd, task, HORIZON, [1])
+    key = engine.run_key("digits8_mlp", 0)
+    return program, sgd, key, engine.run_cell(program, sgd, task, key, HORIZON)
+
+
+def test_the_grid_is_every_percent_of_the_horizon():
+    assert engine.evaluation_grid(2000) == list(range(0, 2001, 20))
+    assert engine.evaluation_grid(30) == list(range(31))
+    grid = engine.evaluation_grid(250)
+    assert (grid[0], grid[-1], len(grid)) == (0, 250, 101)
+    assert {b - a for a, b in itertools.pairwise(grid)} == {2, 3}
+
+
+def test_a_cell_is_the_inner_loop_evaluated_on_the_grid(task, trained):
+    _, sgd, key, outcome = trained
+    optimizer = sgd.make(sgd.variables, HORIZON)
+    state, trace = jax.jit(
+        lambda task: tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, HORIZON)
+    )(task)
+    assert outcome.status == "ok"
+    wide = outcome.curve.pivot(index="step", columns="metric", values="value")
+    assert wide.index.tolist() == list(range(HORIZON + 1))
+    np.testing.assert_allclose(wide["inner_loss"][1:], trace.inner_loss, rtol=1e-4)
+    final = jax.jit(tasks.unroll.eval_losses)(task, state.params)
+    for split in tasks.SPLITS:
+        np.testing.assert_allclose(outcome.result[f"final_{split}_loss"], final[split], rtol=1e-4)
+    np.testing.assert_allclose(outcome.result["mean_train_loss"], wide["train_loss"][1:].mean(), rtol=1e-6)
+    best = wide["validation_loss"].idxmin()
+    assert outcome.result["best_validation_step"] == best
+    assert outcome.result["test_loss_at_best_validation"] == wide["test_loss"][best]
+
+
+def test_the_same_seed_gives_the_same_numbers(task, trained):
+    program, sgd, key, outcome = trained
+    again = engine.run_cell(program, sgd, task, key, HORIZON)
+    assert again.result == outcome.result
+    other = engine.run_cell(program, sgd, task, engine.run_key("digits8_mlp", 1), HORIZON)
+    assert other.result != outcome.result
+
+
+def test_divergence_is_a_result_with_its_first_bad_step(task, trained):
+    program, sgd, key, _ = trained
+    wild = dataclasses.replace(sgd, variables={"rate": jnp.float32(1e30)})
+    outcome = engine.run_cell(program, wild, task, key, HORIZON)
+    assert outcome.status == "diverged"
+    assert outcome.first_bad_step is not None
+    wide = outcome.curve.pivot(index="step", columns="metric", values="value")
+    assert wide.index.tolist() == list(range(HORIZON + 1))  # never a missing row
+    assert wide["train_loss"][outcome.first_bad_step + 1 :].isna().all()
+    assert math.isfinite(wide["train_loss"][0])
+    assert outcome.result["final_test_loss"] is None
+    assert outcome.result["mean_train_loss"] is None
+
+
+def test_a_time_limit_is_a_row(task, trained):
+    program, sgd, key, _ = trained
+    outcome = engine.run_cell(program, sgd, task, key, HORIZON, time_limit_sec=1e-9)
+    assert (outcome.status, len(outcome.curve)) == ("time_limit", 3 + 5 * HORIZON)
+
+
+def test_the_clock_leaves_at_most_a_twentieth_unattributed(task):
+    slow = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=4096))
+    sgd = entrant(optax.sgd)
+    program = engine.compile_program(sgd, slow, HORIZON, [1])
+    clocks = [engine.run_cell(program, sgd, slow, engine.run_key("", 0), HORIZON).clock for _ in range(3)]
+    shares = [1 - (c["train_wall_sec"] + c["eval_wall_sec"]) / c["total_wall_sec"] for c in clocks]
+    assert 0 <= min(shares) <= 0.05
+
+
+def slowed(rate, rounds=20, size=64):
+    """SGD that also multiplies matrices, in a way that no compiler can leave out."""
+
+    def update(updates, state, params=None, **extra):
+        del params, extra
+        state = jax.lax.fori_loop(0, rounds, lambda _, m: jnp.tanh(m @ m), state)
+        drop = jnp.where(jnp.isfinite(state[0, 0]), 0.0, 1.0)
+        return jax.tree.map(lambda g: -rate * g + drop, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: jnp.eye(size) * 0.5, update)
+
+
+def test_the_clock_waits_for_a_deliberately_slow_operation(task):
+    """Dispatch returns at once: a clock without synchronization would charge the slow step next to nothing."""
+    fast, slow = entrant(optax.sgd, "fast"), entrant(slowed, "slow")
+    measured = timing.time_entrants([fast, slow], task, HORIZON, num_blocks=6)
+    work = jax.jit(lambda m: jax.lax.fori_loop(0, 20 * timing.CHUNK_STEPS, lambda _, m: jnp.tanh(m @ m), m))
+    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / timing.CHUNK_STEPS
+    extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
+    assert extra > 0.5 * region
+    assert measured.seconds_per_step.shape == (6, 2)
+    assert (measured.compile_seconds > 0).all()
+
+
+def test_every_region_runs_once_a_block_in_an_order_of_its_own():
+    order = []
+    seconds = timing.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
+    assert seconds.shape == (30, 4)
+    blocks = [tuple(order[i : i + 4]) for i in range(0, 120, 4)]
+    assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)
+    assert len(set(blocks)) > 5
+
+
+def test_the_timing_curve_names_block_and_optimizer():
+    timings = timing.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]))
+    curve = timing.curve(timings, ["a", "b"])
+    assert (curve.loc[(curve["step"] == 1) & (curve["metric"] == "seconds_per_step/b"), "value"] == 4.0).all()
+    assert curve.loc[curve["metric"] == "compile_seconds/b", "value"].tolist() == [6.0]

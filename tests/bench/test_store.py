@@ -1,0 +1,106 @@
+import json
+
+import pandas as pd
+import pytest
+
+from bench import store
+from bench.errors import UsageError
+
+
+def record(cell="0123456789abcdef", **config):
+    config = {"kind": "train", "suite": "s", "task": "t", "family": "t", "optimizer": "adam", "seed": 0} | config
+    return {
+        "cell": cell,
+        "config": config,
+        "status": "ok",
+        "result": {"final_test_loss": 0.25},
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "provenance": {},
+    }
+
+
+def curve(cell="0123456789abcdef"):
+    return pd.DataFrame({"cell": cell, "step": [0, 1], "metric": "test_loss", "value": [2.0, 0.25]})
+
+
+def test_a_stored_cell_comes_back(tmp_path):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    found = kept.get("0123456789abcdef")
+    assert found is not None
+    assert found[0]["result"] == {"final_test_loss": 0.25}
+    pd.testing.assert_frame_equal(found[1], curve()[store.CURVE_COLUMNS])
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+@pytest.mark.parametrize("damage", ["truncate", "alter", "foreign"])
+def test_a_damaged_cell_is_set_aside_and_counts_as_missing(tmp_path, suffix, damage):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    path = kept.folder / f"0123456789abcdef{suffix}"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    altered = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes({"truncate": content[:middle], "alter": altered, "foreign": b"something else"}[damage])
+    assert not kept.is_complete("0123456789abcdef")
+    assert any(path.name in aside.name for aside in kept.set_aside)
+    assert not path.exists()
+    kept.put(record(), curve())
+    assert kept.is_complete("0123456789abcdef")
+
+
+def test_a_record_without_its_curve_is_incomplete(tmp_path):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    (kept.folder / "0123456789abcdef.parquet").unlink()
+    assert not kept.is_complete("0123456789abcdef")
+
+
+def test_the_cell_is_named_by_its_whole_configuration():
+    base = record()["config"]
+    assert store.cell_id(base) == store.cell_id(dict(reversed(base.items())))
+    assert store.cell_id(base) != store.cell_id(base | {"seed": 1})
+    assert store.cell_id(base) != store.cell_id(base | {"hyperparameters": {"learning_rate": 0.1}})
+
+
+def test_reading_keeps_the_latest_of_one_task_optimizer_and_seed(tmp_path):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record("a" * 16), curve("a" * 16))
+    kept.put(record("b" * 16) | {"started_at": "2026-02-01T00:00:00+00:00"}, curve("b" * 16))
+    assert kept.read().cells["cell"].tolist() == ["b" * 16]
+    assert set(kept.read().curves["cell"]) == {"b" * 16}
+    assert kept.read(["a" * 16]).cells["cell"].tolist() == ["a" * 16]
+
+
+def test_published_results_are_two_files_with_the_same_rows(tmp_path):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    folder = store.publish(tmp_path, "s", "machine", kept.read())
+    assert sorted(path.name for path in folder.iterdir()) == ["cells.parquet", "curves.parquet"]
+    published = store.Store(tmp_path, "s", "machine").read()
+    assert published.cells["label"].tolist() == ["machine"]
+    assert json.loads(published.cells["config"][0])["optimizer"] == "adam"
+    assert published.curves["value"].tolist() == [2.0, 0.25]
+    assert {row["label"]: row["cells"] for row in store.stored_runs(tmp_path)} == {"local": 1, "machine": 1}
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
+def test_names_cannot_leave_the_results_folder(tmp_path, name):
+    with pytest.raises(UsageError, match="expected letters"):
+        store.Store(tmp_path, name)
+    with pytest.raises(UsageError):
+        store.publish(tmp_path, "s", name, store.Results(pd.DataFrame(), pd.DataFrame()))
+
+
+def test_nothing_stored_says_what_to_run(tmp_path):
+    with pytest.raises(UsageError, match="bench run s"):
+        store.Store(tmp_path, "s").read()
+    with pytest.raises(UsageError, match="no readable published results"):
+        store.Store(tmp_path, "s", "machine").read()
+
+
+def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "s").write_text("in the way")
+    with pytest.raises(UsageError, match="cannot write"):
+        store.Store(tmp_path, "s").put(record(), curve())

@@ -1,0 +1,87 @@
+"""The README's examples, run as they stand there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def code_after(heading, language="python"):
+    section = README.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
+    found = re.search(rf"```{language}\n(.*?)```", section, flags=re.S)
+    assert found is not None
+    return found[1]
+
+
+def run(capsys, *args):
+    with pytest.raises(SystemExit) as done:
+        cli.main(list(args))
+    assert not done.value.code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("BENCH_RESULTS_DIR", "BENCH_REPORTS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_learned_optimizer_trains_the_users_own_model(capsys):
+    scope = {}
+    exec(code_after("Use the learned optimizer in your own loop"), scope)
+    variance = float((scope["y"] ** 2).mean())
+    assert float(scope["loss"]) < 0.5 * variance
+
+
+def test_adding_a_task_takes_the_code_shown(tmp_path, capsys):
+    code = code_after("Add a task")
+    assert len(code.strip().splitlines()) <= 20
+    (tmp_path / "my_task.py").write_text(code)
+    args = ["run", "-t", "stripes", "-o", "adam", "--seeds", "0", "--set", "timing_blocks=0", "--plugin", "my_task.py"]
+    assert json.loads(run(capsys, *args, "--json"))["cells"] == {"ok": 1}
+    assert "stripes" in (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
+
+
+def test_adding_an_optimizer_takes_the_code_shown(tmp_path, capsys):
+    code = code_after("Add an optimizer")
+    assert len(code.strip().splitlines()) <= 20
+    (tmp_path / "my_optimizer.py").write_text(code)
+    args = ["run", "-t", "digits8_mlp", "-o", "lion", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
+    assert json.loads(run(capsys, *args, "--plugin", "my_optimizer.py", "--json"))["cells"] == {"ok": 1}
+
+
+@pytest.mark.slow
+def test_a_plug_in_row_is_tuned_like_any_other(tmp_path, capsys):
+    (tmp_path / "my_task.py").write_text(code_after("Add a task"))
+    (tmp_path / "my_optimizer.py").write_text(code_after("Add an optimizer"))
+    plugins = ["--plugin", "my_task.py", "--plugin", "my_optimizer.py"]
+    out = json.loads(run(capsys, "tune", "stripes", "-o", "lion", "--steps", "20", *plugins, "--json"))
+    assert Path(out[0]["path"]).exists()
+    args = [
+        "run",
+        "-t",
+        "stripes",
+        "-o",
+        "lion",
+        "--seeds",
+        "0",
+        "--steps",
+        "20",
+        "--set",
+        "timing_blocks=0",
+        "--dry-run",
+    ]
+    assert json.loads(run(capsys, *args, *plugins, "--json"))
+
+
+def test_every_link_into_the_repository_exists():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
