@@ -41,7 +41,7 @@ def find_tuned(family: str, horizon: int, optimizer: str, *, local_dir: Path | N
     if not found:
         return None
     _, _, path = min(found)
-    return Tuned({k: float(v) for k, v in read_tuned(path)["hyperparameters"].items()}, int(path.parent.name), path)
+    return Tuned(read_tuned(path)["hyperparameters"], int(path.parent.name), path)
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text())
-        record["hyperparameters"].items()
+        record["hyperparameters"] = {name: float(value) for name, value in record["hyperparameters"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected a record written by `bench tune`, got {error!r}") from None
     return record

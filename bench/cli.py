@@ -119,7 +119,8 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = 
         table.add_column(column.replace("_", " "), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns), style=None)
-    Console(markup=False, highlight=False).print(table)
+    # A pipe has no width: nothing there is worth folding for.
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def print_json(value: Any) -> None:
@@ -163,9 +164,24 @@ def list_command(what: str, as_json: bool, plugins: Sequence[str], folders: Fold
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(rows, columns)
+        print_table(_one_row_a_family(rows) if what == "tasks" else rows, columns)
     else:
         click.echo(f"none in {folders.results_dir}; run: bench run")
+
+
+def _one_row_a_family(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Task rows for the terminal: the numbered tasks of a family, which differ in name and digest alone, in one row."""
+    shown: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        stem, _, number = row["name"].rpartition("/")
+        if not number.isdecimal():
+            shown[row["name"]] = row
+        elif stem not in shown:
+            shown[stem] = row | {"name": f"{stem}/{number}"}
+        else:
+            first = shown[stem]["name"].split(" ")[0]
+            shown[stem] |= {"name": f"{first} ... /{number}", "digest": "(--json)"}
+    return list(shown.values())
 
 
 def _task_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:

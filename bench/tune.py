@@ -33,8 +33,7 @@ Trial = dict[str, Any]
 
 def tuning_tasks(family: str) -> list[str]:
     """Names of the two tuning tasks: outer-validation draws where the family has pools, else its one task twice."""
-    row = tasks.family_row(family)
-    if not row.pools:
+    if family not in tasks.FAMILIES or not tasks.FAMILIES[family].pools:
         return [family] * NUM_TUNING_TASKS
     return [f"{family}/outer_validation/{k}" for k in range(NUM_TUNING_TASKS)]
 

@@ -11,6 +11,7 @@ def render(card: Card) -> str:
     outer, facts = card.outer_training, card.facts
     stages = ", then ".join(f"{stage['outer_steps']} outer steps of {stage['num_steps']}" for stage in outer["stages"])
     options = ", ".join(f"{key} {value:g}" for key, value in card.design_options.items()) or "defaults"
+    num_tasks, num_steps = outer["validation_num_tasks"], outer["validation_num_steps"]
     rows = {
         "design": f"`{card.design}` ({options}), features `{card.features}`",
         "outer-trained on": f"`{outer['family']}`, classes of its outer-training pool",
@@ -19,9 +20,10 @@ def render(card: Card) -> str:
         "curriculum (inner steps)": stages,
         "outer optimizer": f"Adam, rate {outer['learning_rate']:g} with cosine decay, "
         f"gradient norm at most {outer['clip_norm']:g}",
-        "chosen by": f"loss on {outer['validation_num_tasks']} tasks of the outer-validation classes, "
-        f"{outer['validation_num_steps']} inner steps: {facts['outer_validation_loss']} at outer step {facts['outer_step']}",
-        "cost up to there": f"{facts['inner_steps']:,} inner steps, {facts['device_hours']} hours of one {facts['device']}",
+        "chosen by": f"loss on {num_tasks} tasks of the outer-validation classes, {num_steps} inner steps: "
+        f"{facts['outer_validation_loss']} at outer step {facts['outer_step']}",
+        "cost up to there": f"{facts['inner_steps']:,} inner steps, "
+        f"{facts['device_hours']} hours of one {facts['device']}",
         "data": facts.get("data"),
         "code": f"commit {facts.get('commit')}",
         "note": facts.get("note"),
@@ -32,8 +34,8 @@ def render(card: Card) -> str:
     lines += [f"| {step} | {num_steps} | {loss} |" for step, num_steps, loss in facts.get("outer_validation_curve", [])]
     lines += [
         "",
-        f"Longest unroll seen in outer-training: {seen_horizon(card)} inner steps. Beyond it behaviour is extrapolation:",
-        "the reports of suites with longer horizons (`quick`, `ood`, `paper`) show what that costs.",
+        f"Longest unroll seen in outer-training: {seen_horizon(card)} inner steps. Beyond it behaviour is",
+        "extrapolation: the reports of suites with longer horizons (`quick`, `ood`, `paper`) show what that costs.",
         "",
         f"Made by `bench outer-train {card.name}`; the configuration:",
         "",

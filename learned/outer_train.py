@@ -6,6 +6,7 @@ lengths and the outer optimizer. The best theta by the outer-validation classes 
 
 import dataclasses
 import json
+import math
 import os
 import time
 import tomllib
@@ -114,19 +115,46 @@ def load_config(name_or_path: str) -> OuterConfig:
         raise ValueError(f"{path}: expected keys {', '.join(missing)}")
     try:
         table["stages"] = tuple(Stage(**stage) for stage in table["stages"])
-        table["design_options"] = tuple(sorted(table.get("design_options", {}).items()))
-    except (TypeError, AttributeError) as error:
+        if not table["stages"] or not all(
+            _is_count(n) for stage in table["stages"] for n in dataclasses.astuple(stage)
+        ):
+            raise TypeError("at least one, whole numbers > 0")
+    except TypeError as error:
         raise ValueError(f"{path}: stages are tables of num_steps and outer_steps: {error}") from None
+    options = table.get("design_options", {})
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: expected a table for design_options, got {options!r}")
+    for key, value in options.items():
+        if not _is_number(value):
+            raise ValueError(f"{path}: expected a number for design option {key}, got {value!r}")
+    table["design_options"] = tuple(sorted(options.items()))
     for key, value in table.items():
-        default = known[key].default
-        if isinstance(default, int | float) and not (isinstance(value, int | float) and value >= 0):
-            raise ValueError(f"{path}: expected a number >= 0 for {key}, got {value!r}")
+        kind = known[key].type
+        if kind is str and not isinstance(value, str):
+            raise ValueError(f"{path}: expected text for {key}, got {value!r}")
+        if kind is int and not (_is_count(value) or (key == "seed" and value == 0)):
+            raise ValueError(
+                f"{path}: expected a whole number {'>=' if key == 'seed' else '>'} 0 for {key}, got {value!r}"
+            )
+        if kind is float and not (_is_number(value) and (value > 0 or (key != "sigma" and value == 0))):
+            raise ValueError(f"{path}: expected a number {'>' if key == 'sigma' else '>='} 0 for {key}, got {value!r}")
     config = OuterConfig(**table)
     if config.objective not in ("train", "validation"):
         raise ValueError(f"{path}: expected objective train or validation, got {config.objective!r}")
-    make_design(config.design, dict(config.design_options))
-    tasks.family_row(config.family)
+    try:
+        make_design(config.design, dict(config.design_options))
+        tasks.family_row(config.family)
+    except tasks.UnknownNameError as error:
+        raise ValueError(f"{path}: {error}") from None
     return config
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @dataclasses.dataclass

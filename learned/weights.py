@@ -9,13 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 import tasks
 from learned.base import Theta
-from learned.designs import FEATURES_VERSIONS
+from learned.designs import FEATURES_VERSIONS, make_design
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 FORMAT = "lopt-bench-theta-1"
@@ -77,4 +78,15 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     if metadata.get("format") != FORMAT or card.features != FEATURES_VERSIONS.get(card.design):
         have = FEATURES_VERSIONS.get(card.design)
         raise ValueError(f"{path}: made for features {card.features} of design {card.design}, this version has {have}")
+    try:
+        made = jax.eval_shape(make_design(card.design, card.design_options).init_theta, jax.random.key(0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: options {card.design_options} do not make {card.design}: {error}") from None
+    want, got = ({name: leaf.shape for name, leaf in sorted(tree.items())} for tree in (made, theta))
+    if want != got:
+        raise ValueError(f"{path}: expected {_shapes(want)}, got {_shapes(got)}")
     return theta, card
+
+
+def _shapes(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())

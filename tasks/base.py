@@ -173,7 +173,7 @@ def array_task(
         family=family,
         init=ModuleInit(module, tuple(arrays["train_images"].shape[1:])),
         loss=ModuleLoss(module),
-        take=functools.partial(take_images, normalize),
+        take=_take_images_with(normalize),
         sizes=tuple(len(arrays[f"{split}_labels"]) for split in SPLITS),  # pyright: ignore[reportArgumentType]
         horizon=horizon,
         batch_size=batch_size,
@@ -227,6 +227,11 @@ def take_images(normalize: Normalize, arrays: Any, cfg: Cfg, split: Split, indic
     """Examples of a task whose arrays are one data set: `{split}_images` and `{split}_labels`."""
     del cfg
     return normalize(arrays[f"{split}_images"][indices]), arrays[f"{split}_labels"][indices]
+
+
+@functools.cache  # partials compare by identity, and equal problems are to share a program
+def _take_images_with(normalize: Normalize) -> Callable[[Any, Cfg, Split, Array], Batch]:
+    return functools.partial(take_images, normalize)
 
 
 def _as_tuple(value: tuple[float, ...] | float) -> tuple[float, ...]:

@@ -54,7 +54,8 @@ class UnknownNameError(ValueError):
 
     def __init__(self, kind: str, name: str, known: Sequence[str]):
         near = get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        shown = [*known[:12], "..."] if len(known) > 12 else known
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(shown)}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -24,7 +24,7 @@ def source_dir(name):
     return Path(root)
 
 
-# Least squares in three dimensions, whose every step can be written down in numpy --------------------------------------
+# Least squares in three dimensions, whose every step can be written down in numpy -------------------------------------
 
 LINEAR_SIZES = {"train": 11, "validation": 7, "test": 5}
 
@@ -81,7 +81,7 @@ def linear_family():
     return tasks.TaskFamily(LINEAR, arrays, sample, ("outer_train", "outer_validation"))
 
 
-# A quadratic bowl: gradient descent at rate 1 is at its bottom after one step ------------------------------------------
+# A quadratic bowl: gradient descent at rate 1 is at its bottom after one step -----------------------------------------
 
 
 def bowl_init(key):
@@ -110,34 +110,32 @@ BOWL = tasks.Problem(
 )
 
 
-# Fake data for the families of the registry ----------------------------------------------------------------------------
+# Fake data for the families of the registry ---------------------------------------------------------------------------
 
 
 def fake_family(name, num_classes=120):
-    """The family with noise for images, few of them, and its problem's sizes cut accordingly."""
+    """The family with noise for images, of the mean and spread that it normalizes by, and few of them."""
     row = tasks.FAMILIES[name]
     rng = np.random.default_rng(0)
-    shape = row.problem.init.image_shape
+    shape, normalize = row.problem.init.image_shape, row.problem.take.args[0]
+
+    def images(*lead):
+        noise = rng.normal(normalize.mean, normalize.std, (*lead, *shape)) * normalize.max_value
+        return jnp.asarray(noise.clip(0, normalize.max_value).astype(np.uint8))
+
     if row.pools:
-        per_class = {"train": 4, "validation": 3, "test": 2}
-        arrays = {
-            f"{split}_images": rng.integers(0, 256, (num_classes, n, *shape), dtype=np.uint8)
-            for split, n in per_class.items()
-        }
-        sizes = tuple(10 * n for n in per_class.values())
+        sizes = {"train": 4, "validation": 3, "test": 2}
+        arrays = {f"{split}_images": images(num_classes, n) for split, n in sizes.items()}
     else:
-        counts = {"train": 40, "validation": 30, "test": 20}
-        arrays = {}
-        for split, n in counts.items():
-            arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-            arrays[f"{split}_labels"] = rng.integers(0, 10, n).astype(np.int32)
-        sizes = tuple(counts.values())
-    problem = dataclasses.replace(row.problem, sizes=sizes)
+        sizes = {"train": 40, "validation": 30, "test": 20}
+        arrays = {f"{split}_images": images(n) for split, n in sizes.items()}
+        arrays |= {f"{split}_labels": jnp.asarray(rng.integers(0, 10, n), jnp.int32) for split, n in sizes.items()}
+    problem = dataclasses.replace(row.problem, sizes=tuple(n * (10 if row.pools else 1) for n in sizes.values()))
     sample = tasks.registry.sample_classes if row.pools else (lambda key, pool: ())
-    return tasks.TaskFamily(problem, jax.tree.map(jnp.asarray, arrays), sample, row.pools)
+    return tasks.TaskFamily(problem, arrays, sample, row.pools)
 
 
-# Measures --------------------------------------------------------------------------------------------------------------
+# Measures -------------------------------------------------------------------------------------------------------------
 
 
 class CountingTraces:

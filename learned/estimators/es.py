@@ -47,7 +47,9 @@ def es(objective: FamilyObjective, num_tasks: int, sigma: float = 0.01, batch_si
         noise_key, task_key = jax.random.split(key)
         eps = jax.vmap(lambda k: perturbation(k, theta, sigma))(jax.random.split(noise_key, num_tasks))
         task_keys = jax.random.split(task_key, num_tasks)
-        pairs = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e], axis=1).reshape(-1, *t.shape), theta, eps)
+        pairs = jax.tree.map(
+            lambda t, e: jnp.stack([t[None] + e, t[None] - e], axis=1).reshape(-1, *t.shape), theta, eps
+        )
         operands = (pairs, jnp.repeat(task_keys, 2))
         losses, bad = jax.lax.map(
             lambda operand: unroll_loss(arrays, num_steps, operand), operands, batch_size=batch_size

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import data
 from tasks.data import dataset, sources
+from tests.helpers import source_dir
 
 DIGESTS = {
     "digits8": "cc872ad9a9ae9cdfea92f7ea2214f3139357ee25bb3161a0ec619b7c98eabdfb",
@@ -18,22 +19,6 @@ DIGESTS = {
     "imagenet32": "de2b0be337403253c7e84e0ca13269089efb4d24e6b37717c61cfcb4ac4a613a",
 }
 FROM_TFDS = [name for name, row in data.DATA_SETS.items() if row.builder]
-
-
-def source_dir(name):
-    """The folder of the prepared data, found without the code under test, or a skip that says what is missing."""
-    root = os.environ.get("TFDS_DATA_DIR")
-    if not root:
-        pytest.skip("TFDS_DATA_DIR is unset: no prepared data to read")
-    folder = Path(root) / data.DATA_SETS[name].builder
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}: this data set is not prepared here")
-    return Path(root)
-
-
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory):
-    return Path(os.environ.get("BENCH_TEST_CACHE_DIR") or tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,201 @@
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+import learned
+import tasks
+from learned import weights
+from learned.designs import DESIGNS, FEATURES_VERSIONS, make_design
+from tests.helpers import assert_one_line
+
+# The second update of each shipped optimizer for the parameters and gradients below: what its file means. A new file
+# gets a new line (the failing test prints it); a changed line for an unchanged file is a broken contract.
+KNOWN_STEPS = {
+    "lopt_paper_small": [-0.00215566, 0.00408244, 0.000904829, 0.00893921],
+}
+PARAMS = {"w": jnp.array([0.3, -0.2, 0.5, 1.0])}
+GRADIENTS = [{"w": jnp.array([0.1, -1.0, 0.02, 0.5])}, {"w": jnp.array([0.2, 0.3, 0.01, -0.4])}]
+
+
+def second_update(name):
+    optimizer = learned.load(name)
+    state = optimizer.init(PARAMS)
+    for grads in GRADIENTS:
+        updates, state = optimizer.update(grads, state, PARAMS)
+    return np.asarray(updates["w"])
+
+
+def example_theta(design="per_parameter_mlp", **options):
+    return jax.device_get(make_design(design, options).init_theta(jax.random.key(0)))
+
+
+def example_card(**changes):
+    fields = {
+        "name": "mine",
+        "design": "per_parameter_mlp",
+        "design_options": {"hidden": 2},
+        "outer_training": {"seed": 0, "stages": [{"num_steps": 2, "outer_steps": 3}]},
+        "facts": {"device_hours": 0.5, "device": "cpu"},
+    }
+    return weights.Card(**fields | changes)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(weights.save_bytes(example_theta(hidden=2), example_card()))
+    return path
+
+
+# Shipped weights ------------------------------------------------------------------------------------------------------
+
+
+def test_the_headline_ships():
+    assert learned.HEADLINE in weights.shipped_names()
+
+
+def test_every_shipped_file_has_a_known_step():
+    assert sorted(KNOWN_STEPS) == weights.shipped_names()
+
+
+@pytest.mark.parametrize("name", weights.shipped_names())
+def test_a_shipped_optimizer_makes_its_known_step(name):
+    update = second_update(name)
+    literal = [float(f"{value:.6g}") for value in update]
+    # Six digits are kept; float32 on another machine may sum in another order.
+    assert KNOWN_STEPS[name] == pytest.approx(literal, rel=1e-4, abs=1e-8), f"{name!r}: {literal},"
+
+
+@pytest.mark.parametrize("name", weights.shipped_names())
+def test_a_shipped_file_says_what_it_is_and_how_it_was_made(name):
+    theta, card = weights.read(name)
+    assert card.name == name
+    assert card.design in DESIGNS
+    assert card.features == FEATURES_VERSIONS[card.design]
+    expected = jax.eval_shape(make_design(card.design, card.design_options).init_theta, jax.random.key(0))
+    assert {key: leaf.shape for key, leaf in theta.items()} == {key: leaf.shape for key, leaf in expected.items()}
+    assert {leaf.dtype for leaf in theta.values()} == {np.dtype(np.float32)}
+    assert all(np.all(np.isfinite(leaf)) for leaf in theta.values())
+    assert card.outer_training["design"] == card.design
+    assert card.outer_training["family"] in tasks.FAMILIES
+    assert card.facts["device_hours"] >= 0
+    assert 0 < card.facts["outer_validation_loss"] < 10
+
+
+# Round trip -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_read(path):
+    theta, card = weights.read(path)
+    assert card == example_card(features="metz2019-31")
+    for name, leaf in example_theta(hidden=2).items():
+        np.testing.assert_array_equal(theta[name], leaf)
+    assert weights.read(str(path))[1] == card
+
+
+def test_saving_twice_gives_the_same_bytes(path):
+    assert weights.save_bytes(example_theta(hidden=2), example_card()) == path.read_bytes()
+
+
+def test_a_file_loads_as_an_optimizer(path):
+    optimizer = learned.load(path)
+    updates, _ = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)
+    expected = make_design("per_parameter_mlp", {"hidden": 2}).optimizer(example_theta(hidden=2))
+    np.testing.assert_array_equal(updates["w"], expected.update(PARAMS, expected.init(PARAMS), PARAMS)[0]["w"])
+
+
+# Files that are no weights --------------------------------------------------------------------------------------------
+
+
+def assert_refused(path, words):
+    for read in (weights.read, learned.load):
+        with pytest.raises(ValueError, match=words) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_torn_file_is_refused(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    assert_refused(path, "expected weights written by `bench outer-train`")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\0" * 64, b"{}"])
+def test_a_foreign_file_is_refused(path, content):
+    path.write_bytes(content)
+    assert_refused(path, "expected weights written by `bench outer-train`")
+
+
+def test_a_pickle_is_never_opened(path, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (tmp_path.joinpath("owned").touch, ())
+
+    path.write_bytes(pickle.dumps(Attack()))
+    assert_refused(path, "expected weights written by `bench outer-train`")
+    assert not (tmp_path / "owned").exists()
+
+
+def with_metadata(path, **metadata):
+    path.write_bytes(save({name: np.asarray(leaf) for name, leaf in example_theta(hidden=2).items()}, metadata))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"format": weights.FORMAT},
+        {"format": weights.FORMAT, "card": "{"},
+        {"format": weights.FORMAT, "card": "[]"},
+        {"format": weights.FORMAT, "card": "{}"},
+        {"format": weights.FORMAT, "card": '{"surprise": 1}'},
+    ],
+    ids=str,
+)
+def test_safetensors_of_something_else_are_refused(path, metadata):
+    with_metadata(path, **metadata)
+    assert_refused(path, "expected weights written by `bench outer-train`")
+
+
+@pytest.mark.parametrize(
+    ("features", "design"), [("metz2019-30", "per_parameter_mlp"), ("metz2019-31", "per_tensor_gru"), ("", "other")]
+)
+def test_weights_for_other_features_are_refused(path, features, design):
+    fields = json.loads(json.dumps(example_card().__dict__)) | {"features": features, "design": design}
+    with_metadata(path, format=weights.FORMAT, card=json.dumps(fields))
+    assert_refused(path, f"made for features {features} of design {design}, this version has")
+
+
+def test_weights_of_another_format_are_refused(path):
+    fields = example_card().__dict__ | {"features": "metz2019-31"}
+    with_metadata(path, format="lopt-bench-theta-0", card=json.dumps(fields))
+    assert_refused(path, "made for")
+
+
+def test_weights_of_another_shape_than_their_card_says_are_refused(path):
+    path.write_bytes(weights.save_bytes(example_theta(hidden=2), example_card(design_options={"hidden": 3})))
+    assert_refused(path, r"expected b1 \(3,\), b2 \(2,\), w1 \(3, 31\), w2 \(2, 3\), got b1 \(2,\)")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert_refused(tmp_path / "gone.safetensors", "no such weights file")
+
+
+def test_an_unknown_name_answers_with_the_nearest():
+    for read in (weights.read, learned.load):
+        with pytest.raises(tasks.UnknownNameError, match="did you mean lopt_paper_small") as caught:
+            read("lopt_paper_smal")
+        assert_one_line(caught.value)
+
+
+def test_an_unknown_design_or_option_answers_with_the_nearest():
+    with pytest.raises(tasks.UnknownNameError, match="did you mean per_parameter_mlp"):
+        make_design("per_parameter", {})
+    with pytest.raises(tasks.UnknownNameError, match="did you mean step_scale"):
+        make_design("per_parameter_mlp", {"stepscale": 1.0})
