@@ -38,8 +38,8 @@ def git_state() -> dict[str, Any]:
         ).stdout.strip()
 
     try:
-        # Results and reports are what a run writes: they do not make the code dirty.
-        status = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!reports")
+        # Dirty is what can change a number: the packages, not the results that a run writes, nor tests and pages.
+        status = git("status", "--porcelain", "--", "bench", "tasks", "baselines", "learned", "pyproject.toml")
         return {"commit": git("rev-parse", "HEAD")[:12], "dirty": bool(status)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}

@@ -210,7 +210,7 @@ def outer_train(
         updates, opt_state = outer_optimizer.update(gradient, opt_state, theta)
         metrics = {
             "outer_loss": jnp.mean(estimate.losses),
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "num_non_finite": estimate.num_non_finite,
         }
         return optax.apply_updates(theta, updates), opt_state, state, metrics
