@@ -28,6 +28,10 @@ def gradients(inner_step, like=PARAMS):
     return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), like)
 
 
+def first_update(optimizer, params=PARAMS):
+    return jax.jit(optimizer.update)(gradients(0, params), optimizer.init(params), params)[0]
+
+
 TRACES = CountingTraces(lambda theta, grads, state, params: DESIGN.optimizer(theta).update(grads, state, params))
 STEP = jax.jit(TRACES)
 
@@ -95,8 +99,7 @@ def test_the_scales_of_step_and_exponent_are_options():
     # exp_scale 0.5 makes the exponential visible, which at 1e-3 hides below 1 %.
     design = per_parameter_mlp(hidden=4, step_scale=0.1, exp_scale=0.5)
     theta, params = example_theta(4), {"b": PARAMS["b"]}
-    optimizer = design.optimizer(theta)
-    updates, _ = optimizer.update(gradients(0, params), optimizer.init(params), params)
+    updates = first_update(design.optimizer(theta), params)
     expected = update_by_the_paper(
         {name: np.asarray(leaf, np.float64) for name, leaf in theta.items()},
         [np.asarray(gradients(0, params)["b"], np.float64)],
@@ -129,10 +132,10 @@ def test_the_state_takes_40_bytes_a_parameter():
 
 
 def test_jit_equals_eager():
+    params = {"b": PARAMS["b"]}
     optimizer = DESIGN.optimizer(example_theta())
-    state = optimizer.init(PARAMS)
-    eager, _ = optimizer.update(gradients(0), state, PARAMS)
-    assert_trees_close(STEP(example_theta(), gradients(0), state, PARAMS)[0], eager, rtol=1e-5, atol=1e-8)
+    eager, _ = optimizer.update(gradients(0, params), optimizer.init(params), params)
+    assert_trees_close(first_update(optimizer, params), eager, rtol=1e-5, atol=1e-8)
 
 
 def test_vmap_over_theta_equals_a_loop():
@@ -183,10 +186,6 @@ def test_no_implicit_promotion():
 
 
 # Inside optax ---------------------------------------------------------------------------------------------------------
-
-
-def first_update(optimizer, params=PARAMS):
-    return jax.jit(optimizer.update)(gradients(0, params), optimizer.init(params), params)[0]
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,10 @@ def test_the_models_use_3x3_kernels_at_strides_one_and_two():
     assert {strides for _, _, strides, _ in convolutions} == {(1, 1), (2, 2)}
 
 
-@pytest.mark.parametrize(("image", "kernel", "strides", "padding"), model_convolutions())
+@pytest.mark.parametrize(
+    ("image", "kernel", "strides", "padding"),
+    [pytest.param(*conv, marks=pytest.mark.slow if conv[0][0] > 8 else ()) for conv in model_convolutions()],
+)
 def test_every_convolution_of_the_models_equals_lax(image, kernel, strides, padding):
     assert_equals_lax(image, kernel, strides, padding)
 

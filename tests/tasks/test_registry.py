@@ -115,8 +115,8 @@ def test_a_family_draws_batches_of_images_and_labels_without_implicit_promotion(
 def test_a_family_starts_near_the_loss_of_chance(name):
     problem = tasks.FAMILIES[name].problem
     assert problem.chance_loss == pytest.approx(np.log(10))
-    # Glorot initialization keeps logits within order one of zero: half a unit of loss.
-    assert abs(drawn(name, 0)["loss"] - problem.chance_loss) < 0.5
+    # Glorot initialization makes logits of order one, and the loss of a wrong guess grows by about as much.
+    assert abs(drawn(name, 0)["loss"] - problem.chance_loss) < 1.0
     _, labels = drawn(name, 0)["batch"]
     assert set(labels.tolist()) <= set(range(10))
     assert len(set(labels.tolist())) > 3  # 32 draws of 10 labels
@@ -395,7 +395,7 @@ def test_real_data_fits_its_family(name, cache_dir):
     task = tasks.load(name, data_dir=source_dir(row.data_set), cache_dir=cache_dir)
     result = jax.device_get(draw(task, jax.random.key(0)))
     assert result["batch"][0].shape == (32, *row.problem.init.image_shape)
-    assert abs(result["loss"] - row.problem.chance_loss) < 0.5
+    assert abs(result["loss"] - row.problem.chance_loss) < 1.0
     for split in tasks.SPLITS:
         images = task.arrays[f"{split}_images"]
         per_task = 10 * images.shape[1] if row.pools else images.shape[0]
