@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -82,8 +83,6 @@ def test_a_rerun_skips_what_is_stored_and_redoes_what_is_damaged(finished, folde
     assert (code, json.loads(out)["cells"]) == (0, {"stored": 5})
     dry = json.loads(bench(*RUN, *SETTINGS, "--dry-run", "--json")[1])
     victim = next(row["cell"] for row in dry if "adam seed 0" in row["title"])
-    from pathlib import Path
-
     path = Path(folders["BENCH_RESULTS_DIR"]) / "quick" / "local" / f"{victim}.json"
     before = json.loads(path.read_text())["result"]
     path.write_text(path.read_text().replace("0.", "1.", 1))
@@ -110,7 +109,7 @@ def test_a_raising_optimizer_is_a_row_and_the_others_go_on(bench, tmp_path):
     code, out, _ = bench(*args, "--set", "timing_blocks=0", "--plugin", str(plugin), "--json")
     assert code == 3
     assert json.loads(out)["cells"] == {"ok": 1, "error": 1}
-    assert "no such thing" in open(json.loads(out)["report"]).read()
+    assert "no such thing" in Path(json.loads(out)["report"]).read_text()
 
 
 def test_time_limit_exits_three(bench):
@@ -120,9 +119,7 @@ def test_time_limit_exits_three(bench):
 
 
 def test_publish_packs_and_reports(finished, folders, bench):
-    from pathlib import Path
-
-    code, out, err = bench("publish", "quick", "--label", "test-machine")
+    code, _, err = bench("publish", "quick", "--label", "test-machine")
     assert code == 0, err
     cells = pd.read_parquet(Path(folders["BENCH_RESULTS_DIR"]) / "quick" / "test-machine" / "cells.parquet")
     assert {"adam", "sgd_momentum"} <= set(cells["optimizer"].dropna())
