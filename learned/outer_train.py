@@ -264,8 +264,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any], extra: dict[str, Any]) -> None:
