@@ -45,7 +45,7 @@ def find_tuned(family: str, horizon: int, optimizer: str, *, local_dir: Path | N
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
-    """A tuning record: "hyperparameters", "space", "trials", "reruns" and how it was made.
+    """A tuning record: "hyperparameters", "space", "trials" and how it was made.
 
     Raises:
       ValueError: not such a record; one line.

@@ -100,6 +100,20 @@ plugin_option = click.option(
 device_option = click.option("--device", envvar="BENCH_DEVICE", metavar="cpu|gpu[:i]", help="Where to run.")
 
 
+def subset_options(command: Callable) -> Callable:
+    """Adds -t, -o, --seeds, --steps and --set, which choose a part of a suite or change it."""
+    options = (
+        click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Only these tasks."),
+        click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these."),
+        click.option("--seeds", metavar="0-9", help="Only these seeds."),
+        click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Another horizon."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="adam.learning_rate=1e-3, ..."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def use_device(name: str | None) -> None:
     """Selects the device named by flag, environment or bench.toml."""
     from bench.runner import select_device
@@ -340,13 +354,7 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
 
 @cli.command()
 @click.argument("suite", default="quick")
-@click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Only these tasks.")
-@click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these optimizers.")
-@click.option("--seeds", metavar="0-9", help="Only these seeds.")
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Another horizon.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="adam.learning_rate=1e-3, timing_blocks=5, ..."
-)
+@subset_options
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one training run."
 )
@@ -453,7 +461,10 @@ def _print_results(results, console) -> None:
 @json_option
 @folder_options
 def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> None:
-    """Write the report of stored results again."""
+    """Write the report of stored results again.
+
+    Of your own runs it takes the latest of each (task, optimizer, seed).
+    """
     from rich.console import Console
 
     from bench.store import LOCAL, Store
@@ -476,15 +487,44 @@ def _description(suite: str) -> str:
 @cli.command()
 @click.argument("suite")
 @click.option("--label", required=True, help="Name of the machine that made the results.")
+@subset_options
+@plugin_option
 @folder_options
-def publish(suite: str, label: str, folders: Folders) -> None:
-    """Pack your own runs of a suite into two files that can be committed, and write their report."""
+@device_option
+def publish(
+    suite: str,
+    label: str,
+    tasks_: Sequence[str],
+    optimizers: Sequence[str],
+    seeds: str | None,
+    steps: int | None,
+    settings: Sequence[str],
+    plugins: Sequence[str],
+    folders: Folders,
+    device: str | None,
+) -> None:
+    """Pack your own runs of a suite into two files that can be committed, and write their report.
+
+    Every cell of the suite, or of the part of it chosen as for `bench run`, has to be stored.
+    """
+    from bench.plugins import build_registry
+    from bench.runner import plan
     from bench.store import Store
     from bench.store import publish as pack
 
-    folder = pack(folders.results_dir, suite, label, Store(folders.results_dir, suite).read())
-    results = Store(folders.results_dir, suite, label).read()
-    page = _report(results, folders.reports_dir, suite, label, _description(suite))
+    use_device(device)
+    chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
+    cells = plan(chosen, build_registry(plugins, folders.data_dir, folders.cache_dir), folders.tuned_dir)
+    store = Store(folders.results_dir, chosen.name)
+    missing = [cell.title for cell in cells if not store.is_complete(cell.name)]
+    if missing:
+        shown = "; ".join(missing[:3]) + ("; ..." if len(missing) > 3 else "")
+        raise UsageError(
+            f"{len(missing)} of {len(cells)} cells of {chosen.name} are not stored: {shown}; `bench run` them"
+        )
+    folder = pack(folders.results_dir, chosen.name, label, store.read([cell.name for cell in cells]))
+    results = Store(folders.results_dir, chosen.name, label).read()
+    page = _report(results, folders.reports_dir, chosen.name, label, chosen.description)
     click.echo(f"published: {folder}\nreport: {page}")
 
 
@@ -551,7 +591,7 @@ def tune(
 @cli.command("time")
 @click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Tasks; those of quick without it.")
 @click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="The first is the reference.")
-@click.option("--blocks", type=click.IntRange(min=2), default=20, show_default=True, help="Interleaved blocks.")
+@click.option("--blocks", type=click.IntRange(min=6), default=20, show_default=True, help="Interleaved blocks.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon, for schedules.")
 @json_option
 @plugin_option
@@ -583,7 +623,7 @@ def time_command(
         problem = registry.problem(task)
         horizon = steps or problem.horizon
         entrants = [
-            resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, plugins=registry.baselines)
+            resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, registry=registry)
             for name in dict.fromkeys(map(real_name, optimizers or quick.optimizers))
         ]
         timings = time_entrants(entrants, registry.load(task), horizon, num_blocks=blocks)
@@ -617,10 +657,9 @@ def time_command(
 
 
 def _interval(interval) -> dict[str, float]:
-    """An `Interval` of medians as `bench time` prints it; with blocks too few for 95 % its ends are the estimate."""
-    low = interval.estimate if interval.low is None else interval.low
-    high = interval.estimate if interval.high is None else interval.high
-    return {name: float(f"{v:.5g}") for name, v in (("median", interval.estimate), ("low", low), ("high", high))}
+    """An `Interval` of medians as `bench time` prints it; six blocks and more always have one of 95 %."""
+    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
+    return {name: float(f"{value:.5g}") for name, value in ends}
 
 
 @cli.command("outer-train")
@@ -637,7 +676,7 @@ def outer_train_command(config: str, budget: str | None, as_json: bool, folders:
     import tasks
     from bench.provenance import git_state
     from bench.runner import progress_bar
-    from bench.store import safe_name, write_atomically
+    from bench.store import safe_name
     from learned import outer_train as outer
 
     use_device(device)
@@ -667,14 +706,14 @@ def outer_train_command(config: str, budget: str | None, as_json: bool, folders:
                     f"about {min(left, seconds - progress.seconds):.0f} s left"
                 )
 
-        write_atomically(folder / "config.json", json.dumps({"name": settings.name, **extra}).encode())
-        _, rows, summary = outer.outer_train(
+        theta, rows, summary = outer.outer_train(
             settings,
             family,
             on_step=on_step,
             on_best=lambda theta, found: outer.save_best(path, settings, theta, found, extra),
             budget_seconds=seconds,
         )
+    outer.save_best(path, settings, theta, summary, extra)  # now with what the whole run cost
     pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
     if as_json:
         print_json({"weights": str(path), **summary})
@@ -704,7 +743,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted; finished cells are kept, the same command goes on from them", err=True)
+        click.echo("interrupted; what was finished is kept, and `bench run` goes on from it", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         click.echo(f"bench: {' '.join(error.format_message().split())}", err=True)

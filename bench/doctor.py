@@ -39,7 +39,8 @@ def examine(results_dir: Path, reports_dir: Path, cache_dir: Path, data_dir: Pat
     for name in tasks.data.DATA_SETS:
         place = tasks.data.locate(name, data_dir=data_dir, cache_dir=cache_dir)
         digest = f" digest {place['digest'][:16]}" if place["digest"] else ""
-        status = "note" if place["status"] == "missing" else ("ok" if not place["remedy"] else "problem")
+        damaged = place["cached"] is not None and place["digest"] is None
+        status = "problem" if damaged else ("note" if place["remedy"] else "ok")
         row(f"data {name}", status, f"{place['status']}{digest}", place["remedy"])
     for label, folder, flag in (
         ("results folder", results_dir, "--results-dir"),

@@ -18,6 +18,7 @@ import optax
 import learned
 from baselines import BASELINES, Baseline, find_tuned
 from bench.errors import UsageError, nearest
+from bench.plugins import Registry
 from learned import weights
 from learned.designs import make_design
 
@@ -45,9 +46,9 @@ class Entrant:
     tuned_horizon: int | None = None
 
 
-def optimizer_names(plugins: Mapping[str, Baseline] | None = None) -> list[str]:
+def optimizer_names(registry: Registry | None = None) -> list[str]:
     """Names that `-o` takes."""
-    return [*BASELINES, *(plugins or {}), *weights.shipped_names(), LEARNED_ALIAS]
+    return [*BASELINES, *(registry.baselines if registry else ()), *weights.shipped_names(), LEARNED_ALIAS]
 
 
 def real_name(name: str) -> str:
@@ -62,7 +63,7 @@ def resolve(
     *,
     overrides: Mapping[str, float] | None = None,
     tuned_dir: Path | None = None,
-    plugins: Mapping[str, Baseline] | None = None,
+    registry: Registry | None = None,
 ) -> Entrant:
     """The entrant of a name on a family at a horizon.
 
@@ -72,26 +73,34 @@ def resolve(
       horizon: inner steps, for the nearest tuned values.
       overrides: hyperparameters set by hand.
       tuned_dir: a user's own tuned values.
-      plugins: rows that plug-ins add.
+      registry: what plug-ins add.
 
     Raises:
       UsageError: unknown name or hyperparameter, damaged tuned values or weights.
     """
-    name, overrides = real_name(name), overrides or {}
-    table = {**BASELINES, **(plugins or {})}
+    name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
+    table = {**BASELINES, **registry.baselines}
     try:
         if name in table:
-            return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir)
+            return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir, registry)
         if name in weights.shipped_names() or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
             return _learned(name)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    raise nearest("optimizer", name, optimizer_names(plugins))
+    raise nearest("optimizer", name, optimizer_names(registry))
 
 
-def _hand_designed(name, baseline: Baseline, family, horizon, overrides, tuned_dir) -> Entrant:
+def _hand_designed(
+    name: str,
+    baseline: Baseline,
+    family: str,
+    horizon: int,
+    overrides: Mapping[str, float],
+    tuned_dir: Path | None,
+    registry: Registry,
+) -> Entrant:
     tuned = find_tuned(family, horizon, name, local_dir=tuned_dir)
     values = dict(tuned.hyperparameters if tuned else baseline.default)
     for key in overrides:
@@ -103,7 +112,9 @@ def _hand_designed(name, baseline: Baseline, family, horizon, overrides, tuned_d
         role="hand-designed",
         make=baseline.make,
         variables={key: jnp.float32(value) for key, value in values.items()},
-        identity=values | ({"set_by_hand": sorted(overrides)} if overrides else {}),
+        identity=values
+        | ({"set_by_hand": sorted(overrides)} if overrides else {})
+        | ({"source": registry.sources[name]} if name in registry.sources else {}),
         tuned_horizon=tuned.horizon if tuned else None,
     )
 
@@ -113,7 +124,8 @@ def _learned(name: str) -> Entrant:
     design = make_design(card.design, card.design_options)
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(theta[key]).tobytes() for key in sorted(theta))).hexdigest()
     return Entrant(
-        name=card.name,
+        # A file may hold another theta of a shipped name: its digest tells them apart.
+        name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
         role="learned",
         make=lambda theta, horizon: design.optimizer(theta),
         variables=jax.tree.map(jnp.asarray, theta),

@@ -18,6 +18,8 @@ import numpy as np
 import tasks
 from baselines import BASELINES, Baseline
 from bench.errors import UsageError
+from learned.weights import shipped_names
+from tasks.registry import describe_module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Registry:
     Attributes:
       task_builders: plug-in tasks, name -> constructor.
       baselines: plug-in optimizers, name -> row.
+      sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
     """
 
     task_builders: dict[str, Callable[[], tasks.Task]] = dataclasses.field(default_factory=dict)
     baselines: dict[str, Baseline] = dataclasses.field(default_factory=dict)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: Path | None = None
     cache_dir: Path | None = None
 
@@ -40,26 +44,37 @@ class Registry:
         """All tasks that can be run."""
         return [*tasks.task_names(), *self.task_builders]
 
+    def _build(self, name: str) -> tasks.Task:
+        try:
+            task = self.task_builders[name]()
+        except Exception as error:
+            raise UsageError(f"plug-in task {name!r} cannot be built: {_cause(error)}") from None
+        if not isinstance(task, tasks.Task):
+            raise UsageError(f"plug-in task {name!r}: expected a tasks.Task, got {type(task).__name__}")
+        return task
+
     def problem(self, name: str) -> tasks.Problem:
         """A task's problem; loads no data for built-in ones."""
-        return self.task_builders[name]().problem if name in self.task_builders else tasks.family_row(name).problem
+        return self._build(name).problem if name in self.task_builders else tasks.family_row(name).problem
 
     def load(self, name: str) -> tasks.Task:
         """A task with its data on the device."""
         if name in self.task_builders:
-            return self.task_builders[name]()
+            return self._build(name)
         return tasks.load(name, data_dir=self.data_dir, cache_dir=self.cache_dir)
 
     def digest(self, name: str) -> str:
         """Digest that identifies a task's definition."""
         return (
-            _arrays_digest(self.task_builders[name]())[:16] if name in self.task_builders else tasks.task_digest(name)
+            _task_digest(self._build(name), self.sources.get(name, ""))[:16]
+            if name in self.task_builders
+            else tasks.task_digest(name)
         )
 
     def data_facts(self, name: str) -> dict[str, str]:
         """Name, version, digest and note of a task's data."""
         if name in self.task_builders:
-            digest = _arrays_digest(self.task_builders[name]())
+            digest = _task_digest(self._build(name), "")
             return {"name": name, "version": "plug-in", "source": "plug-in", "digest": digest, "note": ""}
         return tasks.data_facts(name, data_dir=self.data_dir, cache_dir=self.cache_dir)
 
@@ -74,7 +89,8 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     for group, table in (("bench.tasks", registry.task_builders), ("bench.optimizers", registry.baselines)):
         for entry in importlib.metadata.entry_points(group=group):
             try:
-                _add(table, entry.name, entry.load(), f"entry point {entry.value}")
+                expected = Baseline if table is registry.baselines else None
+                _add(table, entry.name, entry.load(), f"entry point {entry.value}", expected)
             except UsageError:
                 raise
             except Exception as error:
@@ -87,7 +103,8 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
             if not isinstance(rows, dict):
                 raise UsageError(f"plug-in {file}: expected {attribute} to be a dict, got {type(rows).__name__}")
             for name, row in rows.items():
-                _add(table, name, row, f"plug-in {file}")
+                _add(table, name, row, f"plug-in {file}", Baseline if table is registry.baselines else None)
+                registry.sources[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
                 found = True
         if not found:
             raise UsageError(
@@ -96,21 +113,20 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     return registry
 
 
-def _add(table: dict[str, Any], name: Any, row: Any, origin: str) -> None:
-    from bench.entrants import optimizer_names
-
+def _add(table: dict[str, Any], name: Any, row: Any, origin: str, expected: type | None) -> None:
     if not isinstance(name, str) or not name:
         raise UsageError(f"{origin}: expected a name, got {name!r}")
     if (
         name in table
         or name in tasks.task_names()
         or name in tasks.FAMILIES
-        or name in BASELINES
-        or name in optimizer_names()
+        or name in (*BASELINES, *shipped_names(), "learned")
     ):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
-    if not (callable(row) or isinstance(row, Baseline)):
-        raise UsageError(f"{origin}: {name!r} is neither a function that returns a Task nor a Baseline")
+    if expected is None and (isinstance(row, Baseline) or not callable(row)):
+        raise UsageError(f"{origin}: expected {name!r} of TASKS to be a function that returns a Task, got {row!r}")
+    if expected is not None and not isinstance(row, expected):
+        raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline, got {row!r}")
     table[name] = row
 
 
@@ -134,8 +150,10 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0] if text else ''}"
 
 
-def _arrays_digest(task: tasks.Task) -> str:
-    digest = hashlib.sha256(repr((task.problem.sizes, task.problem.batch_size)).encode())
+def _task_digest(task: tasks.Task, source: str) -> str:
+    problem = task.problem
+    definition = (describe_module(problem.init), problem.sizes, problem.batch_size, source)
+    digest = hashlib.sha256(repr(definition).encode())
     for leaf in jax.tree.leaves((task.arrays, task.cfg)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()

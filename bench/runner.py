@@ -24,6 +24,8 @@ from bench.store import Record, Store, cell_id
 from bench.suite import Suite, expand_tasks
 
 Log = Callable[[str], None]
+VERSION = "0.1"  # Major.Minor: results compare within it (CHANGELOG)
+FINAL = ("ok", "diverged")  # a cell that ended in error, out of memory or time is run again
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +60,8 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> lis
     blocks.
 
     Raises:
-      UsageError: an unknown task, optimizer or hyperparameter.
+      UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.
+      tasks.data.MissingDataError: a task's data is neither cached nor found; its digest is part of a cell's identity.
     """
     cells = []
     device_kind = default_device().device_kind
@@ -66,9 +69,11 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> lis
         problem = registry.problem(task)
         horizon = suite.steps or problem.horizon
         common = {
+            "version": VERSION,
             "suite": suite.name,
             "task": task,
             "task_digest": registry.digest(task),
+            "data_digest": registry.data_facts(task)["digest"],
             "family": problem.family,
             "horizon": horizon,
             "batch_size": problem.batch_size,
@@ -81,10 +86,11 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> lis
             aliases = [alias for alias in suite.optimizers if real_name(alias) == name]
             overrides = {k: v for alias in aliases for k, v in suite.overrides.get(alias, {}).items()}
             entrants.append(
-                resolve(
-                    name, problem.family, horizon, overrides=overrides, tuned_dir=tuned_dir, plugins=registry.baselines
-                )
+                resolve(name, problem.family, horizon, overrides=overrides, tuned_dir=tuned_dir, registry=registry)
             )
+        names = [entrant.name for entrant in entrants]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two optimizers have the same name: {', '.join(sorted(names))}")
         for seed in suite.seeds:
             order = np.random.default_rng(seed).permutation(len(entrants))
             for entrant in (entrants[i] for i in order):
@@ -143,11 +149,11 @@ def run(
     programs: dict[str, engine.Program] = {}
     loaded: dict[str, tasks.Task] = {}
     for number, cell in enumerate(cells, 1):
-        complete = store.is_complete(cell.name)
+        stored = store.get(cell.name)
         for path in store.set_aside:
             log(f"damaged file set aside: {path}")
         store.set_aside.clear()
-        if complete:
+        if stored is not None and stored[0]["status"] in FINAL:
             counts["stored"] = counts.get("stored", 0) + 1
             advance(1.0)
             continue
@@ -204,7 +210,7 @@ def _run_one(
             time_limit_sec=limit,
             tick=lambda steps: tick(steps / horizon),
         )
-        clock = outcome.clock | {"compile_sec": sum(programs[key].compile_sec.values()) if fresh else 0.0}
+        clock = outcome.clock | {"compile_sec": sum(programs[key].compile_sec.values()) if fresh else None}
         record = {
             "status": outcome.status,
             "reason": outcome.reason,

@@ -133,6 +133,11 @@ class Store:
             return self._read_published()
         names = list(cells) if cells is not None else sorted(p.stem for p in self.folder.glob("*.json"))
         found = [entry for entry in map(self.get, names) if entry is not None]
+        if self.set_aside:
+            damaged = ", ".join(path.name for path in self.set_aside)
+            raise UsageError(
+                f"damaged files set aside in {self.folder}: {damaged}; `bench run` makes their cells again"
+            )
         if not found:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
         frame = pd.DataFrame([cell_row(record, self.label) for record, _ in found])
@@ -145,8 +150,12 @@ class Store:
     def _read_published(self) -> Results:
         try:
             cells, curves = (pd.read_parquet(self.folder / f"{name}.parquet") for name in ("cells", "curves"))
-        except (OSError, ValueError) as error:
+            digest = hashlib.sha256((self.folder / "curves.parquet").read_bytes()).hexdigest()
+            intact = set(cells["schema"]) == {SCHEMA} and set(cells["curves_sha256"]) == {digest}
+        except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"no readable published results in {self.folder}: {_one_line(error)}") from None
+        if not intact:
+            raise UsageError(f"published results in {self.folder} are altered or of another schema than {SCHEMA}")
         return Results(cells, curves)
 
 
@@ -159,9 +168,10 @@ def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path
     if safe_name("label", label) == LOCAL:
         raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
     folder = results_dir / safe_name("suite", suite) / label
-    cells = results.cells.assign(label=label).sort_values(["kind", "task", "optimizer", "seed"])
-    curves = results.curves.astype({"metric": "category", "cell": "category"})
-    write_atomically(folder / "curves.parquet", _parquet(curves))
+    curves = _parquet(results.curves.astype({"metric": "category", "cell": "category"}))
+    cells = results.cells.assign(label=label, schema=SCHEMA, curves_sha256=hashlib.sha256(curves).hexdigest())
+    cells = cells.sort_values(["kind", "task", "optimizer", "seed"])
+    write_atomically(folder / "curves.parquet", curves)
     write_atomically(folder / "cells.parquet", _parquet(cells.reset_index(drop=True)))
     return folder
 
@@ -191,8 +201,8 @@ def cell_row(record: Record, label: str) -> dict[str, Any]:
         "kind": config["kind"],
         "suite": config["suite"],
         "label": label,
-        "task": config["task"],
-        "family": config["family"],
+        "task": config.get("task"),
+        "family": config.get("family"),
         "optimizer": config.get("optimizer"),
         "role": config.get("role"),
         "seed": config.get("seed"),
@@ -208,6 +218,7 @@ def cell_row(record: Record, label: str) -> dict[str, Any]:
         **{name: result.get(name) for name in RESULT_COLUMNS},
         **{name: clock.get(name) for name in CLOCK_COLUMNS},
         "started_at": record["started_at"],
+        "checksum": record["checksum"],
         "config": json.dumps(config, sort_keys=True),
         "provenance": json.dumps(record["provenance"], sort_keys=True),
     }

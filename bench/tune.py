@@ -20,6 +20,7 @@ import tasks
 import tasks.unroll
 from baselines import Baseline, LogUniform
 from bench.engine import run_key
+from bench.provenance import default_device, git_state
 
 NUM_TRIALS = 32
 NUM_TUNING_TASKS = 2
@@ -188,8 +189,9 @@ def tune(
         "space": _space_json(space),
         "trials": trials,
         "earlier_rounds": earlier,
-        "device": jax.devices()[0].device_kind,
+        "device": default_device().device_kind,
         "versions": {"jax": jax.__version__},
+        "commit": git_state()["commit"],
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

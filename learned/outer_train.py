@@ -1,6 +1,6 @@
 """Outer-training: theta by stochastic gradients of the outer-loss over a family's outer-training classes.
 
-A configuration (TOML, `learned/configs/`) names the design, the family, the estimator, the curriculum of unroll
+A configuration (TOML, `learned/configs/`) names the design, the family, the curriculum of unroll
 lengths and the outer optimizer. The best theta by the outer-validation classes is kept.
 """
 
