@@ -59,7 +59,7 @@ STEP_COST_REFERENCE = "adam"
 # below which the clock ranks nothing (protocol rule 8).
 STEP_COST_FLOOR = 0.05
 
-FAILED_MARK, STRETCHED_MARK, NONE_TEXT = "†", "‡", "–"
+FAILED_MARK, STRETCHED_MARK, UNTUNED_MARK, NONE_TEXT = "†", "‡", "§", "–"
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
 
 
@@ -382,6 +382,7 @@ def display_name(results: Results, optimizer: str, tasks: tuple[str, ...]) -> st
     """The name with the marks its row carries."""
     marks = FAILED_MARK * (_num_failed(results, optimizer, tasks) > 0)
     marks += STRETCHED_MARK * bool(_stretched(results.runs(optimizer, tasks)).any())
+    marks += UNTUNED_MARK * bool(_untuned(results.runs(optimizer, tasks)).any())
     return f"{optimizer} {marks}".rstrip()
 
 
@@ -455,6 +456,8 @@ def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str
         )
     if _stretched(runs).any():
         notes.append(f"{STRETCHED_MARK} Tuned at another horizon; the schedule was stretched to this one.")
+    if _untuned(runs).any():
+        notes.append(f"{UNTUNED_MARK} Never tuned on this task family: default hyperparameters.")
     timed = [task for task in tasks if task in results.blocks]
     if not timed:
         notes.append("Step costs: no timing cell for these rows.")
@@ -487,6 +490,10 @@ def _ratio_over_tasks(results: Results, optimizer: str, reference: str, tasks: t
 def _num_failed(results: Results, optimizer: str, tasks: tuple[str, ...]) -> int:
     """Runs with a status other than ok or a final test loss that is not finite."""
     return int(np.isinf(results.losses(optimizer, tasks, HEADLINE_LOSS).to_numpy(dtype=float)).sum())
+
+
+def _untuned(runs: Frame) -> Frame:
+    return runs["tuned_horizon"].isna() & (runs["role"] == "hand-designed")
 
 
 def _stretched(runs: Frame) -> Frame:
@@ -955,6 +962,8 @@ def terminal(results: Results) -> RenderableType:
             notes.append(f"{FAILED_MARK} mean over the runs that finished.")
         if _stretched(results.train[results.train["task"] == task]).any():
             notes.append(f"{STRETCHED_MARK} tuned at another horizon.")
+        if _untuned(results.train[results.train["task"] == task]).any():
+            notes.append(f"{UNTUNED_MARK} not tuned.")
         seeds = results.train[results.train["task"] == task].groupby("optimizer")["seed"].nunique()
         if len(seeds) and seeds.max() >= MIN_SEEDS:
             notes.append(f"±: t {PERCENT} interval over seeds.")
