@@ -17,6 +17,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+# From this batch size on the patches no longer fit any cache and XLA's own convolution is used. Training batches are
+# smaller; evaluation, in batches of 1,000 outside loops, is more than twice as fast (21,000 images of 28x28: 0.45 against
+# 1.2 s on two cores).
+LARGE_BATCH = 256
+
 
 def patches_conv(
     lhs: Array,
@@ -58,6 +63,17 @@ def patches_conv(
         raise ValueError("patches_conv takes no dilation and one group; use lax.conv_general_dilated for those")
     if lhs.ndim != 4 or rhs.ndim != 4:
         raise ValueError(f"patches_conv expects NHWC images and HWIO kernels, got {lhs.ndim=} {rhs.ndim=}")
+    if lhs.shape[0] >= LARGE_BATCH:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            dimension_numbers=numbers,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
     kernel_height, kernel_width, _, out_channels = rhs.shape
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
