@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 # From this batch size on the patches no longer fit any cache and XLA's own convolution is used. Training batches are
-# smaller; evaluation, in batches of 1,000 outside loops, is more than twice as fast (21,000 images of 28x28: 0.45 against
-# 1.2 s on two cores).
+# smaller; evaluation, in batches of 1,000 outside loops, is more than twice as fast (21,000 images of 28x28: 0.45
+# against 1.2 s on two cores).
 LARGE_BATCH = 256
 
 
