@@ -509,9 +509,10 @@ def publish(
     """
     from bench.plugins import build_registry
     from bench.runner import plan
-    from bench.store import Store
+    from bench.store import Store, published_label
     from bench.store import publish as pack
 
+    published_label(label)
     use_device(device)
     chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
     cells = plan(chosen, build_registry(plugins, folders.data_dir, folders.cache_dir), folders.tuned_dir)

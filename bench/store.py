@@ -159,15 +159,24 @@ class Store:
         return Results(cells, curves)
 
 
+def published_label(label: str) -> str:
+    """The label, refused where it is `local` or not a plain name.
+
+    Raises:
+      UsageError: see above.
+    """
+    if safe_name("label", label) == LOCAL:
+        raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
+    return label
+
+
 def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path:
     """Packs cells into RESULTS/SUITE/LABEL/{cells,curves}.parquet: two files rather than thousands.
 
     Raises:
       UsageError: a label that is `local` or not a plain name.
     """
-    if safe_name("label", label) == LOCAL:
-        raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
-    folder = results_dir / safe_name("suite", suite) / label
+    folder = results_dir / safe_name("suite", suite) / published_label(label)
     curves = _parquet(results.curves.astype({"metric": "category", "cell": "category"}))
     cells = results.cells.assign(label=label, schema=SCHEMA, curves_sha256=hashlib.sha256(curves).hexdigest())
     cells = cells.sort_values(["kind", "task", "optimizer", "seed"])

@@ -247,7 +247,15 @@ def test_interrupting_keeps_what_is_finished(folders, tmp_path):
 
     env = os.environ | folders | {"BENCH_RESULTS_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "bench.cli", *RUN[:-4], "--seeds", "0-99", "--steps", "20"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("[1/")
     process.send_signal(signal.SIGINT)
