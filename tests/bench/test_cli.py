@@ -246,16 +246,14 @@ def test_interrupting_keeps_what_is_finished(folders, tmp_path):
     import signal
 
     env = os.environ | folders | {"BENCH_RESULTS_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "bench.cli", *RUN[:-4], "--seeds", "0-99", "--steps", "20"]
     # A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    args = [*RUN[:-4], "--seeds", "0-99", "--steps", "20"]
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from bench.cli import main; main({args!r})"
     )
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("[1/")
     process.send_signal(signal.SIGINT)
