@@ -40,6 +40,7 @@ def test_the_learned_optimizer_trains_the_users_own_model(capsys):
     assert float(scope["loss"]) < 0.5 * variance
 
 
+@pytest.mark.slow
 def test_adding_a_task_takes_the_code_shown(tmp_path, capsys):
     code = code_after("Add a task")
     assert len(code.strip().splitlines()) <= 20
@@ -49,6 +50,7 @@ def test_adding_a_task_takes_the_code_shown(tmp_path, capsys):
     assert "stripes" in (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_adding_an_optimizer_takes_the_code_shown(tmp_path, capsys):
     code = code_after("Add an optimizer")
     assert len(code.strip().splitlines()) <= 20

@@ -78,6 +78,7 @@ def test_run_ends_with_a_table_and_the_path_of_the_report(finished):
     assert any("sgd_momentum" in line for line in lines[6:])
 
 
+@pytest.mark.slow
 def test_a_rerun_skips_what_is_stored_and_redoes_what_is_damaged(finished, folders, bench):
     code, out, _ = bench(*RUN, *SETTINGS, "--json")
     assert (code, json.loads(out)["cells"]) == (0, {"stored": 5})
@@ -92,6 +93,7 @@ def test_a_rerun_skips_what_is_stored_and_redoes_what_is_damaged(finished, folde
     assert json.loads(path.read_text())["result"] == before  # the same numbers, to the last digit
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_a_result_and_exits_zero(bench):
     args = [*RUN[:4], "-o", "sgd_momentum", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
     code, out, _ = bench(*args, "--set", "sgd_momentum.learning_rate=1e30", "--json")
@@ -118,6 +120,7 @@ def test_time_limit_exits_three(bench):
     assert (code, json.loads(out)["cells"]) == (3, {"time_limit": 1})
 
 
+@pytest.mark.slow
 def test_publish_packs_and_reports(finished, folders, bench):
     code, _, err = bench("publish", "quick", "--label", "test-machine")
     assert (code, "cells of quick are not stored" in err) == (2, True)
@@ -144,6 +147,7 @@ def test_list_and_info_print_data(bench):
     assert "19722" in bench("info", "imagenet32_cnn3")[1]
 
 
+@pytest.mark.slow
 def test_time_prints_the_ratio_to_the_first(bench):
     args = ["time", "-t", "digits8_mlp", "-o", "adam", "-o", "learned", "--blocks", "6", "--steps", "20", "--json"]
     found = json.loads(bench(*args)[1])

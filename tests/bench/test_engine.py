@@ -94,6 +94,7 @@ def test_a_time_limit_is_a_row(task, trained):
     assert (outcome.status, len(outcome.curve)) == ("time_limit", 3 + 5 * HORIZON)
 
 
+@pytest.mark.slow
 def test_the_clock_leaves_at_most_a_twentieth_unattributed(task):
     slow = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=4096))
     sgd = entrant(optax.sgd)
@@ -115,6 +116,7 @@ def slowed(rate, rounds=20, size=64):
     return optax.GradientTransformationExtraArgs(lambda params: jnp.eye(size) * 0.5, update)
 
 
+@pytest.mark.slow
 def test_the_clock_waits_for_a_deliberately_slow_operation(task):
     """Dispatch returns at once: a clock without synchronization would charge the slow step next to nothing."""
     fast, slow = entrant(optax.sgd, "fast"), entrant(slowed, "slow")

@@ -174,11 +174,13 @@ def run():
     return Run()
 
 
+@pytest.mark.slow
 def test_outer_training_lowers_the_outer_loss_on_tasks_never_seen(run):
     validations = list(run.validations().values())
     assert validations[-1] < 0.8 * validations[0]
 
 
+@pytest.mark.slow
 def test_steps_train_on_one_pool_and_validations_use_another(run):
     # In the order of tracing: the program of the steps, then that of the validations.
     assert run.pools[0] == "outer_train"
@@ -186,6 +188,7 @@ def test_steps_train_on_one_pool_and_validations_use_another(run):
     assert run.pools == sorted(run.pools)
 
 
+@pytest.mark.slow
 def test_every_outer_step_is_logged(run):
     assert [row["outer_step"] for row in run.log] == list(range(1, 61))
     assert [step.outer_step for step in run.steps] == list(range(1, 61))
@@ -199,6 +202,7 @@ def test_every_outer_step_is_logged(run):
     assert run.facts["total_outer_steps"] == 60
 
 
+@pytest.mark.slow
 def test_the_best_by_outer_validation_is_kept(run):
     best_step = min(run.validations(), key=run.validations().get)
     assert run.facts["outer_step"] == best_step
@@ -209,6 +213,7 @@ def test_the_best_by_outer_validation_is_kept(run):
         np.testing.assert_array_equal(leaf, run.theta[name])
 
 
+@pytest.mark.slow
 def test_the_best_is_reported_whenever_it_improves_and_only_then(run):
     expected, best = [], math.inf
     for outer_step, loss in run.validations().items():
