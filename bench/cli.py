@@ -201,25 +201,14 @@ def _one_row_a_family(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _task_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
     import tasks
     from bench.plugins import build_registry
+    from tasks.registry import describe_problem
 
     registry = build_registry(plugins)
     rows = [tasks.describe(name) for name in tasks.task_names()]
-    for name in registry.task_builders:
-        problem = registry.problem(name)
-        rows.append(
-            {
-                "name": name,
-                "family": problem.family,
-                "description": "plug-in",
-                "num_params": tasks.num_params(problem),
-                "horizon": problem.horizon,
-                "batch_size": problem.batch_size,
-                "chance_loss": round(problem.chance_loss, 4),
-                "examples": dict(zip(tasks.SPLITS, problem.sizes, strict=True)),
-                "data_set": "plug-in",
-                "digest": registry.digest(name),
-            }
-        )
+    rows += [
+        describe_problem(name, registry.problem(name), "plug-in", "plug-in", registry.digest(name))
+        for name in registry.task_builders
+    ]
     return rows
 
 
@@ -334,8 +323,7 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
     from bench.runner import progress_bar
     from tasks import data
 
-    embedded = [name for name in data.DATA_SETS if name.startswith("digits")]
-    for name in names or [name for name in data.DATA_SETS if name not in embedded]:
+    for name in names or [name for name, row in data.DATA_SETS.items() if row.builder is not None]:
         if name not in data.DATA_SETS:
             raise nearest("data set", name, list(data.DATA_SETS))
         with progress_bar(1.0, f"decoding {name}", Console()) as (log, advance):

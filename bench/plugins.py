@@ -39,18 +39,23 @@ class Registry:
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: Path | None = None
     cache_dir: Path | None = None
+    _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
 
     def task_names(self) -> list[str]:
         """All tasks that can be run."""
         return [*tasks.task_names(), *self.task_builders]
 
     def _build(self, name: str) -> tasks.Task:
+        """A plug-in's task, built once: planning and every cell's record ask for it."""
+        if name in self._built:
+            return self._built[name]
         try:
             task = self.task_builders[name]()
         except Exception as error:
             raise UsageError(f"plug-in task {name!r} cannot be built: {_cause(error)}") from None
         if not isinstance(task, tasks.Task):
             raise UsageError(f"plug-in task {name!r}: expected a tasks.Task, got {type(task).__name__}")
+        self._built[name] = task
         return task
 
     def problem(self, name: str) -> tasks.Problem:

@@ -149,8 +149,9 @@ class Store:
 
     def _read_published(self) -> Results:
         try:
-            cells, curves = (pd.read_parquet(self.folder / f"{name}.parquet") for name in ("cells", "curves"))
-            digest = hashlib.sha256((self.folder / "curves.parquet").read_bytes()).hexdigest()
+            cells = pd.read_parquet(self.folder / "cells.parquet")
+            content = (self.folder / "curves.parquet").read_bytes()
+            curves, digest = pd.read_parquet(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
             intact = set(cells["schema"]) == {SCHEMA} and set(cells["curves_sha256"]) == {digest}
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"no readable published results in {self.folder}: {_one_line(error)}") from None

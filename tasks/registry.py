@@ -271,16 +271,20 @@ def describe_module(init) -> str:
 def describe(name: str) -> dict:
     """What `bench list tasks` and `bench info` print of a task or family, without loading its data."""
     row = family_row(name)
-    problem = row.problem
+    return describe_problem(name, row.problem, row.description, row.data_set, task_digest(name))
+
+
+def describe_problem(name: str, problem: Problem, description: str, data_set: str, digest: str) -> dict:
+    """The description of any task, a plug-in's too, from its problem and what is known of its data."""
     return {
         "name": name,
         "family": problem.family,
-        "description": row.description,
+        "description": description,
         "num_params": num_params(problem),
         "horizon": problem.horizon,
         "batch_size": problem.batch_size,
         "chance_loss": round(problem.chance_loss, 4),
         "examples": dict(zip(("train", "validation", "test"), problem.sizes, strict=True)),
-        "data_set": row.data_set,
-        "digest": task_digest(name),
+        "data_set": data_set,
+        "digest": digest,
     }
