@@ -4,9 +4,16 @@ Constant-rate and scheduled forms are rows of their own, each tuned with the ful
 (arXiv 1810.10180) compare with constant rates, a reviewer with schedules.
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jax import Array
+from optax.contrib import MuonDimensionNumbers
 
 from baselines.base import Baseline, Hyperparameters, LogUniform
 
@@ -29,24 +36,50 @@ def warmup_cosine(peak: float | Array, horizon: int) -> optax.Schedule:
     return schedule
 
 
-def _sgd_momentum(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
+def constant(rate: float | Array, horizon: int) -> float | Array:
+    """The same rate at every step."""
     del horizon
-    return optax.sgd(h["learning_rate"], momentum=1.0 - h["one_minus_momentum"])
+    return rate
 
 
-def _rmsprop(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
-    del horizon
-    return optax.rmsprop(h["learning_rate"], decay=1.0 - h["one_minus_decay"])
+Rate = Callable[[float | Array, int], float | Array | optax.Schedule]  # (peak, horizon) -> rate or schedule
+Make = Callable[[Hyperparameters, int], optax.GradientTransformation]
 
 
-def _adam(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
-    del horizon
-    return optax.adam(h["learning_rate"], b1=1.0 - h["one_minus_b1"], b2=1.0 - h["one_minus_b2"])
+def _sgd_momentum(rate: Rate) -> Make:
+    return lambda h, horizon: optax.sgd(rate(h["learning_rate"], horizon), momentum=1.0 - h["one_minus_momentum"])
 
 
-def _adam_cosine(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
-    rate = warmup_cosine(h["learning_rate"], horizon)
-    return optax.adam(rate, b1=1.0 - h["one_minus_b1"], b2=1.0 - h["one_minus_b2"])
+def _rmsprop(rate: Rate) -> Make:
+    return lambda h, horizon: optax.rmsprop(rate(h["learning_rate"], horizon), decay=1.0 - h["one_minus_decay"])
+
+
+def _adam(rate: Rate) -> Make:
+    return lambda h, horizon: optax.adam(
+        rate(h["learning_rate"], horizon), b1=1.0 - h["one_minus_b1"], b2=1.0 - h["one_minus_b2"]
+    )
+
+
+def _nadamw(rate: Rate) -> Make:
+    return lambda h, horizon: optax.nadamw(
+        rate(h["learning_rate"], horizon), b1=1.0 - h["one_minus_b1"], weight_decay=h["weight_decay"]
+    )
+
+
+def _kernels_as_matrices(params: optax.Params) -> Any:
+    """A kernel, of whatever rank, is a (fan-in, channels) matrix; biases are none and go to Adam."""
+    return jax.tree.map(
+        lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim >= 2 else None, params
+    )
+
+
+def _muon(rate: Rate) -> Make:
+    return lambda h, horizon: optax.contrib.muon(
+        rate(h["learning_rate"], horizon),
+        beta=1.0 - h["one_minus_momentum"],
+        adam_learning_rate=rate(h["adam_learning_rate"], horizon),
+        muon_weight_dimension_numbers=_kernels_as_matrices,
+    )
 
 
 def _one_minus_decay(low: float) -> LogUniform:
@@ -57,37 +90,53 @@ def _one_minus_decay(low: float) -> LogUniform:
     return LogUniform(low, 1.0, low_bound=1e-4, high_bound=1.0)
 
 
+_RATE_OF_ADAM = LogUniform(3e-4, 1e-1)
+_SGD_SPACE = {"learning_rate": LogUniform(1e-3, 3.0), "one_minus_momentum": _one_minus_decay(1e-2)}
+_SGD_DEFAULT = {"learning_rate": 1e-2, "one_minus_momentum": 0.1}
+_RMSPROP_SPACE = {"learning_rate": LogUniform(1e-4, 3e-2), "one_minus_decay": _one_minus_decay(1e-3)}
+_RMSPROP_DEFAULT = {"learning_rate": 1e-3, "one_minus_decay": 0.1}
 _ADAM_SPACE = {
-    "learning_rate": LogUniform(3e-4, 1e-1),
+    "learning_rate": _RATE_OF_ADAM,
     "one_minus_b1": _one_minus_decay(2e-2),
     "one_minus_b2": _one_minus_decay(1e-4),
 }
 _ADAM_DEFAULT = {"learning_rate": 1e-3, "one_minus_b1": 0.1, "one_minus_b2": 1e-3}
+_NADAMW_SPACE = {
+    "learning_rate": _RATE_OF_ADAM,
+    "one_minus_b1": _one_minus_decay(2e-2),
+    # Below 1e-2 the decay over a horizon, rate x decay x steps, is a few percent or less: no decay.
+    "weight_decay": LogUniform(1e-2, 3.0, low_bound=1e-2),
+}
+_NADAMW_DEFAULT = {"learning_rate": 1e-3, "one_minus_b1": 0.1, "weight_decay": 1e-2}
+_MUON_SPACE = {
+    "learning_rate": LogUniform(2e-3, 3e-1),
+    "one_minus_momentum": _one_minus_decay(1e-2),
+    # Only biases: at a lower rate they stand still over a short horizon, which changes nothing for the kernels.
+    "adam_learning_rate": dataclasses.replace(_RATE_OF_ADAM, low_bound=_RATE_OF_ADAM.low),
+}
+_MUON_DEFAULT = {"learning_rate": 2e-2, "one_minus_momentum": 0.05, "adam_learning_rate": 1e-3}
+
+_SGD = "Polyak 1964; Sutskever, Martens, Dahl, Hinton, ICML 2013"
+_RMSPROP = "Tieleman, Hinton, Coursera lecture 6.5, 2012"
+_ADAM = "Kingma, Ba, arXiv 1412.6980"
+_NADAMW = "Dozat 2016; Loshchilov, Hutter, arXiv 1711.05101; as in AlgoPerf, arXiv 2306.07179"
+_MUON = "Jordan et al. 2024, github.com/KellerJordan/Muon; Liu et al., arXiv 2502.16982"
+_COSINE = "; cosine: Loshchilov, Hutter, arXiv 1608.03983"
 
 BASELINES: dict[str, Baseline] = {
-    "sgd_momentum": Baseline(
-        make=_sgd_momentum,
-        space={"learning_rate": LogUniform(1e-3, 3.0), "one_minus_momentum": _one_minus_decay(1e-2)},
-        default={"learning_rate": 1e-2, "one_minus_momentum": 0.1},
-        reference="Polyak 1964; Sutskever, Martens, Dahl, Hinton, ICML 2013",
+    "sgd_momentum": Baseline(_sgd_momentum(constant), _SGD_SPACE, _SGD_DEFAULT, _SGD),
+    "rmsprop": Baseline(_rmsprop(constant), _RMSPROP_SPACE, _RMSPROP_DEFAULT, _RMSPROP),
+    "adam": Baseline(_adam(constant), _ADAM_SPACE, _ADAM_DEFAULT, _ADAM),
+    "muon": Baseline(_muon(constant), _MUON_SPACE, _MUON_DEFAULT, _MUON),
+    "sgd_momentum_cosine": Baseline(
+        _sgd_momentum(warmup_cosine), _SGD_SPACE, _SGD_DEFAULT, _SGD + _COSINE, scheduled=True
     ),
-    "rmsprop": Baseline(
-        make=_rmsprop,
-        space={"learning_rate": LogUniform(1e-4, 3e-2), "one_minus_decay": _one_minus_decay(1e-3)},
-        default={"learning_rate": 1e-3, "one_minus_decay": 0.1},
-        reference="Tieleman, Hinton, Coursera lecture 6.5, 2012",
+    "rmsprop_cosine": Baseline(
+        _rmsprop(warmup_cosine), _RMSPROP_SPACE, _RMSPROP_DEFAULT, _RMSPROP + _COSINE, scheduled=True
     ),
-    "adam": Baseline(
-        make=_adam,
-        space=_ADAM_SPACE,
-        default=_ADAM_DEFAULT,
-        reference="Kingma, Ba, arXiv 1412.6980",
+    "adam_cosine": Baseline(_adam(warmup_cosine), _ADAM_SPACE, _ADAM_DEFAULT, _ADAM + _COSINE, scheduled=True),
+    "nadamw_cosine": Baseline(
+        _nadamw(warmup_cosine), _NADAMW_SPACE, _NADAMW_DEFAULT, _NADAMW + _COSINE, scheduled=True
     ),
-    "adam_cosine": Baseline(
-        make=_adam_cosine,
-        space=_ADAM_SPACE,
-        default=_ADAM_DEFAULT,
-        reference="Kingma, Ba, arXiv 1412.6980; cosine: Loshchilov, Hutter, arXiv 1608.03983",
-        scheduled=True,
-    ),
+    "muon_cosine": Baseline(_muon(warmup_cosine), _MUON_SPACE, _MUON_DEFAULT, _MUON + _COSINE, scheduled=True),
 }

@@ -48,6 +48,11 @@ class Folders:
         """A user's own tuned values."""
         return self.results_dir / "tuned"
 
+    @property
+    def targets_dir(self) -> Path:
+        """A user's own frozen targets."""
+        return self.results_dir / "targets"
+
 
 def project_settings(folder: Path = Path()) -> dict[str, str]:
     """Settings of `bench.toml` in the working directory.
@@ -347,6 +352,7 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one training run."
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells that would run, and stop.")
+@click.option("--resume-from", metavar="LABEL", help="Go on from the cells published under this label.")
 @json_option
 @plugin_option
 @folder_options
@@ -360,6 +366,7 @@ def run(
     settings: Sequence[str],
     time_limit: float | None,
     dry_run: bool,
+    resume_from: str | None,
     as_json: bool,
     plugins: Sequence[str],
     folders: Folders,
@@ -379,8 +386,10 @@ def run(
     use_device(device)
     chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    cells = plan(chosen, registry, folders.tuned_dir)
+    cells = plan(chosen, registry, folders.tuned_dir, folders.targets_dir)
     store = Store(folders.results_dir, chosen.name)
+    if resume_from:
+        store.restore(folders.results_dir, resume_from)
     if dry_run:
         rows = [{"cell": c.name, "title": c.title, "stored": store.is_complete(c.name)} for c in cells]
         print_json(rows) if as_json else print_table(rows)
@@ -389,11 +398,11 @@ def run(
     with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
         counts = run_cells(cells, registry, store, time_limit_sec=time_limit or float("inf"), log=log, advance=advance)
     results = store.read([cell.name for cell in cells])
-    page = _report(results, folders.reports_dir, chosen.name, store.label, chosen.description)
+    page = _report(results, folders, chosen.name, store.label)
     if as_json:
         print_json({"suite": chosen.name, "cells": counts, "report": str(page)})
     else:
-        _print_results(results, console)
+        _print_results(results, folders, console)
         console.print(f"cells: {', '.join(f'{n} {status}' for status, n in counts.items())}", highlight=False)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
     statuses = set(results.cells["status"]) - {"ok", "diverged"}
@@ -418,29 +427,29 @@ def _choose_suite(name, tasks_, optimizers, seeds, steps, settings):
     return apply_settings(suite, settings)
 
 
-def _report(results, reports_dir: Path, suite: str, label: str, description: str) -> Path:
-    from bench.report import write_report
+def _report(results, folders: Folders, suite: str, label: str) -> Path:
+    from bench.verify import build_report
 
     try:
-        return write_report(
-            results.cells,
-            results.curves,
-            reports_dir / suite / label,
-            title=f"{suite} ({label})",
-            suite=suite,
-            label=label,
-            description=description,
-        )
+        return build_report(results, folders.results_dir, folders.reports_dir / suite / label, suite, label)
     except OSError as error:
         raise UsageError(
-            f"cannot write the report in {reports_dir}: {error.strerror}; choose another --reports-dir"
+            f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
         ) from None
 
 
-def _print_results(results, console) -> None:
+def _print_results(results, folders: Folders, console) -> None:
+    import learned
+    from bench.measure import table
     from bench.report import terminal_tables
+    from bench.verify import targets_of
 
-    console.print(terminal_tables(results.cells, results.curves))
+    if set(results.cells["kind"]) == {"measure"}:
+        figures = table(results.cells, results.curves)
+        print_table(figures.round(3).to_dict("records"), list(figures.columns))
+        return
+    frozen = targets_of(results, folders.results_dir)
+    console.print(terminal_tables(results.cells, results.curves, targets=frozen, headline=learned.HEADLINE))
 
 
 @cli.command()
@@ -449,7 +458,7 @@ def _print_results(results, console) -> None:
 @json_option
 @folder_options
 def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> None:
-    """Write the report of stored results again.
+    """Write the report of stored results again; --json prints what its first screen shows.
 
     Of your own runs it takes the latest of each (task, optimizer, seed).
     """
@@ -458,18 +467,77 @@ def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> No
     from bench.store import LOCAL, Store
 
     results = Store(folders.results_dir, suite, label or LOCAL).read()
-    page = _report(results, folders.reports_dir, suite, label or LOCAL, _description(suite))
+    page = _report(results, folders, suite, label or LOCAL)
     if as_json:
-        print_json({"suite": suite, "label": label or LOCAL, "report": str(page)})
+        click.echo((page.parent / "report.json").read_text(), nl=False)
         return
-    _print_results(results, Console())
+    _print_results(results, folders, Console())
     click.echo(f"report: {page}")
 
 
-def _description(suite: str) -> str:
-    from bench.suite import load_suite, suite_names
+@cli.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--metric", default="final_test_loss", show_default=True, help="A loss of the cells table.")
+@click.option(
+    "--fail-above", type=click.FloatRange(min=0), metavar="SHARE", help="Exit 4 where B is worse by more, e.g. 0.05."
+)
+@json_option
+@folder_options
+def compare(a: str, b: str, metric: str, fail_above: float | None, as_json: bool, folders: Folders) -> None:
+    """Compare two result sets, SUITE/LABEL or SUITE for your own, paired by task, optimizer and seed."""
+    import dataclasses
 
-    return load_suite(suite).description if suite in suite_names() else ""
+    from bench.compare import compare as compare_sets
+    from bench.compare import regressions
+    from bench.store import RESULT_COLUMNS
+
+    losses = [name for name in RESULT_COLUMNS if name != "best_validation_step"]
+    if metric not in losses:
+        raise nearest("metric", metric, losses)
+    rows = compare_sets(folders.results_dir, a, b, metric)
+    worse = regressions(rows, fail_above) if fail_above is not None else []
+    if as_json:
+        plain = [row | {"change": row["change"] and dataclasses.asdict(row["change"])} for row in rows]
+        print_json({"a": a, "b": b, "metric": metric, "rows": plain, "regressions": len(worse)})
+    else:
+        print_table([_compared(row) for row in rows])
+    if worse:
+        first = f"{worse[0]['optimizer']} on {worse[0]['task']}"
+        click.echo(
+            f"bench: {len(worse)} of {len(rows)} rows are worse by more than {fail_above:.1%}: {first}", err=True
+        )
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+def _compared(row: dict[str, Any]) -> dict[str, Any]:
+    change = row["change"]
+    text = "a run failed" if change is None else f"{change.estimate:+.2%}"
+    if change is not None and change.low is not None:
+        text += f" [{change.low:+.2%}, {change.high:+.2%}]"
+    shown = {name: None if row[name] is None else f"{row[name]:.4f}" for name in ("a", "b")}
+    return {"task": row["task"], "optimizer": row["optimizer"], "pairs": row["pairs"], **shown, "change": text}
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[SUITE/LABEL]...")
+@folder_options
+def verify(names: Sequence[str], folders: Folders) -> None:
+    """Recompute every published number from committed rows and compare; names the first that differs."""
+    from bench.compare import parse_set
+    from bench.verify import published_reports
+    from bench.verify import verify as verify_report
+
+    reports = [parse_set(name) for name in names] or published_reports(folders.reports_dir)
+    if not reports:
+        raise UsageError(f"no published report in {folders.reports_dir}")
+    failed = 0
+    for suite, label in reports:
+        problem = verify_report(folders.results_dir, folders.reports_dir, suite, label)
+        click.echo(f"{suite}/{label}: {problem or 'every number follows from the rows'}")
+        failed += problem is not None
+    if failed:
+        sys.exit(EXIT_CHECK_FAILED)
 
 
 @cli.command()
@@ -503,7 +571,12 @@ def publish(
     published_label(label)
     use_device(device)
     chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
-    cells = plan(chosen, build_registry(plugins, folders.data_dir, folders.cache_dir), folders.tuned_dir)
+    cells = plan(
+        chosen,
+        build_registry(plugins, folders.data_dir, folders.cache_dir),
+        folders.tuned_dir,
+        folders.targets_dir,
+    )
     store = Store(folders.results_dir, chosen.name)
     missing = [cell.title for cell in cells if not store.is_complete(cell.name)]
     if missing:
@@ -513,7 +586,7 @@ def publish(
         )
     folder = pack(folders.results_dir, chosen.name, label, store.read([cell.name for cell in cells]))
     results = Store(folders.results_dir, chosen.name, label).read()
-    page = _report(results, folders.reports_dir, chosen.name, label, chosen.description)
+    page = _report(results, folders, chosen.name, label)
     click.echo(f"published: {folder}\nreport: {page}")
 
 
@@ -577,11 +650,80 @@ def tune(
         print_json(summary)
 
 
+@cli.command()
+@click.argument("suite", default="quick")
+@subset_options
+@click.option("--output", type=click.Path(file_okay=False), help="Folder of targets.  [default: RESULTS_DIR/targets]")
+@plugin_option
+@folder_options
+@device_option
+def freeze(
+    suite: str,
+    tasks_: Sequence[str],
+    optimizers: Sequence[str],
+    seeds: str | None,
+    steps: int | None,
+    settings: Sequence[str],
+    output: str | None,
+    plugins: Sequence[str],
+    folders: Folders,
+    device: str | None,
+) -> None:
+    """Freeze the targets of a suite's tasks: what the tuned hand-designed optimizers reach on tuning seeds."""
+    from rich.console import Console
+
+    from bench import targets
+    from bench.plugins import build_registry
+    from bench.provenance import git_state, versions
+    from bench.runner import progress_bar, suite_entrants, suite_tasks
+
+    use_device(device)
+    chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    programs: dict[tuple[str, int], dict[str, Any]] = {}
+    for name, horizon in suite_tasks(chosen, registry):
+        problem = registry.problem(name)
+        path = targets.target_path(Path(output) if output else folders.targets_dir, name, horizon)
+        if path.exists():
+            click.echo(f"{name}: frozen already, {path}")
+            continue
+        entrants = [
+            entrant
+            for entrant in suite_entrants(chosen, registry, problem.family, horizon, folders.tuned_dir)
+            if entrant.role == "hand-designed"
+        ]
+        if not entrants:
+            raise UsageError(f"suite {chosen.name}: no hand-designed optimizer to take targets from")
+        facts = {
+            "task_digest": registry.digest(name),
+            "data_digest": registry.data_facts(name)["digest"],
+            "commit": git_state()["commit"],
+            "versions": versions(),
+        }
+        total = targets.NUM_SEEDS * len(entrants)
+        with progress_bar(total, f"freezing {name}", Console()) as (log, advance):
+            record = targets.freeze(
+                name,
+                registry.load(name),
+                entrants,
+                horizon,
+                programs.setdefault((problem.family, horizon), {}),
+                facts,
+                tick=lambda go=advance: go(1.0),
+            )
+            targets.write(path, record)
+            best = record["references"]["all_hand_designed"]
+            levels = record["optimizers"][best]["levels"]["train_loss"]
+            shown = ", ".join(f"{target} {level:.4f}" for target, level in levels.items())
+            log(f"{name}: reference {best}, train loss {shown}; {path}")
+
+
 @cli.command("time")
 @click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Tasks; those of quick without it.")
 @click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="The first is the reference.")
 @click.option("--blocks", type=click.IntRange(min=6), default=20, show_default=True, help="Interleaved blocks.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon, for schedules.")
+@click.option("--race", is_flag=True, help="Race the learned optimizer against the best hand-designed one to a target.")
 @json_option
 @plugin_option
 @folder_options
@@ -591,22 +733,31 @@ def time_command(
     optimizers: Sequence[str],
     blocks: int,
     steps: int | None,
+    race: bool,
     as_json: bool,
     plugins: Sequence[str],
     folders: Folders,
     device: str | None,
 ) -> None:
-    """Time training steps in interleaved randomized blocks on one device."""
+    """Time training steps in interleaved randomized blocks on one device.
+
+    With --race, also the wall-clock to frozen targets: raced, and predicted from steps to target and seconds per step.
+    """
     from bench.entrants import real_name, resolve
     from bench.plugins import build_registry
     from bench.provenance import device as device_facts
-    from bench.statistics import median_interval, ratio_interval
     from bench.suite import expand_tasks, load_suite
     from bench.timing import time_entrants
 
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
     quick = load_suite("quick")
+    if race:
+        rows = []
+        for task in expand_tasks(tasks_ or quick.tasks, registry.task_names()):
+            rows += _race(task, optimizers or ("learned",), blocks, steps, registry, folders)
+        print_json({"device": device_facts(), "rows": rows}) if as_json else print_table(rows)
+        return
     rows = []
     for task in expand_tasks(tasks_ or quick.tasks, registry.task_names()):
         problem = registry.problem(task)
@@ -616,17 +767,7 @@ def time_command(
             for name in dict.fromkeys(map(real_name, optimizers or quick.optimizers))
         ]
         timings = time_entrants(entrants, registry.load(task), horizon, num_blocks=blocks)
-        for i, entrant in enumerate(entrants):
-            seconds = timings.seconds_per_step
-            rows.append(
-                {
-                    "task": task,
-                    "optimizer": entrant.name,
-                    "seconds_per_step": _interval(median_interval(seconds[:, i])),
-                    "cost_ratio_to_first": _interval(ratio_interval(seconds[:, i], seconds[:, 0])),
-                    "compile_seconds": round(float(timings.compile_seconds[i]), 3),
-                }
-            )
+        rows += _timing_rows(task, [entrant.name for entrant in entrants], timings)
     if as_json:
         print_json({"device": device_facts(), "rows": rows})
         return
@@ -643,6 +784,66 @@ def time_command(
         for row in rows
     ]
     print_table(shown)
+
+
+def _timing_rows(task: str, names: Sequence[str], timings) -> list[dict[str, Any]]:
+    from bench.statistics import median_interval, ratio_interval
+
+    seconds = timings.seconds_per_step
+    return [
+        {
+            "task": task,
+            "optimizer": name,
+            "seconds_per_step": _interval(median_interval(seconds[:, i])),
+            "cost_ratio_to_first": _interval(ratio_interval(seconds[:, i], seconds[:, 0])),
+            "compile_seconds": round(float(timings.compile_seconds[i]), 3),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, registry, folders: Folders):
+    """Rows of a race on a task: for every target that both reached, the speed-up as raced and as predicted."""
+    import numpy as np
+
+    from bench import targets
+    from bench.engine import run_key
+    from bench.entrants import real_name, resolve
+    from bench.scoring import race_result
+    from bench.timing import race, time_entrants
+
+    if len(optimizers) != 1:
+        raise UsageError(f"--race takes one optimizer, to race against the reference; got {', '.join(optimizers)}")
+    problem = registry.problem(task)
+    horizon = steps or problem.horizon
+    frozen = targets.load(task, horizon, local_dir=folders.targets_dir)
+    if frozen is None:
+        raise UsageError(f"no frozen targets for {task} at {horizon} steps; make them with: bench freeze SUITE")
+    contender, reference = real_name(optimizers[0]), frozen.references["all_hand_designed"]
+    entrants = [
+        resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, registry=registry)
+        for name in (contender, reference)
+    ]
+    loaded = registry.load(task)
+    timings = time_entrants(entrants, loaded, horizon, num_blocks=blocks)
+    levels = frozen.levels[reference]["train_loss"]
+    table = race(entrants, loaded, run_key(task, 0), horizon, levels["hard"])
+    table = table.pivot(index="step", columns="metric", values="value")
+    per_step = dict(zip((contender, reference), np.median(timings.seconds_per_step, axis=0), strict=True))
+    found = race_result(task, table, per_step, contender, reference, levels)
+    rows = [
+        {
+            "task": task,
+            "target": item.target,
+            "contender": contender,
+            "reference": reference,
+            "raced_speedup": float(f"{item.raced:.4g}"),
+            "predicted_speedup": float(f"{item.predicted:.4g}"),
+            "predicted_over_raced": float(f"{item.predicted / item.raced:.4g}"),
+        }
+        for item in found
+    ]
+    return rows or [{"task": task, "target": None, "contender": contender, "reference": reference}]
 
 
 def _interval(interval) -> dict[str, float]:

@@ -5,6 +5,7 @@ and ends with one `block_until_ready`; data lies on the device; the clock stops 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -12,17 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import tasks
 import tasks.unroll
 from bench.entrants import Entrant
-from tasks.base import SPLITS, Key, Task
+from tasks.base import SPLITS, Key, Split, Task
 
 STEP_METRICS = ("inner_loss", "wall_time_sec")  # of the steps since the last grid point, so absent at step 0
-METRICS = (*(f"{split}_loss" for split in SPLITS), *STEP_METRICS)
+METRICS = (*(f"{split}_loss" for split in SPLITS), *STEP_METRICS)  # on the evaluation grid
+# Of whole splits, a row each, at the step whose parameters they are of (protocol rule 4).
+WHOLE_METRICS = ("final_validation_loss", "final_test_loss", "test_loss_at_best_validation")
+BLOCK_METRIC = "test_block_loss"  # of the final parameters on a block of test images; "step" is the block
 NUM_EVALUATIONS = 100  # protocol rule 10: one evaluation grid for all, every 1 % of the horizon
+NUM_TEST_BLOCKS = 25  # test images are resampled by blocks of neighbours (protocol rule 12)
 
 
 def run_key(task: str, seed: int) -> Key:
@@ -33,6 +39,11 @@ def run_key(task: str, seed: int) -> Key:
 def evaluation_grid(horizon: int) -> list[int]:
     """Inner steps at which a run is evaluated: 0, every 1 % of the horizon, and the horizon."""
     return sorted({round(k * horizon / NUM_EVALUATIONS) for k in range(NUM_EVALUATIONS + 1)})
+
+
+def chunk_lengths(horizon: int) -> list[int]:
+    """The different numbers of steps between points of the evaluation grid."""
+    return sorted({b - a for a, b in itertools.pairwise(evaluation_grid(horizon))})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +74,25 @@ _init_params = jax.jit(tasks.unroll.init_params)
 _evaluate = jax.jit(tasks.unroll.eval_losses)
 
 
+@functools.partial(jax.jit, static_argnames="split")
+def _loss_on(task: Task, params: Any, split: Split, indices: jax.Array) -> jax.Array:
+    return task.loss(params, task.take(split, indices))
+
+
+def block_losses(task: Task, params: Any, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mean losses on up to `NUM_TEST_BLOCKS` blocks of a whole split, and the examples in each, (blocks,) both."""
+    size = task.problem.size(split)
+    blocks = np.array_split(np.arange(size, dtype=np.int32), min(NUM_TEST_BLOCKS, size))
+    losses = [_loss_on(task, params, split, jnp.asarray(block)) for block in blocks]
+    return np.array(jax.device_get(losses), np.float64), np.array([len(block) for block in blocks])
+
+
+def whole_loss(task: Task, params: Any, split: Split) -> float:
+    """Mean loss on a whole split."""
+    losses, counts = block_losses(task, params, split)
+    return float(np.average(losses, weights=counts))
+
+
 def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Sequence[int]) -> Program:
     """Compiles an entrant's programs for tasks like `task` ahead of time."""
     seconds: dict[str, float] = {}
@@ -78,7 +108,14 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
 
     def chunk_of(num_steps: int):
         def chunk(task, variables, state, key):
-            state, trace = tasks.unroll.unroll(task, entrant.make(variables, horizon), state, key, num_steps)
+            optimizer = entrant.make(variables, horizon)
+            for _ in range(entrant.repeats - 1):
+                # The same work again must depend on its having been done: a barrier alone is taken away on CPUs, and
+                # two equal loops become one. Unless a loss is NaN, nothing is added.
+                _, done = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
+                failed = jax.lax.optimization_barrier(jnp.isnan(done.inner_loss[-1])).astype(jnp.int32)
+                state = state._replace(inner_step=state.inner_step + failed)
+            state, trace = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
             return state, trace.inner_loss
 
         return chunk
@@ -138,12 +175,16 @@ def run_cell(
     status, reason, first_bad_step = "ok", None, None
     clock = {"train_wall_sec": 0.0, "eval_wall_sec": 0.0}
     values: dict[tuple[int, str], float] = {}
+    best = (math.inf, 0, None)  # validation loss, step, params
 
     def evaluate(step: int, params) -> bool:
+        nonlocal best
         start = time.perf_counter()
         losses = {split: float(value) for split, value in jax.device_get(program.evaluate(task, params)).items()}
         clock["eval_wall_sec"] += time.perf_counter() - start
         values.update({(step, f"{split}_loss"): losses[split] for split in SPLITS})
+        if losses["validation"] < best[0]:
+            best = (losses["validation"], step, params)
         return all(map(math.isfinite, losses.values()))
 
     start = time.perf_counter()
@@ -169,9 +210,22 @@ def run_cell(
             status, reason = "time_limit", f"stopped after {time_limit_sec:g} s at step {step} of {horizon}"
             break
     rows = whole_grid(values, grid)
+    start = time.perf_counter()
+    if best[2] is not None:
+        rows.append((best[1], "test_loss_at_best_validation", _finite_or_nan(whole_loss(task, best[2], "test"))))
+    if status == "ok":
+        losses, counts = block_losses(task, state.params, "test")
+        rows += [(block, BLOCK_METRIC, _finite_or_nan(loss)) for block, loss in enumerate(losses)]
+        rows.append((horizon, "final_test_loss", _finite_or_nan(np.average(losses, weights=counts))))
+        rows.append((horizon, "final_validation_loss", _finite_or_nan(whole_loss(task, state.params, "validation"))))
+    clock["eval_wall_sec"] += time.perf_counter() - start
     clock["total_wall_sec"] = time.perf_counter() - begin
     curve = pd.DataFrame(rows, columns=["step", "metric", "value"])
     return Outcome(status, reason, first_bad_step, summarize(rows), clock, curve)
+
+
+def _finite_or_nan(value: float) -> float:
+    return float(value) if math.isfinite(value) else math.nan
 
 
 def whole_grid(values: Mapping[tuple[int, str], float], grid: Sequence[int]) -> list[tuple[int, str, float]]:
@@ -180,8 +234,7 @@ def whole_grid(values: Mapping[tuple[int, str], float], grid: Sequence[int]) -> 
     for step in grid:
         for metric in METRICS:
             if step > 0 or metric not in STEP_METRICS:
-                value = values.get((step, metric), math.nan)
-                rows.append((step, metric, value if math.isfinite(value) else math.nan))
+                rows.append((step, metric, _finite_or_nan(values.get((step, metric), math.nan))))
     return rows
 
 
@@ -191,16 +244,18 @@ def summarize(rows: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
     The horizon's mean leaves out step 0, which no optimizer has a part in.
 
     Args:
-      rows: (step, metric, value), steps ascending, as from `whole_grid`.
+      rows: (step, metric, value), steps of a metric ascending, as `run_cell` makes them.
     """
-    series = {metric: {step: value for step, name, value in rows if name == metric} for metric in METRICS}
-    last = rows[-1][0]
-    result: dict[str, float] = {f"final_{split}_loss": series[f"{split}_loss"][last] for split in SPLITS}
-    result["mean_train_loss"] = float(np.mean([value for step, value in series["train_loss"].items() if step > 0]))
+    series: dict[str, dict[int, float]] = {}
+    for step, metric, value in rows:
+        series.setdefault(metric, {})[step] = value
+    train = series["train_loss"]
+    result = {"final_train_loss": train[max(train)]}
+    result["mean_train_loss"] = float(np.mean([value for step, value in train.items() if step > 0]))
+    for metric in WHOLE_METRICS:
+        result[metric] = next(iter(series.get(metric, {}).values()), math.nan)
     validation = {step: value for step, value in series["validation_loss"].items() if math.isfinite(value)}
-    best = min(validation, key=lambda step: validation[step]) if validation else None
     return {
         **{name: value if math.isfinite(value) else None for name, value in result.items()},
-        "best_validation_step": best,
-        "test_loss_at_best_validation": None if best is None else series["test_loss"][best],
+        "best_validation_step": min(validation, key=lambda step: validation[step]) if validation else None,
     }

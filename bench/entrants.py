@@ -31,11 +31,13 @@ class Entrant:
 
     Attributes:
       name: the real name (never an alias).
-      role: "hand-designed" or "learned".
+      role: "hand-designed", "learned" or "control".
       make: (variables, horizon) -> optax transformation.
       variables: pytree of float32 arrays: hyperparameters, or theta.
       identity: JSON-ready, what a record stores as its hyperparameters.
       tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
+      repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
+      program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Entrant:
     variables: Any
     identity: Mapping[str, Any]
     tuned_horizon: int | None = None
+    repeats: int = 1
+    program: str = ""
 
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:

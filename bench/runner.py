@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -14,17 +13,19 @@ import jax
 import numpy as np
 import pandas as pd
 
+import learned
 import tasks
-from bench import engine, timing
+from bench import controls, engine, targets, timing
 from bench.entrants import Entrant, real_name, resolve
 from bench.errors import UsageError
+from bench.measure import MEASUREMENTS
 from bench.plugins import Registry
 from bench.provenance import default_device, provenance
 from bench.store import Record, Store, cell_id
 from bench.suite import Suite, expand_tasks
 
 Log = Callable[[str], None]
-VERSION = "0.1"  # Major.Minor: results compare within it (CHANGELOG)
+VERSION = "0.2"  # Major.Minor: results compare within it (CHANGELOG)
 FINAL = ("ok", "diverged")  # a cell that ended in error, out of memory or time is run again
 
 
@@ -34,7 +35,7 @@ class Cell:
 
     Attributes:
       config: its resolved configuration, JSON-ready; its digest identifies the cell.
-      entrants: the one that trains; of a cell of kind "time", all that are timed.
+      entrants: the one that trains; of a cell of kind "time", "race" or "measure", all that are timed.
     """
 
     config: dict[str, Any]
@@ -48,26 +49,62 @@ class Cell:
     @property
     def title(self) -> str:
         """What a progress line says."""
-        if self.config["kind"] == "time":
-            return f"{self.config['task']} timing"
+        if self.config["kind"] in ("time", "race"):
+            return f"{self.config['task']} {'timing' if self.config['kind'] == 'time' else 'race'}"
+        if self.config["kind"] == "measure":
+            return self.config["task"]
         return f"{self.config['task']} {self.config['optimizer']} seed {self.config['seed']}"
 
 
-def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> list[Cell]:
+def suite_tasks(suite: Suite, registry: Registry) -> list[tuple[str, int]]:
+    """The tasks of a suite with the horizon of each.
+
+    Raises:
+      UsageError: a name or pattern that fits no task, or a suite that has none.
+    """
+    if suite.kind == "measure":
+        raise UsageError(f"suite {suite.name} is a measurement and trains no task")
+    names = expand_tasks(suite.tasks, registry.task_names())
+    return [(name, suite.steps or registry.problem(name).horizon) for name in names]
+
+
+def suite_entrants(
+    suite: Suite, registry: Registry, family: str, horizon: int, tuned_dir: Path | None = None
+) -> list[Entrant]:
+    """The optimizers of a suite on a family at a horizon.
+
+    Raises:
+      UsageError: an unknown optimizer or hyperparameter, or two optimizers of one name.
+    """
+    entrants = []
+    for name in dict.fromkeys(map(real_name, suite.optimizers)):
+        aliases = [alias for alias in suite.optimizers if real_name(alias) == name]
+        overrides = {k: v for alias in aliases for k, v in suite.overrides.get(alias, {}).items()}
+        entrants.append(resolve(name, family, horizon, overrides=overrides, tuned_dir=tuned_dir, registry=registry))
+    names = [entrant.name for entrant in entrants]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two optimizers have the same name: {', '.join(sorted(names))}")
+    return entrants
+
+
+def plan(
+    suite: Suite, registry: Registry, tuned_dir: Path | None = None, targets_dir: Path | None = None
+) -> list[Cell]:
     """The cells of a suite in the order in which they run.
 
-    For each task: seed by seed, every optimizer once in random order (protocol rule 7), then the clock's interleaved
-    blocks.
+    For each task: seed by seed, every optimizer and control once in random order (protocol rule 7), then the clock's
+    interleaved blocks, then a race of the learned optimizer against the reference (protocol rule 9).
 
     Raises:
       UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.
       tasks.data.MissingDataError: a task's data is neither cached nor found; its digest is part of a cell's identity.
     """
+    if suite.kind == "measure":
+        return _plan_measurement(suite, registry, tuned_dir)
     cells = []
     device_kind = default_device().device_kind
-    for task in expand_tasks(suite.tasks, registry.task_names()):
+    for task, horizon in suite_tasks(suite, registry):
         problem = registry.problem(task)
-        horizon = suite.steps or problem.horizon
         common = {
             "version": VERSION,
             "suite": suite.name,
@@ -81,19 +118,13 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> lis
             "chance_loss": problem.chance_loss,
             "device_kind": device_kind,
         }
-        entrants = []
-        for name in dict.fromkeys(map(real_name, suite.optimizers)):
-            aliases = [alias for alias in suite.optimizers if real_name(alias) == name]
-            overrides = {k: v for alias in aliases for k, v in suite.overrides.get(alias, {}).items()}
-            entrants.append(
-                resolve(name, problem.family, horizon, overrides=overrides, tuned_dir=tuned_dir, registry=registry)
-            )
-        names = [entrant.name for entrant in entrants]
-        if len(set(names)) < len(names):
-            raise UsageError(f"two optimizers have the same name: {', '.join(sorted(names))}")
+        entrants = suite_entrants(suite, registry, problem.family, horizon, tuned_dir)
+        base = controls.base_of(entrants) if suite.controls else None
+        trained = [*entrants, *(controls.trained_controls(base) if base else ())]
+        timed = [*entrants, *(controls.timed_controls(base) if base else ())]
         for seed in suite.seeds:
-            order = np.random.default_rng(seed).permutation(len(entrants))
-            for entrant in (entrants[i] for i in order):
+            order = np.random.default_rng(seed).permutation(len(trained))
+            for entrant in (trained[i] for i in order):
                 config = {
                     "kind": "train",
                     **common,
@@ -111,10 +142,57 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None = None) -> lis
                 **common,
                 "blocks": suite.timing_blocks,
                 "chunk_steps": timing.CHUNK_STEPS,
-                "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in entrants},
+                "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in timed},
+                "controls": [entrant.name for entrant in timed if entrant.role == controls.ROLE],
             }
-            cells.append(Cell(config, tuple(entrants)))
+            cells.append(Cell(config, tuple(timed)))
+            frozen = targets.load(task, horizon, local_dir=targets_dir)
+            racers = _racers(entrants, frozen)
+            if frozen and racers:
+                config = {
+                    "kind": "race",
+                    **common,
+                    "seed": suite.seeds[0],
+                    "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in racers},
+                    "level": frozen.levels[racers[1].name]["train_loss"]["hard"],
+                    "targets_digest": frozen.digest,
+                }
+                cells.append(Cell(config, racers))
     return cells
+
+
+def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[Cell]:
+    """A cell for each part of a measurement, or for those that the suite's tasks name."""
+    if suite.seeds or suite.steps:
+        raise UsageError(f"suite {suite.name} is a measurement: it takes neither seeds nor steps")
+    name = str(suite.measurement)
+    measurement = MEASUREMENTS[name]
+    parts = {f"{name}/{part}": facts for part, facts in measurement.parts().items()}
+    entrants = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
+    base = controls.base_of(entrants) if suite.controls else None
+    timed = (*entrants, *(controls.timed_controls(base) if base else ()))
+    common = {
+        "kind": "measure",
+        "version": VERSION,
+        "suite": suite.name,
+        "measurement": name,
+        "family": name,
+        "horizon": measurement.horizon,
+        "blocks": suite.timing_blocks,
+        "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in timed},
+        "roles": {entrant.name: entrant.role for entrant in timed},
+        "device_kind": default_device().device_kind,
+    }
+    chosen = expand_tasks(suite.tasks, list(parts)) if suite.tasks else parts
+    return [Cell({**common, "task": part, **parts[part]}, timed) for part in chosen]
+
+
+def _racers(entrants: list[Entrant], frozen: targets.Targets | None) -> tuple[Entrant, ...]:
+    """The headline learned optimizer, else the first learned one, and the best hand-designed one; or nobody."""
+    learners = sorted((e for e in entrants if e.role == "learned"), key=lambda e: e.name != learned.HEADLINE)
+    rival = frozen.references.get("all_hand_designed") if frozen else None
+    rivals = [e for e in entrants if e.name == rival]
+    return (learners[0], rivals[0]) if learners and rivals else ()
 
 
 def run(
@@ -158,17 +236,18 @@ def run(
             advance(1.0)
             continue
         name = cell.config["task"]
-        if name not in loaded:
+        measured = cell.config["kind"] == "measure"  # on no task's data
+        if not measured and name not in loaded:
             if not any(registry.problem(other) == registry.problem(name) for other in loaded):
                 programs.clear()
             loaded = {name: registry.load(name)}
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record, curve = _run_one(cell, loaded[name], programs, time_limit_sec, advance)
+        record, curve = _run_one(cell, loaded.get(name), programs, time_limit_sec, advance)
         record |= {
             "cell": cell.name,
             "config": cell.config,
             "started_at": started,
-            "provenance": provenance(registry.data_facts(name)),
+            "provenance": provenance({} if measured else registry.data_facts(name)),
         }
         store.put(record, curve.assign(cell=cell.name))
         counts[record["status"]] = counts.get(record["status"], 0) + 1
@@ -177,7 +256,11 @@ def run(
 
 
 def _run_one(
-    cell: Cell, task: tasks.Task, programs: dict[str, engine.Program], limit: float, advance: Callable[[float], None]
+    cell: Cell,
+    task: tasks.Task | None,
+    programs: dict[str, engine.Program],
+    limit: float,
+    advance: Callable[[float], None],
 ) -> tuple[Record, pd.DataFrame]:
     """One cell; what goes wrong in it is its outcome."""
     horizon = cell.config["horizon"]
@@ -189,6 +272,17 @@ def _run_one(
         advance(share)
 
     try:
+        if cell.config["kind"] == "measure":
+            blocks, (name, _, part) = cell.config["blocks"], cell.config["task"].partition("/")
+            return {"status": "ok"}, MEASUREMENTS[name].measure(part, cell.entrants, blocks, lambda: tick(1 / blocks))
+        assert task is not None
+
+        def program_of(entrant: Entrant) -> engine.Program:
+            key = json.dumps([entrant.program or entrant.name, horizon, cell.config["family"]])
+            if key not in programs:
+                programs[key] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
+            return programs[key]
+
         if cell.config["kind"] == "time":
             blocks = cell.config["blocks"]
             timings = timing.time_entrants(
@@ -196,13 +290,23 @@ def _run_one(
             )
             curve = timing.curve(timings, [entrant.name for entrant in cell.entrants])
             return {"status": "ok"}, curve
+        if cell.config["kind"] == "race":
+            key, share = engine.run_key(cell.config["task"], cell.config["seed"]), 1 / engine.NUM_EVALUATIONS
+            curve = timing.race(
+                cell.entrants,
+                task,
+                key,
+                horizon,
+                cell.config["level"],
+                compile_for=program_of,
+                tick=lambda: tick(share),
+            )
+            return {"status": "ok"}, curve
         (entrant,) = cell.entrants
-        key = json.dumps([entrant.name, cell.config["hyperparameters"], horizon, cell.config["family"]], sort_keys=True)
-        fresh = key not in programs
-        if fresh:
-            programs[key] = engine.compile_program(entrant, task, horizon, _chunk_lengths(horizon))
+        before = len(programs)
+        program = program_of(entrant)
         outcome = engine.run_cell(
-            programs[key],
+            program,
             entrant,
             task,
             engine.run_key(cell.config["task"], cell.config["seed"]),
@@ -210,7 +314,8 @@ def _run_one(
             time_limit_sec=limit,
             tick=lambda steps: tick(steps / horizon),
         )
-        clock = outcome.clock | {"compile_sec": sum(programs[key].compile_sec.values()) if fresh else None}
+        fresh = len(programs) > before
+        clock = outcome.clock | {"compile_sec": sum(program.compile_sec.values()) if fresh else None}
         record = {
             "status": outcome.status,
             "reason": outcome.reason,
@@ -231,15 +336,10 @@ def _run_one(
         advance(1.0 - done)
 
 
-def _chunk_lengths(horizon: int) -> list[int]:
-    grid = engine.evaluation_grid(horizon)
-    return sorted({b - a for a, b in itertools.pairwise(grid)})
-
-
 def _outcome_line(record: Record) -> str:
     if record["status"] != "ok":
         return f"{record['status']} ({record['reason']})"
-    if record["config"]["kind"] == "time":
+    if record["config"]["kind"] != "train":
         return "ok"
     result = record["result"]
     return f"train {result['final_train_loss']:.4f}  test {result['final_test_loss']:.4f}"

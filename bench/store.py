@@ -21,7 +21,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 LOCAL = "local"
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -89,7 +89,9 @@ class Store:
         curve = curve.loc[:, CURVE_COLUMNS]
         content = _parquet(curve)
         write_atomically(self.folder / f"{record['cell']}.parquet", content)
-        record = {**record, "schema": SCHEMA, "curve_sha256": hashlib.sha256(content).hexdigest()}
+        # The digest of the rows outlives their packing with others; that of the file tells any damage to it.
+        digests = {"curve_sha256": curve_digest(curve), "curve_file_sha256": hashlib.sha256(content).hexdigest()}
+        record = {**record, "schema": SCHEMA, **digests}
         record["checksum"] = _checksum(record)
         text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
         write_atomically(self.folder / f"{record['cell']}.json", text.encode())
@@ -104,7 +106,7 @@ class Store:
             if record["checksum"] != _checksum(record) or record["cell"] != cell or record["schema"] != SCHEMA:
                 raise ValueError("checksum")
             content = (self.folder / f"{cell}.parquet").read_bytes()
-            if hashlib.sha256(content).hexdigest() != record["curve_sha256"]:
+            if hashlib.sha256(content).hexdigest() != record["curve_file_sha256"]:
                 raise ValueError("curve checksum")
             curve = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError, KeyError, TypeError):
@@ -140,7 +142,7 @@ class Store:
             )
         if not found:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
-        frame = pd.DataFrame([cell_row(record, self.label) for record, _ in found])
+        frame = pd.DataFrame([cell_row(r, self.label) | {"record": json.dumps(r, sort_keys=True)} for r, _ in found])
         curves = pd.concat([curve for _, curve in found if len(curve)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
         if cells is None:
             frame = frame.sort_values("started_at").drop_duplicates(["kind", "task", "optimizer", "seed"], keep="last")
@@ -150,14 +152,70 @@ class Store:
     def _read_published(self) -> Results:
         try:
             cells = pd.read_parquet(self.folder / "cells.parquet")
-            content = (self.folder / "curves.parquet").read_bytes()
-            curves, digest = pd.read_parquet(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
-            intact = set(cells["schema"]) == {SCHEMA} and set(cells["curves_sha256"]) == {digest}
+            curves = pd.read_parquet(self.folder / "curves.parquet").astype({"cell": str, "metric": str})
+            schemas = set(cells["schema"])
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"no readable published results in {self.folder}: {_one_line(error)}") from None
-        if not intact:
-            raise UsageError(f"published results in {self.folder} are altered or of another schema than {SCHEMA}")
-        return Results(cells, curves)
+        if schemas != {SCHEMA}:
+            raise UsageError(f"published results in {self.folder} are of another schema than {SCHEMA}")
+        if altered := first_altered(cells, curves):
+            raise UsageError(f"{self.folder}: {altered}")
+        return Results(cells.drop(columns=["record", "schema"]), curves)
+
+    def restore(self, results_dir: Path, label: str) -> int:
+        """Copies the cells published under a label into this local store, those not stored yet; returns their number.
+
+        Raises:
+          UsageError: nothing is published there, or it is altered.
+        """
+        published = Store(results_dir, self.suite, label)
+        published.read()
+        cells = pd.read_parquet(published.folder / "cells.parquet", columns=["record"])
+        curves = pd.read_parquet(published.folder / "curves.parquet").astype({"cell": str, "metric": str})
+        by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
+        copied = 0
+        for record in map(json.loads, cells["record"]):
+            if not self.is_complete(record["cell"]):
+                self.put(record, by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS)))
+                copied += 1
+        return copied
+
+
+def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
+    """What is wrong with the first published cell that is not as it was stored; None if all are.
+
+    Checked: each record against its checksum and its configuration's digest, each column against the record, each
+    curve against the record's digest of it.
+    """
+    by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
+    rows: list[dict[str, Any]] = cells.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    for row in rows:
+        name = f"cell {row['cell']} ({row['task']}, {row['optimizer'] or row['kind']}, seed {row['seed']})"
+        try:
+            record = json.loads(row["record"])
+            if record["checksum"] != _checksum(record):
+                return f"{name}: its record is altered, the checksum does not fit"
+            if record["cell"] != cell_id(record["config"]):
+                return f"{name}: its configuration is altered, its digest is {cell_id(record['config'])}"
+            expected = cell_row(record, row["label"])
+        except (ValueError, KeyError, TypeError):
+            return f"{name}: its record does not parse"
+        for column, value in expected.items():
+            stored: Any = row.get(column)
+            if not (stored == value or (pd.isna(stored) and pd.isna(value))):
+                return f"{name}: column {column} is {stored!r}, its record says {value!r}"
+        if curve_digest(by_cell.pop(row["cell"], pd.DataFrame(columns=CURVE_COLUMNS))) != record["curve_sha256"]:
+            return f"{name}: its curve is altered, the digest does not fit"
+    if by_cell:
+        return f"curves of cells that are not among the rows: {', '.join(list(by_cell)[:3])}"
+    return None
+
+
+def curve_digest(curve: pd.DataFrame) -> str:
+    """Digest of a curve's content: its rows in order, whatever file holds them."""
+    rows = zip(curve["step"], curve["metric"], curve["value"], strict=True)
+    lines = (f"{int(step)}\t{metric}\t{float(value)!r}\n" for step, metric, value in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def published_label(label: str) -> str:
@@ -179,8 +237,7 @@ def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path
     """
     folder = results_dir / safe_name("suite", suite) / published_label(label)
     curves = _parquet(results.curves.astype({"metric": "category", "cell": "category"}))
-    cells = results.cells.assign(label=label, schema=SCHEMA, curves_sha256=hashlib.sha256(curves).hexdigest())
-    cells = cells.sort_values(["kind", "task", "optimizer", "seed"])
+    cells = results.cells.assign(label=label, schema=SCHEMA).sort_values(["kind", "task", "optimizer", "seed"])
     write_atomically(folder / "curves.parquet", curves)
     write_atomically(folder / "cells.parquet", _parquet(cells.reset_index(drop=True)))
     return folder

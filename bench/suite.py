@@ -7,6 +7,12 @@ optimizers = ["adam", "learned"]
 seeds = "0-9"            or a list
 steps = 2000             horizon; without it, each task's own
 timing_blocks = 20       interleaved blocks of the clock; 0 switches it off
+controls = true          the rows whose outcome is known (bench/controls.py)
+
+kind = "measure"         a cell is a part of a measurement (bench/measure)
+measurement = "update_cost"
+optimizers = ["adam", "learned"]
+timing_blocks = 20
 """
 
 import dataclasses
@@ -19,7 +25,11 @@ from typing import Any
 from bench.errors import UsageError, nearest
 
 SUITE_DIR = Path(__file__).parent / "suites"
-KINDS = ("train",)
+KEYS = {
+    "train": ("kind", "description", "tasks", "optimizers", "seeds", "steps", "timing_blocks", "controls"),
+    "measure": ("kind", "description", "measurement", "optimizers", "timing_blocks", "controls"),
+}
+NEEDED = {"train": ("tasks", "optimizers", "seeds"), "measure": ("measurement", "optimizers")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +40,28 @@ class Suite:
       name: of the suite; a folder of results/.
       kind: what a cell is.
       description: one line for listings and the report.
-      tasks: task names.
+      tasks: task names; of a measurement the parts, all without one.
       optimizers: optimizer names, in the order of tables; ratios are taken to `adam` where it is there, else to the
         first.
       seeds: reporting seeds.
       steps: horizon, or None for each task's own.
       timing_blocks: interleaved timing blocks a task.
+      controls: whether the controls run beside the optimizers.
       overrides: hyperparameters set by hand, optimizer -> name -> value.
+      measurement: of a suite of kind "measure", a row of `bench.measure.MEASUREMENTS`.
     """
 
     name: str
-    tasks: tuple[str, ...]
     optimizers: tuple[str, ...]
-    seeds: tuple[int, ...]
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     kind: str = "train"
     description: str = ""
     steps: int | None = None
     timing_blocks: int = 20
+    controls: bool = True
     overrides: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    measurement: str | None = None
 
 
 def suite_names() -> list[str]:
@@ -79,23 +93,31 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
     Raises:
       UsageError: an unknown or missing key, or a value of the wrong kind.
     """
-    known = [field.name for field in dataclasses.fields(Suite) if field.name not in ("name", "overrides")]
+    kind = table.get("kind", "train")
+    if not isinstance(kind, str) or kind not in KEYS:
+        raise nearest(f"kind of suite {name}", str(kind), list(KEYS))
     for key in table:
-        if key not in known:
-            raise nearest(f"key of suite {name}", key, known)
-    for key in ("tasks", "optimizers", "seeds"):
+        if key not in KEYS[kind]:
+            raise nearest(f"key of suite {name}", key, KEYS[kind])
+    for key in NEEDED[kind]:
         if not table.get(key):
             raise UsageError(f"suite {name}: expected a non-empty {key!r}")
     for key in ("tasks", "optimizers"):
-        if not isinstance(table[key], list | tuple) or not all(isinstance(item, str) for item in table[key]):
-            raise UsageError(f"suite {name}: expected {key} to be a list of names, got {table[key]!r}")
-    kind = table.get("kind", "train")
-    if kind not in KINDS:
-        raise nearest(f"kind of suite {name}", str(kind), KINDS)
-    for key, low in (("steps", 1), ("timing_blocks", 0)):
+        value = table.get(key, [])
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise UsageError(f"suite {name}: expected {key} to be a list of names, got {value!r}")
+    if kind == "measure":
+        from bench.measure import MEASUREMENTS
+
+        if table["measurement"] not in list(MEASUREMENTS):
+            raise nearest(f"measurement of suite {name}", str(table["measurement"]), list(MEASUREMENTS))
+    for key, low in (("steps", 1), ("timing_blocks", _fewest_blocks(kind))):
         value = table.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
             raise UsageError(f"suite {name}: expected {key} to be a whole number of at least {low}, got {value!r}")
+    controls = table.get("controls", True)
+    if not isinstance(controls, bool):
+        raise UsageError(f"suite {name}: expected controls to be true or false, got {controls!r}")
     description = table.get("description", "")
     if not isinstance(description, str):
         raise UsageError(f"suite {name}: expected description to be text, got {description!r}")
@@ -103,12 +125,19 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
         name=name,
         kind=kind,
         description=description,
-        tasks=tuple(dict.fromkeys(table["tasks"])),
+        tasks=tuple(dict.fromkeys(table.get("tasks", ()))),
         optimizers=tuple(dict.fromkeys(table["optimizers"])),
-        seeds=parse_seeds(table["seeds"]),
+        seeds=parse_seeds(table["seeds"]) if "seeds" in table else (),
         steps=table.get("steps"),
         timing_blocks=table.get("timing_blocks", Suite.timing_blocks),
+        controls=controls,
+        measurement=table.get("measurement"),
     )
+
+
+def _fewest_blocks(kind: str) -> int:
+    """The clock can be switched off, but not in a measurement, which is nothing else."""
+    return 1 if kind == "measure" else 0
 
 
 def parse_seeds(text: str | Sequence[int] | int) -> tuple[int, ...]:
@@ -168,11 +197,12 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
             raise UsageError(f"--set expects key=value, got {setting!r}")
         optimizer, dot, name = key.partition(".")
         if not dot:
-            numbers = ["steps", "timing_blocks"]
+            fewest = {"steps": 1, "timing_blocks": _fewest_blocks(suite.kind)}
+            numbers = [number for number in fewest if number in KEYS[suite.kind]]
             if key not in numbers:
                 raise nearest("key for --set", key, [*numbers, *(f"{o}.learning_rate" for o in suite.optimizers)])
-            if not text.isdecimal() or int(text) < (1 if key == "steps" else 0):
-                raise UsageError(f"--set {key}: expected a whole number, got {text!r}")
+            if not text.isdecimal() or int(text) < fewest[key]:
+                raise UsageError(f"--set {key}: expected a whole number of at least {fewest[key]}, got {text!r}")
             suite = dataclasses.replace(suite, **{key: int(text)})
             continue
         if optimizer not in suite.optimizers:

@@ -5,7 +5,9 @@ rule 7: google/benchmark's random interleaving; Kalibera and Jones, "Rigorous be
 2013). Compile time is apart and the clock stops on `block_until_ready`.
 """
 
+import functools
 import gc
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +17,11 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bench.engine import Program, compile_program, run_key
+from bench.engine import Program, chunk_lengths, compile_program, evaluation_grid, run_key
 from bench.entrants import Entrant
+from bench.targets import SMOOTHING, steps_to
 from tasks.base import Task
+from tasks.unroll import eval_loss
 
 CHUNK_STEPS = 50
 MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
@@ -112,6 +116,73 @@ def time_entrants(
     regions = [training_region(p, e, task, key, repeats) for p, e in zip(programs, entrants, strict=True)]
     seconds = interleave(regions, num_blocks, tick=tick) / (repeats * CHUNK_STEPS)
     return Timings(seconds, np.array([p.compile_sec[f"chunk{CHUNK_STEPS}"] for p in programs]))
+
+
+def race(
+    entrants: Sequence[Entrant],
+    task: Task,
+    key: jax.Array,
+    horizon: int,
+    level: float,
+    *,
+    compile_for: Callable[[Entrant], Program] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """Trains entrants side by side in one process until all have reached a loss (protocol rule 9).
+
+    They alternate: a chunk between two points of the evaluation grid each, first one then the other first. Each has a
+    clock of its own, which runs over its chunks alone.
+
+    Args:
+      entrants: what races.
+      task: what is trained.
+      key: of the run, the same for all.
+      horizon: inner steps, at which a race that is not decided ends.
+      level: smoothed train loss to reach.
+      compile_for: entrant -> its program with chunks of the grid's lengths, where one is compiled already.
+      tick: called after every point of the grid.
+
+    Returns:
+      Rows (step, metric, value) with metrics "train_loss/NAME" and "wall_time_sec/NAME", from step 0 to the end.
+    """
+    grid = evaluation_grid(horizon)
+    lengths = chunk_lengths(horizon)
+    compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, lengths))
+    programs = [compile_for(entrant) for entrant in entrants]
+    train_loss = jax.jit(functools.partial(eval_loss, split="train"))
+    for program, entrant in zip(programs, entrants, strict=True):  # warm up
+        state = program.init(task, entrant, key)
+        for length in lengths:
+            jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key))
+        float(train_loss(task, state.params))
+    states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
+    clocks, rows = [0.0] * len(entrants), []
+    losses: list[list[float]] = [[] for _ in entrants]
+
+    def record(i: int, step: int) -> None:
+        losses[i].append(float(train_loss(task, states[i].params)))
+        rows.append((step, f"train_loss/{entrants[i].name}", losses[i][-1]))
+        rows.append((step, f"wall_time_sec/{entrants[i].name}", clocks[i]))
+
+    for i in range(len(entrants)):
+        record(i, 0)
+    for number, (previous, step) in enumerate(itertools.pairwise(grid)):
+        order = range(len(entrants)) if number % 2 == 0 else reversed(range(len(entrants)))
+        for i in order:
+            begin = time.perf_counter()
+            chunk = programs[i].chunks[step - previous]
+            states[i], _ = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key))
+            clocks[i] += time.perf_counter() - begin
+            record(i, step)
+        tick()
+        # The ends of a smoothed curve may still move: what counts is what the next points cannot undo.
+        settled = [grid[: len(values)][:-SMOOTHING] for values in losses]
+        if all(
+            len(steps) and steps_to(level, grid[: len(values)], values) <= steps[-1]
+            for steps, values in zip(settled, losses, strict=True)
+        ):
+            break
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
 
 def curve(timings: Timings, names: Sequence[str]) -> pd.DataFrame:

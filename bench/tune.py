@@ -81,7 +81,7 @@ class TrialRunner:
         def run(task: tasks.Task, hyperparameters: dict[str, jax.Array], key: jax.Array) -> jax.Array:
             optimizer = baseline.make(hyperparameters, horizon)
             state, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, horizon)
-            return tasks.unroll.eval_loss(task, state.params, "validation")
+            return tasks.unroll.eval_loss(task, state.params, "validation", whole=True)
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 

@@ -42,9 +42,10 @@ NUM_OUTER_VALIDATION_TASKS = 5
 NUM_CLASSES = 10
 IMAGENET_SIZES = (NUM_CLASSES * 400, NUM_CLASSES * 100, NUM_CLASSES * 50)
 
-# Channel statistics of ImageNet's training set, as used throughout the field; MNIST's likewise; digits: measured on its
-# training split.
+# Channel statistics of the training sets of ImageNet, CIFAR-10 and MNIST, as used throughout the field; of the digits
+# as measured on their training split.
 IMAGENET_NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 MNIST_NORMALIZE = Normalize((0.1307,), (0.3081,))
 DIGITS_NORMALIZE = Normalize((0.305,), (0.376,), max_value=16.0)
 
@@ -100,7 +101,7 @@ def sample_classes(key: Key, pool: str) -> Cfg:
     return permuted[:NUM_CLASSES]
 
 
-def _problem(family, module, image_shape, take, normalize, sizes, horizon) -> Problem:
+def _problem(family, module, image_shape, take, normalize, sizes, horizon, batch_size=32) -> Problem:
     return Problem(
         family=family,
         init=ModuleInit(module, image_shape),
@@ -108,7 +109,7 @@ def _problem(family, module, image_shape, take, normalize, sizes, horizon) -> Pr
         take=functools.partial(take, normalize),
         sizes=sizes,
         horizon=horizon,
-        batch_size=32,
+        batch_size=batch_size,
         chance_loss=float(np.log(NUM_CLASSES)),
     )
 
@@ -119,10 +120,16 @@ def _imagenet(name: str, size: int, channels: int, horizon: int, description: st
     return FamilyRow(description, problem, "imagenet32", 32 // size, tuple(data.POOLS))
 
 
-def _mnist(name: str, module, size: int, description: str) -> FamilyRow:
+def _mnist(name: str, module, size: int, description: str, horizon: int = 1000, batch_size: int = 32) -> FamilyRow:
     sizes = (50_000, 10_000, 10_000)
-    problem = _problem(name, module, (size, size, 1), take_images, MNIST_NORMALIZE, sizes, 1000)
+    problem = _problem(name, module, (size, size, 1), take_images, MNIST_NORMALIZE, sizes, horizon, batch_size)
     return FamilyRow(description, problem, "mnist28", 28 // size)
+
+
+def _cifar(name: str, module, description: str) -> FamilyRow:
+    sizes = (45_000, 5_000, 10_000)
+    problem = _problem(name, module, (32, 32, 3), take_images, CIFAR_NORMALIZE, sizes, 1000)
+    return FamilyRow(description, problem, "cifar10")
 
 
 def _digits(name: str, module, description: str) -> FamilyRow:
@@ -130,18 +137,28 @@ def _digits(name: str, module, description: str) -> FamilyRow:
     return FamilyRow(description, problem, "digits8")
 
 
+_CNN3 = CNN((32, 32, 32), (2, 2, 1), NUM_CLASSES)
+_CNN6 = CNN((32,) * 6, (2, 2, 2, 1, 1, 1), NUM_CLASSES)
+_MLP_WIDE = MLP((512, 512), NUM_CLASSES)
+
 _ROWS = [
     _imagenet(
         "imagenet32_cnn3", 32, 32, 2000, "the paper's: 10 ImageNet classes at 32x32, three convolutions of 32 channels"
     ),
     _imagenet("imagenet16_cnn3", 16, 16, 200, "the same at 16x16 with 16 channels: CPU-sized, used for outer-training"),
     _imagenet("imagenet8_cnn3", 8, 8, 200, "the same at 8x8 with 8 channels: for studies"),
-    _mnist(
-        "mnist28_cnn3", CNN((32, 32, 32), (2, 2, 1), NUM_CLASSES), 28, "out of distribution: the paper's CNN on MNIST"
-    ),
+    _mnist("mnist28_cnn3", _CNN3, 28, "out of distribution: the paper's CNN on MNIST"),
+    _mnist("mnist14_cnn3", _CNN3, 14, "out of distribution: the paper's CNN on MNIST at 14x14"),
+    _mnist("mnist28_cnn6", _CNN6, 28, "out of distribution: six convolutions on MNIST"),
+    # As many examples as 1,000 steps of 32 see.
+    _mnist("mnist28_cnn3_batch128", _CNN3, 28, "out of distribution: batches of 128", horizon=250, batch_size=128),
+    _mnist("mnist28_mlp", MLP((128,), NUM_CLASSES), 28, "out of distribution: one hidden layer of 128 on MNIST"),
     _mnist(
         "mnist14_mlp", MLP((128,), NUM_CLASSES), 14, "out of distribution: one hidden layer of 128 on MNIST at 14x14"
     ),
+    # A fifth of the steps: a Muon step costs tens of Adam's here, and 200 take training loss near a tenth of chance.
+    _mnist("mnist28_mlp_wide", _MLP_WIDE, 28, "out of distribution: two hidden layers of 512", horizon=200),
+    _cifar("cifar10_cnn3", _CNN3, "out of distribution: the paper's CNN on the ten classes of CIFAR-10"),
     _digits(
         "digits8_cnn3", CNN((16, 16, 16), (2, 2, 1), NUM_CLASSES), "embedded: handwritten digits, three convolutions"
     ),

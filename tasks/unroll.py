@@ -88,23 +88,24 @@ def unroll(
     return jax.lax.scan(step, state, length=num_steps)
 
 
-EVAL_TRAIN_EXAMPLES = 1000  # protocol rule 10: a fixed sample of training images, all of validation and test
+# Protocol rule 10: what a run is evaluated on along its way is a fixed sample; the last word is a whole split's.
+EVAL_EXAMPLES: dict[Split, int] = {"train": 1000, "validation": 2000, "test": 2000}
 EVAL_BATCH = 1000
 
 
-def eval_indices(task: Task, split: Split) -> Array:
-    """Which examples of a split are evaluated: all, but of train an evenly spaced sample of `EVAL_TRAIN_EXAMPLES`."""
+def eval_indices(task: Task, split: Split, whole: bool = False) -> Array:
+    """Which examples of a split are evaluated: an evenly spaced sample of `EVAL_EXAMPLES`, or all."""
     size = task.problem.size(split)
-    num = min(size, EVAL_TRAIN_EXAMPLES) if split == "train" else size
+    num = size if whole else min(size, EVAL_EXAMPLES[split])
     return jnp.asarray(np.arange(num, dtype=np.int64) * size // num, jnp.int32)  # int64: num * size can pass 2^31
 
 
-def eval_loss(task: Task, params: Params, split: Split, batch_size: int = EVAL_BATCH) -> Array:
+def eval_loss(task: Task, params: Params, split: Split, *, whole: bool = False, batch_size: int = EVAL_BATCH) -> Array:
     """Mean loss over the evaluated examples of a split, (). Exact: the last, smaller batch is weighted by its size.
 
     The batches are not in a loop of XLA's: large ones outside loops are what its convolution is fast at.
     """
-    indices = eval_indices(task, split)
+    indices = eval_indices(task, split, whole)
     total = jnp.zeros(())
     for start in range(0, len(indices), batch_size):
         part = indices[start : start + batch_size]
@@ -114,5 +115,5 @@ def eval_loss(task: Task, params: Params, split: Split, batch_size: int = EVAL_B
 
 
 def eval_losses(task: Task, params: Params) -> dict[Split, Array]:
-    """`eval_loss` of every split."""
+    """`eval_loss` of every split, on its sample."""
     return {split: eval_loss(task, params, split) for split in SPLITS}

@@ -46,7 +46,7 @@ def test_adding_a_task_takes_the_code_shown(tmp_path, capsys):
     assert len(code.strip().splitlines()) <= 20
     (tmp_path / "my_task.py").write_text(code)
     args = ["run", "-t", "stripes", "-o", "adam", "--seeds", "0", "--set", "timing_blocks=0", "--plugin", "my_task.py"]
-    assert json.loads(run(capsys, *args, "--json"))["cells"] == {"ok": 1}
+    assert json.loads(run(capsys, *args, "--json"))["cells"] == {"ok": 3}
     assert "stripes" in (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
 
 
@@ -56,7 +56,7 @@ def test_adding_an_optimizer_takes_the_code_shown(tmp_path, capsys):
     assert len(code.strip().splitlines()) <= 20
     (tmp_path / "my_optimizer.py").write_text(code)
     args = ["run", "-t", "digits8_mlp", "-o", "lion", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
-    assert json.loads(run(capsys, *args, "--plugin", "my_optimizer.py", "--json"))["cells"] == {"ok": 1}
+    assert json.loads(run(capsys, *args, "--plugin", "my_optimizer.py", "--json"))["cells"] == {"ok": 3}
 
 
 @pytest.mark.slow

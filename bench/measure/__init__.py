@@ -1,1 +1,56 @@
-"""Named measurements: what a claim about the machinery itself rests on, each a module that prints its figures."""
+"""Named measurements: what a claim about the machinery itself rests on.
+
+Those of the table are run by suites of kind "measure" and stored and published like any other.
+`bench.measure.convolution` only prints its figures: it needs a process pinned to one core.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.entrants import Entrant
+from bench.measure import update_cost
+
+Tick = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A named measurement.
+
+    Attributes:
+      parts: () -> {name: what defines the part, JSON-ready}; each is a cell.
+      horizon: inner steps, for schedules.
+      measure: (part, entrants, num_blocks, tick) -> the cell's curve (step, metric, value); tick is called after every
+        interleaved block.
+      table: (cells, curves) -> the figures that follow from the rows.
+    """
+
+    parts: Callable[[], Mapping[str, Mapping[str, Any]]]
+    horizon: int
+    measure: Callable[[str, Sequence[Entrant], int, Tick], pd.DataFrame]
+    table: Callable[[Any, Any], pd.DataFrame]
+
+
+MEASUREMENTS = {
+    "update_cost": Measurement(update_cost.parts, update_cost.HORIZON, update_cost.measure, update_cost.update_costs),
+}
+
+
+def table(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The figures of the measurement that all cells are of."""
+    (name,) = {json.loads(config)["measurement"] for config in cells["config"]}
+    return MEASUREMENTS[name].table(cells, curves)
+
+
+def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Path:
+    """Writes `table` as `table.csv`, and as `report.json`, in a folder, made if missing; returns the first's path."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    figures, path = table(cells, curves), out_dir / "table.csv"
+    figures.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    (out_dir / "report.json").write_text(f"{figures.to_json(orient='records', indent=1)}\n")
+    return path

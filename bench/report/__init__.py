@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
+
+    from bench.rows import Frame
+    from bench.targets import Targets
 
 __all__ = ["terminal_tables", "write_report"]
 
@@ -24,8 +29,11 @@ def write_report(
     suite: str,
     label: str,
     description: str = "",
+    targets: Mapping[str, Targets] | None = None,
+    headline: str | None = None,
+    draw: bool = True,
 ) -> Path:
-    """Writes `report.html`, `figures/*.png`, `tables/*.csv` and `tables/*.md` under `out_dir`.
+    """Writes `report.html`, `report.json`, `figures/*.png`, `tables/*.csv` and `tables/*.md` under `out_dir`.
 
     The same rows give the same page. Figures and tables of an earlier report in the two folders are replaced.
 
@@ -37,6 +45,9 @@ def write_report(
       suite: name of the suite.
       label: label of the results, such as the machine.
       description: a paragraph under the heading.
+      targets: frozen targets by task, for speed-ups; without them there is no verdict on the clock.
+      headline: the learned optimizer that claims are judged on.
+      draw: whether figures are also written as files; the page is the same.
 
     Returns:
       The path of `report.html`.
@@ -45,8 +56,13 @@ def write_report(
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
     from bench.report import figures, tables
+    from bench.rows import read_rows
+    from bench.scoring import first_screen
 
-    results = tables.read_results(cells, curves)
+    rows = read_rows(cells, curves)
+    devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
+    screen = first_screen(rows, targets or {}, suite, label, devices, headline)
+    results = read_rows(*without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders)))
     out_dir = Path(out_dir)
     folders = {kind: out_dir / kind for kind in ("figures", "tables")}
     for folder, patterns in ((folders["figures"], ("*.png",)), (folders["tables"], ("*.csv", "*.md"))):
@@ -56,24 +72,54 @@ def write_report(
                 stale.unlink()
 
     page = _page(results, figures, tables)
-    for table in page["all_tables"]:
+    scores = {"score": tables.score_table(screen), "controls": tables.controls_table(screen)}
+    for table in (*scores.values(), *page["all_tables"]):
         (folders["tables"] / f"{table.slug}.csv").write_text(table.csv(), encoding="utf-8")
         (folders["tables"] / f"{table.slug}.md").write_text(table.markdown(), encoding="utf-8")
-    for figure in page["all_figures"]:
+    for figure in page["all_figures"] if draw else ():
         (folders["figures"] / f"{figure.slug}.png").write_bytes(figure.png)
+    (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     path = out_dir / "report.html"
-    path.write_text(
-        _template().render(title=title, suite=suite, label=label, description=description, **page), encoding="utf-8"
+    text = _template().render(
+        title=title,
+        suite=suite,
+        label=label,
+        description=description,
+        judgement=screen["verdict"]["text"],
+        **scores,
+        **page,
     )
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def terminal_tables(cells: pd.DataFrame, curves: pd.DataFrame) -> RenderableType:
-    """One short table per task for the terminal, as a `rich` renderable."""
-    from bench.report import tables
+def without_controls(
+    cells: pd.DataFrame, curves: pd.DataFrame, controls: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of what is compared; the controls have a table of their own."""
+    names = curves["metric"].map(lambda metric: str(metric).partition("/")[2])
+    kept: tuple[Frame, Frame] = cells[~cells["optimizer"].isin(list(controls))], curves[~names.isin(list(controls))]
+    return kept
 
-    return tables.terminal(tables.read_results(cells, curves))
+
+def terminal_tables(
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    targets: Mapping[str, Targets] | None = None,
+    headline: str | None = None,
+) -> RenderableType:
+    """What `bench run` ends with: a table per task, the speed-ups, the controls and the verdict."""
+    from rich.console import Group
+
+    from bench.report import tables
+    from bench.rows import read_rows
+    from bench.scoring import first_screen
+
+    rows = read_rows(cells, curves)
+    screen = first_screen(rows, targets or {}, "", "", "", headline)
+    kept = without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders))
+    return Group(tables.terminal(read_rows(*kept)), tables.terminal_scores(screen))
 
 
 def _page(results: Any, figures: Any, tables: Any) -> dict[str, Any]:

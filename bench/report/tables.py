@@ -15,11 +15,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bench.rows import HAND_DESIGNED, LEARNED, LOSSES, Frame, as_floats
+from bench.rows import Rows as Results
+from bench.rows import slugs as slugs_of
 from bench.statistics import (
     CONFIDENCE,
     MIN_SEEDS,
@@ -33,25 +36,6 @@ from bench.statistics import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# A pandas DataFrame or Series. pandas ships without complete types, and half-known ones hide the real findings.
-Frame: TypeAlias = Any
-
-CELL_COLUMNS = (
-    *("cell", "kind", "suite", "label", "task", "family", "optimizer", "role", "seed", "status", "reason"),
-    *("first_bad_step", "horizon", "batch_size", "num_params", "chance_loss", "hyperparameters", "tuned_horizon"),
-    *("final_train_loss", "final_validation_loss", "final_test_loss", "mean_train_loss", "best_validation_step"),
-    *("test_loss_at_best_validation", "train_wall_sec", "eval_wall_sec", "compile_sec", "started_at", "provenance"),
-)
-CURVE_COLUMNS = ("cell", "step", "metric", "value")
-
-LEARNED, HAND_DESIGNED = "learned", "hand-designed"
-LOSSES = {
-    "mean_train_loss": "mean train loss",
-    "final_train_loss": "final train loss",
-    "final_validation_loss": "final validation loss",
-    "final_test_loss": "final test loss",
-    "test_loss_at_best_validation": "test loss at best validation step",
-}
 HEADLINE_LOSS = "final_test_loss"
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
 STEP_COST_REFERENCE = "adam"
@@ -61,137 +45,6 @@ STEP_COST_FLOOR = 0.05
 
 FAILED_MARK, STRETCHED_MARK, UNTUNED_MARK, NONE_TEXT = "†", "‡", "§", "–"
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows, read once
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that what follows from it can be cached
-class Results:
-    """The rows of one report, checked and indexed."""
-
-    train: Frame  # cells of kind "train", with `finished`
-    timing: Frame  # cells of kind "time"
-    runs_by_optimizer: dict[str, Frame]
-    loss_tables: dict[tuple[str, str], Frame]  # (optimizer, metric) -> (seed x task), infinite where the run failed
-    series: dict[tuple[str, str, str], Frame]  # (task, optimizer, metric) -> (step x seed) values
-    blocks: dict[str, Frame]  # task -> (block x optimizer) seconds per step
-    compile_sec: dict[tuple[str, str], float]  # (task, optimizer) -> seconds
-    tasks: tuple[str, ...]  # in the order of the rows
-    optimizers: tuple[str, ...]  # every name trained or timed, sorted
-    roles: dict[str, str]
-    slugs: dict[str, str]  # task -> file name part, distinct
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """Optimizers with training runs."""
-        names = set(self.train["optimizer"])
-        return tuple(name for name in self.optimizers if name in names)
-
-    def role(self, optimizer: str) -> str:
-        """`learned`, `hand-designed`, or `timed only` for a name without training runs."""
-        return self.roles.get(optimizer, "timed only")
-
-    def runs(self, optimizer: str, tasks: tuple[str, ...]) -> Frame:
-        """The training cells of an optimizer on the tasks."""
-        runs = self.runs_by_optimizer.get(optimizer)
-        return self.train.iloc[:0] if runs is None else runs[runs["task"].isin(list(tasks))]
-
-    def losses(self, optimizer: str, tasks: tuple[str, ...], metric: str) -> Frame:
-        """(seed x task) losses: NaN where there is no cell, infinite where the run failed."""
-        table = self.loss_tables.get((optimizer, metric), pd.DataFrame())
-        return table.reindex(columns=list(tasks)).dropna(how="all")
-
-
-def read_results(cells: Frame, curves: Frame) -> Results:
-    """Checks the rows and indexes them by task, optimizer and metric.
-
-    Raises:
-      ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
-    """
-    for name, frame, needed in (("cells", cells, CELL_COLUMNS), ("curves", curves, CURVE_COLUMNS)):
-        if missing := [column for column in needed if column not in frame.columns]:
-            raise ValueError(f"`{name}` lacks the columns {missing}; it has {list(frame.columns)}.")
-    if cells.empty:
-        raise ValueError("There is no cell to report.")
-
-    train = cells[cells["kind"] == "train"].copy()
-    twice = train[train.duplicated(["task", "optimizer", "seed"], keep=False)]
-    if len(twice):
-        task, optimizer, seed = twice.iloc[0][["task", "optimizer", "seed"]]
-        same = twice[(twice["task"] == task) & (twice["optimizer"] == optimizer) & (twice["seed"] == seed)]
-        raise ValueError(
-            f"{len(same)} cells for task {task!r}, optimizer {optimizer!r}, seed {seed}: {', '.join(same['cell'])}. "
-            "They differ in hyperparameters, horizon or batch size: report one configuration at a time."
-        )
-    train["finished"] = train["status"] == "ok"
-    timing = cells[cells["kind"] == "time"]
-    tasks = tuple(dict.fromkeys(cells["task"]))
-
-    values = curves.merge(train[["cell", "task", "optimizer", "seed"]], on="cell")
-    values["value"] = as_floats(values["value"]).replace([np.inf, -np.inf], np.nan)
-    series = {
-        (str(task), str(optimizer), str(metric)): group.pivot(index="step", columns="seed", values="value").sort_index()
-        for (task, optimizer, metric), group in values.groupby(["task", "optimizer", "metric"], sort=False)
-    }
-
-    runs_by_optimizer = {str(name): runs for name, runs in train.groupby("optimizer")}
-    loss_tables = {}
-    for name, runs in runs_by_optimizer.items():
-        for metric in LOSSES:
-            losses = as_floats(runs[metric])
-            losses = runs.assign(value=losses.where(runs["finished"] & np.isfinite(losses), np.inf))
-            loss_tables[name, metric] = losses.pivot(index="seed", columns="task", values="value").sort_index()
-
-    blocks: dict[str, Frame] = {}
-    compile_sec: dict[tuple[str, str], float] = {}
-    for (task, optimizer), runs in train[train["finished"]].groupby(["task", "optimizer"]):
-        if len(seconds := as_floats(runs["compile_sec"]).dropna()):
-            compile_sec[str(task), str(optimizer)] = float(seconds.median())
-    for _, cell in timing.sort_values("started_at").iterrows():
-        rows = curves[curves["cell"] == cell["cell"]]
-        metric = rows["metric"].astype(str)
-        for _, row in rows[metric.str.startswith("compile_seconds/")].iterrows():
-            compile_sec[cell["task"], row["metric"].partition("/")[2]] = float(row["value"])
-        seconds = rows[metric.str.startswith("seconds_per_step/")]
-        if len(seconds):  # blocks are compared within one cell only; a later timing replaces an earlier one
-            table = seconds.assign(optimizer=seconds["metric"].str.partition("/")[2])
-            blocks[cell["task"]] = table.pivot(index="step", columns="optimizer", values="value").sort_index()
-
-    timed = [name for table in blocks.values() for name in table.columns]
-    return Results(
-        train=train,
-        timing=timing,
-        runs_by_optimizer=runs_by_optimizer,
-        loss_tables=loss_tables,
-        series=series,
-        blocks=blocks,
-        compile_sec=compile_sec,
-        tasks=tasks,
-        optimizers=tuple(sorted({*train["optimizer"], *timed})),
-        roles=dict(zip(train["optimizer"], train["role"], strict=True)),
-        slugs=_slugs(tasks),
-    )
-
-
-def as_floats(values: Frame) -> Frame:
-    """A column as float64, missing values as NaN."""
-    numbers: Any = pd.to_numeric(values, errors="coerce")
-    return numbers.astype("float64")
-
-
-def _slugs(names: Iterable[str]) -> dict[str, str]:
-    slugs: dict[str, str] = {}
-    for name in names:
-        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "task"
-        taken = {used.lower() for used in slugs.values()}  # some file systems ignore case
-        candidate, number = slug, 2
-        while candidate.lower() in taken:
-            candidate, number = f"{slug}-{number}", number + 1
-        slugs[name] = candidate
-    return slugs
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -557,7 +410,7 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
     tables = []
     scope = results.slugs[tasks[0]] if len(tasks) == 1 else "overall"
     order = sorted_optimizers(results, tasks)
-    slugs = _slugs(results.trained)
+    slugs = slugs_of(results.trained)
     for learned in [name for name in order if results.role(name) == LEARNED]:
         columns = [Column("baseline", "baseline"), Column("pairs_used", "pairs used / all")]
         for metric in COMPARED_LOSSES:
@@ -913,6 +766,98 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The first screen: what bench.scoring says, as tables
+# ---------------------------------------------------------------------------------------------------------------------
+
+CONTROLS = {  # key of the first screen -> what it is, what is expected
+    "aa": ("the same optimizer entered twice: ratio of step costs", "1"),
+    "double_step": ("every step performed twice: ratio of step costs", "2"),
+    "adam_10x_minus_adam": ("Adam at ten times its tuned rate, final train loss minus Adam's", "above 0"),
+}
+
+
+def score_table(screen: dict[str, Any]) -> Table:
+    """Speed-up to each target, step cost, final losses and success of every optimizer, as `report.json` has them."""
+    keys = [f"{target}_speedup" for target in ("hard", "medium", "easy")]
+    rows = []
+    for row in screen["rows"]:
+        found = [row["speedup"][key.removesuffix("_speedup")] for key in keys]
+        found += [row[key] for key in SCORE_KEYS]
+        entries = [_score_entry(value) for value in found]
+        rows.append((_text(row["task"]), _text(row["optimizer"]), _text(row["role"]), *entries))
+    headers = ("speed-up, hard", "speed-up, medium", "speed-up, easy")
+    columns = (
+        *(Column(name, name) for name in ("task", "optimizer", "role")),
+        *(Column(key, header, True, True) for key, header in zip(keys, headers, strict=True)),
+        *(Column(key, header, True, True) for key, header in zip(SCORE_KEYS, SCORE_HEADERS, strict=True)),
+    )
+    notes = (
+        "Speed-up in wall-clock and ratio of step costs: the learned optimizer against the row's optimizer, towards "
+        "that optimizer's own frozen losses at 100, 50 and 25 % of the horizon; in a learned row against the best "
+        "hand-designed one of the task. Above 1 the learned one is faster; < marks a bound: half of the runs never "
+        "arrive. Losses are final; success: share of the row's runs that reach the best hand-designed one's hard "
+        "target.",
+    )
+    return Table("score", "Speed-up, cost, losses and success", columns, tuple(rows), notes)
+
+
+SCORE_KEYS = ("step_cost_ratio", "train_loss", "validation_loss", "test_loss", "success_rate")
+SCORE_HEADERS = ("step cost", "train loss", "validation loss", "test loss", "success rate")
+
+
+def _score_entry(value: dict[str, Any]) -> Entry:
+    if value["estimate"] is None:
+        return Entry(NONE_TEXT)
+    interval = Interval(value["estimate"], value["low"], value["high"], 0)
+    if "bound" in value:
+        return Entry(f"<{format_number(value['estimate'], 3)}", interval)
+    return _interval_entry(interval)
+
+
+def _interval_entry(interval: Interval) -> Entry:
+    text = format_number(interval.estimate, 3)
+    if interval.low is not None and interval.high is not None:
+        text += f" [{format_number(interval.low, 3)}, {format_number(interval.high, 3)}]"
+    return Entry(text, interval)
+
+
+def controls_table(screen: dict[str, Any]) -> Table:
+    """The controls of the suite: what is expected, what was measured (protocol rules 8 and 14)."""
+    found = screen["controls"]
+    rows = [(_text(text), _text(expected), _score_entry(found[key])) for key, (text, expected) in CONTROLS.items()]
+    rank = found["frozen_rank"]
+    measured = f"{rank['rank']} of {rank['of']}" if rank["rank"] else NONE_TEXT
+    rows.append((_text("Adam at rate 0: rank by time to target"), _text("last"), Entry(measured)))
+    for race in screen["races"]:
+        text = f"race on {race['task']} to the {race['target']} target: predicted / raced speed-up"
+        value = race["predicted_over_raced"]
+        rows.append((_text(text), _text("0.9 to 1.1"), Entry(format_number(value, 3), Interval(value, None, None, 1))))
+    columns = (Column("control", "control"), Column("expected", "expected"), Column("measured", "measured", True))
+    return Table("controls", "Controls: rows whose outcome is known", columns, tuple(rows))
+
+
+def terminal_scores(screen: dict[str, Any]) -> RenderableType:
+    """Verdict, speed-ups and controls for the terminal."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    scope = "all" if any(row["task"] == "all" for row in screen["rows"]) else None
+    speeds = RichTable(title=Text("Learned against each optimizer: speed-up in wall-clock"), title_justify="left")
+    speeds.add_column("against", overflow="fold")
+    for target in ("hard", "medium", "easy"):
+        speeds.add_column(target, justify="right")
+    for row in screen["rows"]:
+        if row["role"] == HAND_DESIGNED and scope in (None, row["task"]):
+            entries = (_score_entry(row["speedup"][target]).text for target in ("hard", "medium", "easy"))
+            speeds.add_row(Text(row["optimizer"]), *map(Text, entries))
+    controls = RichTable(title=Text("Controls"), title_justify="left", show_header=False)
+    for row in controls_table(screen).rows:
+        controls.add_row(*(Text(entry.text) for entry in row))
+    return Group(speeds, controls, Text(screen["verdict"]["text"], style="bold"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

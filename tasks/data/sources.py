@@ -1,4 +1,5 @@
-"""Where each data set comes from and how it is split: scikit-learn's digits, and MNIST and ImageNet 32x32 from TFDS.
+"""Where each data set comes from and how it is split: scikit-learn's digits, and MNIST, CIFAR-10 and ImageNet 32x32
+from TFDS.
 
 Every split is a pure function of the source's own order: shuffles are written as "order by sha256 of a string", which
 depends on no random number generator and so on no library version.
@@ -187,14 +188,20 @@ MNIST_TRAIN = 50_000  # of the official 60,000; the rest is our validation
 
 def read_mnist(row: Source, data_dir: Path, progress: Progress) -> Arrays:
     """Read MNIST: the first 50,000 official training images, the last 10,000 as validation, the official test set."""
+    return _read_labelled(row, data_dir, progress, {"train": 60_000, "test": 10_000}, MNIST_TRAIN)
+
+
+def _read_labelled(
+    row: Source, data_dir: Path, progress: Progress, official: Mapping[str, int], num_train: int
+) -> Arrays:
     reader = _TfdsReader(row, data_dir, progress)
     sizes = {split: len(source) for split, source in reader.sources.items()}
-    if sizes != {"train": 60_000, "test": 10_000}:
-        raise reader.damaged(f"expected 60000 train and 10000 test images, got {sizes}")
+    if sizes != official:
+        raise reader.damaged(f"expected {official['train']} train and {official['test']} test images, got {sizes}")
     train, test = _stack(reader.examples("train")), _stack(reader.examples("test"))
     parts = {
-        "train": [array[:MNIST_TRAIN] for array in train],
-        "validation": [array[MNIST_TRAIN:] for array in train],
+        "train": [array[:num_train] for array in train],
+        "validation": [array[num_train:] for array in train],
         "test": test,
     }
     keys = ("index", "images", "labels")
@@ -204,6 +211,16 @@ def read_mnist(row: Source, data_dir: Path, progress: Progress) -> Arrays:
 def _stack(examples: Iterable[tuple[int, np.ndarray, int]]) -> list[np.ndarray]:
     index, images, labels = zip(*examples, strict=True)
     return [np.array(index, np.int32), np.stack(images), np.array(labels, np.int32)]
+
+
+# cifar10 --------------------------------------------------------------------------------------------------------------
+
+CIFAR_TRAIN = 45_000  # of the official 50,000; the rest is our validation
+
+
+def read_cifar(row: Source, data_dir: Path, progress: Progress) -> Arrays:
+    """Read CIFAR-10: the first 45,000 official training images, the last 5,000 as validation, the official test set."""
+    return _read_labelled(row, data_dir, progress, {"train": 50_000, "test": 10_000}, CIFAR_TRAIN)
 
 
 # imagenet32 -----------------------------------------------------------------------------------------------------------
@@ -322,6 +339,16 @@ DATA_SETS: Mapping[str, Source] = {
         note="",
         builder="mnist",
         image_shape=(28, 28, 1),
+        splits=("train", "test"),
+    ),
+    "cifar10": Source(
+        reader=read_cifar,
+        source="cifar10",
+        version="3.0.2",
+        note="Pixels depend on the copy, so compare digests: the copy of our published results is recompressed as JPEG "
+        "(quality about 75), which serves to compare optimizers, not to quote accuracies.",
+        builder="cifar10",
+        image_shape=(32, 32, 3),
         splits=("train", "test"),
     ),
     "imagenet32": Source(

@@ -73,22 +73,22 @@ def test_run_ends_with_a_table_and_the_path_of_the_report(finished):
     lines = finished.stdout.strip().splitlines()
     assert lines[-1].startswith("report: ")
     assert lines[-1].endswith("report.html")
-    assert lines[-2] == "cells: 5 ok"
-    assert "[1/5] digits8_mlp" in lines[0]  # plain lines where there is no terminal
+    assert lines[-2] == "cells: 9 ok"
+    assert "[1/9] digits8_mlp" in lines[0]  # plain lines where there is no terminal
     assert any("sgd_momentum" in line for line in lines[6:])
 
 
 @pytest.mark.slow
 def test_a_rerun_skips_what_is_stored_and_redoes_what_is_damaged(finished, folders, bench):
     code, out, _ = bench(*RUN, *SETTINGS, "--json")
-    assert (code, json.loads(out)["cells"]) == (0, {"stored": 5})
+    assert (code, json.loads(out)["cells"]) == (0, {"stored": 9})
     dry = json.loads(bench(*RUN, *SETTINGS, "--dry-run", "--json")[1])
     victim = next(row["cell"] for row in dry if "adam seed 0" in row["title"])
     path = Path(folders["BENCH_RESULTS_DIR"]) / "quick" / "local" / f"{victim}.json"
     before = json.loads(path.read_text())["result"]
     path.write_text(path.read_text().replace("0.", "1.", 1))
     code, out, err = bench(*RUN, *SETTINGS, "--json")
-    assert (code, json.loads(out)["cells"]) == (0, {"stored": 4, "ok": 1})
+    assert (code, json.loads(out)["cells"]) == (0, {"stored": 8, "ok": 1})
     assert "damaged file set aside" in err
     assert json.loads(path.read_text())["result"] == before  # the same numbers, to the last digit
 
@@ -97,7 +97,7 @@ def test_a_rerun_skips_what_is_stored_and_redoes_what_is_damaged(finished, folde
 def test_a_diverged_run_is_a_result_and_exits_zero(bench):
     args = [*RUN[:4], "-o", "sgd_momentum", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
     code, out, _ = bench(*args, "--set", "sgd_momentum.learning_rate=1e30", "--json")
-    assert (code, json.loads(out)["cells"]) == (0, {"diverged": 1})
+    assert (code, json.loads(out)["cells"]) == (0, {"diverged": 2, "ok": 1})  # the control at rate 0 is well
 
 
 def test_a_raising_optimizer_is_a_row_and_the_others_go_on(bench, tmp_path):
@@ -110,14 +110,14 @@ def test_a_raising_optimizer_is_a_row_and_the_others_go_on(bench, tmp_path):
     args = ["run", "-t", "digits8_mlp", "-o", "broken", "-o", "adam", "--seeds", "9", "--steps", "20"]
     code, out, _ = bench(*args, "--set", "timing_blocks=0", "--plugin", str(plugin), "--json")
     assert code == 3
-    assert json.loads(out)["cells"] == {"ok": 1, "error": 1}
+    assert json.loads(out)["cells"] == {"ok": 3, "error": 1}
     assert "no such thing" in Path(json.loads(out)["report"]).read_text()
 
 
 def test_time_limit_exits_three(bench):
     args = ["run", "-t", "digits8_mlp", "-o", "adam", "--seeds", "7", "--steps", "20", "--set", "timing_blocks=0"]
     code, out, _ = bench(*args, "--time-limit", "1e-6", "--json")
-    assert (code, json.loads(out)["cells"]) == (3, {"time_limit": 1})
+    assert (code, json.loads(out)["cells"]) == (3, {"time_limit": 3})
 
 
 @pytest.mark.slow

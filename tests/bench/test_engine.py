@@ -12,6 +12,7 @@ import tasks
 import tasks.unroll
 from bench import engine, timing
 from bench.entrants import Entrant
+from tests.helpers import linear_task
 
 HORIZON = 40
 
@@ -24,6 +25,12 @@ def entrant(transformation, name="test"):
         {"rate": jnp.float32(0.05)},
         {},
     )
+
+
+def grid_of(outcome):
+    """(grid step x metric) of what is evaluated along the way."""
+    curve = outcome.curve[outcome.curve["metric"].isin(engine.METRICS)]
+    return curve.pivot(index="step", columns="metric", values="value")
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +61,37 @@ def test_a_cell_is_the_inner_loop_evaluated_on_the_grid(task, trained):
         lambda task: tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, HORIZON)
     )(task)
     assert outcome.status == "ok"
-    wide = outcome.curve.pivot(index="step", columns="metric", values="value")
+    wide = grid_of(outcome)
     assert wide.index.tolist() == list(range(HORIZON + 1))
     np.testing.assert_allclose(wide["inner_loss"][1:], trace.inner_loss, rtol=1e-4)
-    final = jax.jit(tasks.unroll.eval_losses)(task, state.params)
+    final = jax.jit(tasks.unroll.eval_losses)(task, state.params)  # whole splits, since the digits are few
     for split in tasks.SPLITS:
         np.testing.assert_allclose(outcome.result[f"final_{split}_loss"], final[split], rtol=1e-4)
     np.testing.assert_allclose(outcome.result["mean_train_loss"], wide["train_loss"][1:].mean(), rtol=1e-6)
     best = wide["validation_loss"].idxmin()
     assert outcome.result["best_validation_step"] == best
-    assert outcome.result["test_loss_at_best_validation"] == wide["test_loss"][best]
+    np.testing.assert_allclose(outcome.result["test_loss_at_best_validation"], wide["test_loss"][best], rtol=1e-5)
+
+
+def test_a_cell_keeps_its_final_test_loss_on_blocks_of_images(task, trained):
+    """Protocol rule 12: test-loss intervals resample images too, so something has to be there to resample."""
+    program, sgd, key, outcome = trained
+    blocks = outcome.curve.loc[outcome.curve["metric"] == engine.BLOCK_METRIC]
+    assert blocks["step"].tolist() == list(range(engine.NUM_TEST_BLOCKS))
+    np.testing.assert_allclose(blocks["value"].mean(), outcome.result["final_test_loss"], rtol=1e-12)
+    state, _ = tasks.unroll.unroll(task, sgd.make(sgd.variables, 0), program.init(task, sgd, key), key, HORIZON)
+    second = task.loss(state.params, task.take("test", jnp.arange(12, 24)))  # 300 images in 25 blocks
+    np.testing.assert_allclose(blocks["value"].iloc[1], second, rtol=1e-3)
+
+
+def test_blocks_of_uneven_size_weigh_by_their_images():
+    task = linear_task()  # 5 test examples, so 5 blocks; 7 of validation, so 7
+    params = {"w": jnp.array([0.3, -0.2, 0.5]), "b": jnp.float32(0.1)}
+    for split in ("validation", "test"):
+        whole = tasks.unroll.eval_loss(task, params, split, whole=True)
+        np.testing.assert_allclose(engine.whole_loss(task, params, split), whole, rtol=1e-5)
+    problem = dataclasses.replace(task.problem, sizes=(11, 7, 5))
+    assert engine.block_losses(dataclasses.replace(task, problem=problem), params, "test")[1].tolist() == [1] * 5
 
 
 def test_the_same_seed_gives_the_same_numbers(task, trained):
@@ -80,7 +108,7 @@ def test_divergence_is_a_result_with_its_first_bad_step(task, trained):
     outcome = engine.run_cell(program, wild, task, key, HORIZON)
     assert outcome.status == "diverged"
     assert outcome.first_bad_step is not None
-    wide = outcome.curve.pivot(index="step", columns="metric", values="value")
+    wide = grid_of(outcome)
     assert wide.index.tolist() == list(range(HORIZON + 1))  # never a missing row
     assert wide["train_loss"][outcome.first_bad_step + 1 :].isna().all()
     assert math.isfinite(wide["train_loss"][0])
@@ -91,7 +119,7 @@ def test_divergence_is_a_result_with_its_first_bad_step(task, trained):
 def test_a_time_limit_is_a_row(task, trained):
     program, sgd, key, _ = trained
     outcome = engine.run_cell(program, sgd, task, key, HORIZON, time_limit_sec=1e-9)
-    assert (outcome.status, len(outcome.curve)) == ("time_limit", 3 + 5 * HORIZON)
+    assert (outcome.status, len(outcome.curve)) == ("time_limit", 3 + 5 * HORIZON + 1)  # and test at best validation
 
 
 @pytest.mark.slow
@@ -127,6 +155,16 @@ def test_the_clock_waits_for_a_deliberately_slow_operation(task):
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
     assert (measured.compile_seconds > 0).all()
+
+
+@pytest.mark.slow
+def test_a_step_performed_twice_costs_twice(task):
+    """Protocol rule 14, in the range that a busy machine allows."""
+    large = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=1024))
+    base = entrant(optax.sgd)
+    twice = dataclasses.replace(base, name="twice", repeats=2)
+    measured = timing.time_entrants([base, twice], large, HORIZON, num_blocks=12).seconds_per_step
+    assert 1.7 <= np.median(measured[:, 1] / measured[:, 0]) <= 2.3
 
 
 def test_every_region_runs_once_a_block_in_an_order_of_its_own():

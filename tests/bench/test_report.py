@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.report import tables, terminal_tables, write_report
+from bench.rows import CELL_COLUMNS, read_rows
 from bench.statistics import t_interval
 
 TITLE = {"title": "A report", "suite": "quick", "label": "local"}
@@ -46,7 +47,7 @@ def make_frames(
         curves.append(pd.DataFrame({"cell": cell, "step": steps, "metric": metric, "value": values}))
 
     def row(cell, **fields):
-        empty = dict.fromkeys(tables.CELL_COLUMNS)
+        empty = dict.fromkeys(CELL_COLUMNS)
         recorded = {"started_at": "2025-01-01T00:00:00", "provenance": json.dumps(provenance), "status": "ok"}
         return empty | recorded | {"cell": cell, "suite": "quick", "label": "local"} | fields
 
@@ -249,7 +250,7 @@ def test_a_failed_run_loses_its_pair_and_withholds_the_interval(full):
 def test_wins_count_failures_against_the_side_that_failed():
     statuses = {("t", "lopt", 0): "diverged", ("t", "adam", 1): "error", ("t", "lopt", 2): "error",
                 ("t", "adam", 2): "diverged"}  # fmt: skip
-    results = tables.read_results(*make_frames(chosen("adam", "lopt"), ("t",), 5, statuses, num_points=3))
+    results = read_rows(*make_frames(chosen("adam", "lopt"), ("t",), 5, statuses, num_points=3))
     comparison = tables.compare(results, "lopt", "adam", ("t",), "final_test_loss")
     assert (comparison.wins, comparison.losses) == (3, 1)  # seeds 1, 3, 4 against seed 0; seed 2 is nobody's
     assert (comparison.num_pairs, comparison.num_pairs_used) == (5, 2)
@@ -261,7 +262,7 @@ def test_wins_count_failures_against_the_side_that_failed():
 
 def test_verdicts_say_worse_and_slower_as_readily_as_better(full):
     *_, text = full
-    results = tables.read_results(*make_frames(chosen("adam", "muon", "lopt"), ("t",), num_points=26))
+    results = read_rows(*make_frames(chosen("adam", "muon", "lopt"), ("t",), num_points=26))
     words = {verdict.question: verdict.word for verdict in tables.verdicts(results, ("t",))}
     assert words == {
         "final test loss": "worse",
@@ -306,13 +307,13 @@ def test_provenance_and_accelerator_are_stated(full):
 @pytest.mark.parametrize("device", [{"kind": "NVIDIA H200", "platform": "gpu"}, {"kind": "TPU v4"}])
 def test_an_accelerator_that_was_used_is_not_called_missing(device):
     frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance={"device": device})
-    assert tables.page_warnings(tables.read_results(*frames)) == []
+    assert tables.page_warnings(read_rows(*frames)) == []
 
 
 def test_an_accelerator_on_the_command_line_only_is_not_measured():
     provenance = {"argv": ["bench", "run", "--device", "gpu"], "device": {"kind": "cpu"}, "git": {"dirty": True}}
     frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance=provenance)
-    warnings = tables.page_warnings(tables.read_results(*frames))
+    warnings = tables.page_warnings(read_rows(*frames))
     assert [warning.split()[0] for warning in warnings] == ["accelerator:", "Some"]
 
 
@@ -344,7 +345,7 @@ def test_names_are_shown_not_obeyed(tmp_path):
 
 def test_tasks_with_similar_names_have_files_of_their_own():
     cells, curves = make_frames(chosen("adam"), ("../<b>task", "..-B-task", "b-task"), 0)
-    assert set(tables.read_results(cells, curves).slugs.values()) == {"b-task", "B-task-2", "b-task-3"}
+    assert set(read_rows(cells, curves).slugs.values()) == {"b-task", "B-task-2", "b-task-3"}
 
 
 def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path):
@@ -390,15 +391,15 @@ def test_two_cells_for_one_seed_are_refused_by_name():
     cells, curves = make_frames(chosen("adam"), ("t",), 1, num_points=3)
     twin = cells[cells["kind"] == "train"].assign(cell="twin")
     with pytest.raises(ValueError, match=r"t\.adam\.0, twin"):
-        tables.read_results(pd.concat([cells, twin]), curves)
+        read_rows(pd.concat([cells, twin]), curves)
 
 
 def test_missing_columns_and_rows_are_refused():
     cells, curves = make_frames(chosen("adam"), ("t",), 1, num_points=3)
     with pytest.raises(ValueError, match="provenance"):
-        tables.read_results(cells.drop(columns="provenance"), curves)
+        read_rows(cells.drop(columns="provenance"), curves)
     with pytest.raises(ValueError, match="no cell"):
-        tables.read_results(cells.iloc[:0], curves)
+        read_rows(cells.iloc[:0], curves)
 
 
 def test_the_terminal_table_fits_80_columns(full):

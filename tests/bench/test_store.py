@@ -73,16 +73,66 @@ def test_reading_keeps_the_latest_of_one_task_optimizer_and_seed(tmp_path):
     assert kept.read(["a" * 16]).cells["cell"].tolist() == ["a" * 16]
 
 
-def test_published_results_are_two_files_with_the_same_rows(tmp_path):
+def published_store(tmp_path, seeds=(0, 1)):
+    """Cells named by their configuration, as `bench run` names them, published under "machine"."""
     kept = store.Store(tmp_path, "s")
-    kept.put(record(), curve())
-    folder = store.publish(tmp_path, "s", "machine", kept.read())
+    names = [store.cell_id(record(seed=seed)["config"]) for seed in seeds]
+    for name, seed in zip(names, seeds, strict=True):
+        kept.put(record(name, seed=seed), curve(name))
+    folder = store.publish(tmp_path, "s", "machine", kept.read(names))
+    return folder, names
+
+
+def test_published_results_are_two_files_with_the_same_rows(tmp_path):
+    folder, names = published_store(tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["cells.parquet", "curves.parquet"]
     published = store.Store(tmp_path, "s", "machine").read()
-    assert published.cells["label"].tolist() == ["machine"]
+    assert published.cells["label"].tolist() == ["machine"] * 2
+    assert published.cells["cell"].tolist() == names
     assert json.loads(published.cells["config"][0])["optimizer"] == "adam"
-    assert published.curves["value"].tolist() == [2.0, 0.25]
-    assert {row["label"]: row["cells"] for row in store.stored_runs(tmp_path)} == {"local": 1, "machine": 1}
+    assert published.curves["value"].tolist() == [2.0, 0.25] * 2
+    assert {row["label"]: row["cells"] for row in store.stored_runs(tmp_path)} == {"local": 2, "machine": 2}
+
+
+@pytest.mark.parametrize("column", ["final_test_loss", "status", "hyperparameters", "record"])
+def test_an_altered_published_row_is_refused_and_its_cell_named(tmp_path, column):
+    folder, names = published_store(tmp_path)
+    cells = pd.read_parquet(folder / "cells.parquet")
+    value = {"final_test_loss": 0.2, "record": cells.loc[1, "record"].replace("0.25", "0.20")}.get(column, "other")
+    cells.loc[1, column] = value
+    cells.to_parquet(folder / "cells.parquet")
+    with pytest.raises(UsageError, match=f"{names[1]}.*adam, seed 1"):
+        store.Store(tmp_path, "s", "machine").read()
+
+
+def test_an_altered_published_curve_is_refused_and_its_cell_named(tmp_path):
+    folder, names = published_store(tmp_path)
+    curves = pd.read_parquet(folder / "curves.parquet")
+    curves.loc[3, "value"] += 1e-12
+    curves.to_parquet(folder / "curves.parquet")
+    with pytest.raises(UsageError, match=f"{names[1]}.*curve is altered"):
+        store.Store(tmp_path, "s", "machine").read()
+
+
+def test_a_removed_published_row_leaves_a_curve_without_one(tmp_path):
+    folder, names = published_store(tmp_path)
+    pd.read_parquet(folder / "cells.parquet").iloc[:1].to_parquet(folder / "cells.parquet")
+    with pytest.raises(UsageError, match=f"not among the rows: {names[1]}"):
+        store.Store(tmp_path, "s", "machine").read()
+
+
+def test_published_cells_are_restored_as_they_were(tmp_path):
+    """So that a suite can go on from what another machine, or an earlier day, has published."""
+    _, names = published_store(tmp_path)
+    fresh = store.Store(tmp_path / "elsewhere", "s")
+    assert fresh.restore(tmp_path, "machine") == 2
+    assert all(fresh.is_complete(name) for name in names)
+    kept = store.Store(tmp_path, "s")
+    for name in names:
+        (old, old_curve), (new, new_curve) = kept.get(name), fresh.get(name)
+        assert old == new
+        pd.testing.assert_frame_equal(old_curve, new_curve)
+    assert fresh.restore(tmp_path, "machine") == 0
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])

@@ -419,7 +419,7 @@ def test_a_torn_source_is_one_line_and_not_cached(tmp_path):
 
 def test_an_unknown_name_answers_with_the_known_ones(tmp_path):
     for function in (data.load, data.prepare, data.locate):
-        with pytest.raises(ValueError, match="digits8, mnist28, imagenet32"):
+        with pytest.raises(ValueError, match="digits8, mnist28, cifar10, imagenet32"):
             function("mnist", cache_dir=tmp_path)
 
 

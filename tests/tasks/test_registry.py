@@ -22,7 +22,13 @@ NUM_PARAMS = {
     "imagenet16_cnn3": 5_258,
     "imagenet8_cnn3": 1_482,
     "mnist28_cnn3": 19_146,
+    "mnist14_cnn3": 19_146,  # global pooling: the image's size does not count
+    "mnist28_cnn6": 46_890,  # 320 + 5 x 9,248 + 330
+    "mnist28_cnn3_batch128": 19_146,
+    "mnist28_mlp": 101_770,  # 784 x 128 + 128 + 1,290
     "mnist14_mlp": 26_506,
+    "mnist28_mlp_wide": 669_706,  # 401,920 + 262,656 + 5,130
+    "cifar10_cnn3": 19_722,
     "digits8_cnn3": 4_970,
     "digits8_mlp": 4_810,
 }
@@ -104,8 +110,9 @@ def test_a_family_draws_batches_of_images_and_labels_without_implicit_promotion(
         params = jax.eval_shape(task.init, key)
         for split in tasks.SPLITS:
             images, labels = jax.eval_shape(lambda key, split=split: task.batch(key, split), key)
-            assert (images.shape, images.dtype) == ((32, *task.problem.init.image_shape), np.float32)
-            assert (labels.shape, labels.dtype) == ((32,), np.int32)
+            size = 128 if name.endswith("batch128") else 32
+            assert (images.shape, images.dtype) == ((size, *task.problem.init.image_shape), np.float32)
+            assert (labels.shape, labels.dtype) == ((size,), np.int32)
             loss, gradient = jax.eval_shape(jax.value_and_grad(task.loss), params, (images, labels))
             assert (loss.shape, loss.dtype) == ((), np.float32)
             assert gradient == params

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tasks
-from tasks.unroll import EVAL_TRAIN_EXAMPLES, eval_indices, eval_loss, eval_losses, init, start, unroll
+from tasks.unroll import EVAL_EXAMPLES, eval_indices, eval_loss, eval_losses, init, start, unroll
 from tests.helpers import (
     LINEAR,
     LINEAR_SIZES,
@@ -180,7 +180,7 @@ def test_the_inner_loop_keeps_dtypes_without_implicit_promotion():
     task = linear_task()
     with jax.numpy_dtype_promotion("strict"):
         state, trace = jax.eval_shape(lambda: unroll(task, sgd(), init(task, sgd(), KEY), KEY, 2))
-        loss = jax.eval_shape(lambda params: eval_loss(task, params, "validation", 3), state.params)
+        loss = jax.eval_shape(lambda params: eval_loss(task, params, "validation", batch_size=3), state.params)
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, trace, loss))} == {jnp.dtype("float32")}
     assert state.inner_step.dtype == jnp.int32
 
@@ -196,7 +196,7 @@ def numpy_loss(params, arrays, cfg, split):
 @pytest.mark.parametrize("batch_size", [3, 7, 100], ids=["ragged", "whole", "larger than the split"])
 def test_eval_loss_is_the_mean_over_all_examples(batch_size):
     task, params = linear_task(2.0), {"w": np.array([0.3, -0.2, 0.5], np.float32), "b": np.float32(0.1)}
-    actual = jax.jit(lambda task, params: eval_loss(task, params, "validation", batch_size))(task, params)
+    actual = jax.jit(lambda task, params: eval_loss(task, params, "validation", batch_size=batch_size))(task, params)
     np.testing.assert_allclose(actual, numpy_loss(params, linear_arrays(np.float64), 2.0, "validation"), rtol=2e-6)
 
 
@@ -215,13 +215,13 @@ def sized_task(size):
 @settings(max_examples=30)
 @given(st.integers(1, 2**31 - 1))
 @example(1)
-@example(EVAL_TRAIN_EXAMPLES)
-@example(EVAL_TRAIN_EXAMPLES + 1)
+@example(EVAL_EXAMPLES["train"])
+@example(EVAL_EXAMPLES["train"] + 1)
 @example(2**31 - 1)
-def test_train_is_evaluated_on_an_evenly_spaced_sample(size):
+def test_a_split_is_evaluated_on_an_evenly_spaced_sample(size):
     indices = np.asarray(eval_indices(sized_task(size), "train"))
     assert indices.dtype == np.int32
-    assert len(indices) == min(size, EVAL_TRAIN_EXAMPLES)
+    assert len(indices) == min(size, EVAL_EXAMPLES["train"])
     assert indices[0] == 0
     gaps = np.diff(np.append(indices.astype(np.int64), size))
     assert gaps.min() >= 1
@@ -229,5 +229,10 @@ def test_train_is_evaluated_on_an_evenly_spaced_sample(size):
 
 
 @pytest.mark.parametrize("size", [1, 7, 46_341, 70_000])  # 46,341^2 is the first square beyond 2^31
-def test_validation_is_evaluated_whole(size):
-    np.testing.assert_array_equal(eval_indices(sized_task(size), "validation"), np.arange(size))
+def test_a_whole_split_is_every_example_once(size):
+    np.testing.assert_array_equal(eval_indices(sized_task(size), "validation", whole=True), np.arange(size))
+
+
+def test_a_run_is_evaluated_on_two_thousand_validation_and_test_images_at_most():
+    assert len(eval_indices(sized_task(70_000), "validation")) == 2000
+    assert len(eval_indices(sized_task(1500), "validation")) == 1500

@@ -1,0 +1,53 @@
+"""The controls of every suite (protocol rules 8 and 14): rows whose outcome is known before they run.
+
+again    the base once more under another name: the ratio of step costs is 1, and what is measured is the floor
+         below which no ranking is claimed (the A/A control)
+twice    every step performed twice, behind an optimization barrier: the ratio of step costs is 2
+frozen   rate 0: reaches no target and ranks last
+10x      ten times the tuned rate: worse than the base
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from bench.entrants import Entrant
+
+BASE = "adam"
+ROLE = "control"
+
+
+def base_of(entrants: Sequence[Entrant]) -> Entrant | None:
+    """The row that the controls vary: Adam, else the first hand-designed one with a rate, else None."""
+    rated = [e for e in entrants if e.role == "hand-designed" and "learning_rate" in e.variables]
+    return next((e for e in rated if e.name == BASE), rated[0] if rated else None)
+
+
+def timed_controls(base: Entrant) -> list[Entrant]:
+    """The controls of the clock: the base again, and the base with each step performed twice."""
+    again = dataclasses.replace(base, name=control_name(base.name, "again"), role=ROLE)
+    twice = dataclasses.replace(base, name=control_name(base.name, "twice"), role=ROLE, repeats=2)
+    return [again, twice]
+
+
+def trained_controls(base: Entrant) -> list[Entrant]:
+    """The controls of the losses: the base at rate 0 and at ten times its rate."""
+    return [_with_rate(base, "frozen", 0.0), _with_rate(base, "10x", 10.0)]
+
+
+def control_name(base: str, control: str) -> str:
+    """How a control is called in rows and tables."""
+    return f"{base}_{control}"
+
+
+def _with_rate(base: Entrant, control: str, factor: float) -> Entrant:
+    rate = factor * float(base.identity["learning_rate"])
+    return dataclasses.replace(
+        base,
+        name=control_name(base.name, control),
+        role=ROLE,
+        variables={**base.variables, "learning_rate": jnp.float32(rate)},
+        identity={**base.identity, "learning_rate": rate},
+        program=base.name,
+    )

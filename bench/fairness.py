@@ -1,0 +1,287 @@
+"""The fairness card of a learned optimizer (protocol rule 3): its outer-training was its tuning.
+
+A learned optimizer is not free of tuning (Rezk et al., "Is scaling learned optimizers worth it?", arXiv 2310.18191).
+What it was outer-trained on and at what cost is read from the card in its weights; whether an evaluation task overlaps
+with that is computed on sets of (data set, class, image), not promised.
+
+What is exact: an image is known by its place, (class, split, position), from the tables of pools and splits in `tasks`,
+so that a card needs no image data and is the same on every machine. Classes and splits are disjoint in the source's own
+index (`*_index` of `tasks.data.DataSet`), so two sets share an image of the source just where they share a place, and a
+mark is exact. Numbers count places; in ImageNet 8 of 66,000 repeat an image of their own class and split (see
+`tasks.data.sources.drop_duplicates`). What the source holds twice under two labels is not seen: in the copy of the
+published results one training image of an evaluation class is, pixel for pixel, one of an outer-training class.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import tasks
+from bench.entrants import resolve
+from bench.errors import UsageError
+from bench.measure.update_cost import bytes_per_parameter, shapes
+from bench.measure.update_cost import update_costs as update_costs
+from bench.rows import HAND_DESIGNED, LEARNED, Rows
+from learned import cards as weight_cards
+from learned import weights
+from tasks.base import SPLITS, Split
+from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
+from tasks.registry import NUM_CLASSES
+
+Mark = Literal["in-distribution", "used for choosing", "held-out", "out-of-distribution", "unknown"]
+OUTER_TRAIN, OUTER_VALIDATION = "outer_train", "outer_validation"  # what outer-training samples from, and is judged on
+
+# The source's label of each row of the data sets that are stored by class.
+CLASS_LABELS = {"imagenet32": tuple(_fixed_shuffle("imagenet32", IMAGENET_LABELS))}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two sets of images share."""
+
+    classes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of labelled images of one data set.
+
+    Attributes:
+      data_set: name in `tasks.data.DATA_SETS`.
+      classes: labels, the source's own.
+      images: (class, split, position among the split's images of that class); class is None, and the position that in
+        the whole split, in a data set that is not stored by class.
+    """
+
+    data_set: str
+    classes: frozenset[int]
+    images: frozenset[tuple[int | None, str, int]]
+
+    def overlap(self, other: Images) -> Overlap:
+        """What it shares with another set; images of different data sets are different."""
+        if self.data_set != other.data_set:
+            return Overlap(0, 0)
+        return Overlap(len(self.classes & other.classes), len(self.images & other.images))
+
+
+@dataclass(frozen=True)
+class OuterTraining:
+    """What a learned optimizer was outer-trained on, and at what cost, by the card in its weights.
+
+    Attributes:
+      family: of the tasks that it was outer-trained on.
+      data_set: their images.
+      classes: labels, the source's own, sorted.
+      splits: that the objective saw: "train", and "validation" where that scored the steps.
+      num_images: of those classes and splits.
+      objective: the split that scored each inner step.
+      horizon: inner steps of the longest unroll that theta has seen; beyond it, behaviour is extrapolation.
+      inner_steps: training steps of all unrolls, up to where theta was taken.
+      device_hours: wall-clock up to there, of one `device`.
+      device: what it ran on.
+      total_inner_steps: of the whole run; None where it was not recorded.
+      total_device_hours: see total_inner_steps.
+      choosing_classes: labels of the classes that chose among the thetas of the run; empty where none did.
+    """
+
+    family: str
+    data_set: str
+    classes: tuple[int, ...]
+    splits: tuple[Split, ...]
+    num_images: int
+    objective: str
+    horizon: int
+    inner_steps: int
+    device_hours: float
+    device: str
+    total_inner_steps: int | None
+    total_device_hours: float | None
+    choosing_classes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How much of an evaluation task was known before; counts are None where the task's data is not known.
+
+    Attributes:
+      task: name.
+      horizon: inner steps of its runs.
+      mark: see `mark_of`; "unknown" for a plug-in's task, or for theta other than the shipped one.
+      num_classes: of the task.
+      num_images: of all its splits.
+      trained: shared with what theta was outer-trained on.
+      choosing: shared with what chose theta.
+    """
+
+    task: str
+    horizon: int
+    mark: Mark
+    num_classes: int | None
+    num_images: int | None
+    trained: Overlap | None
+    choosing: Overlap | None
+
+
+@dataclass(frozen=True)
+class FairnessCard:
+    """The card of a learned optimizer of a suite.
+
+    Attributes:
+      optimizer: name.
+      outer_training: None for theta other than the shipped one, whose card is not at hand.
+      exposures: one for each task of the suite.
+      bytes_per_parameter: task -> optimizer -> bytes of optimizer state over parameters, of this optimizer and of each
+        hand-designed row; without what only a plug-in can build.
+    """
+
+    optimizer: str
+    outer_training: OuterTraining | None
+    exposures: tuple[Exposure, ...]
+    bytes_per_parameter: dict[str, dict[str, float]]
+
+
+def cards(rows: Rows) -> list[FairnessCard]:
+    """The card of each learned optimizer of the rows, in their order."""
+    names = list(dict.fromkeys(rows.train["task"]))
+    rivals = [name for name in rows.optimizers if rows.role(name) == HAND_DESIGNED]
+    found = []
+    for optimizer in rows.optimizers:
+        if rows.role(optimizer) != LEARNED:
+            continue
+        source = _source(rows, optimizer)
+        exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
+        state = {task: _state_bytes((optimizer, *rivals), task, rows.horizon(task)) for task in names}
+        found.append(FairnessCard(optimizer, outer_training(source) if source else None, exposures, state))
+    return found
+
+
+def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:
+    """What an evaluation task is to a learned optimizer.
+
+    Args:
+      trained: what the task shares with the images that theta was outer-trained on.
+      choosing: what it shares with those that chose theta.
+      same_kind: whether data set and architecture are those of outer-training.
+
+    Returns:
+      "in-distribution" where it shares an image with outer-training, else "used for choosing" where it shares one with
+      what chose theta, else "held-out" for the same data set and architecture, else "out-of-distribution".
+    """
+    if trained.images:
+        return "in-distribution"
+    if choosing.images:
+        return "used for choosing"
+    return "held-out" if same_kind else "out-of-distribution"
+
+
+def outer_training(card: weights.Card) -> OuterTraining:
+    """What the card of weights says of their outer-training, with classes and images as numbers."""
+    facts, trained, choosing = card.facts, trained_images(card), choosing_images(card)
+    return OuterTraining(
+        family=card.outer_training["family"],
+        data_set=trained.data_set,
+        classes=tuple(sorted(trained.classes)),
+        splits=_splits(card),
+        num_images=len(trained.images),
+        objective=card.outer_training["objective"],
+        horizon=max(num_steps for num_steps, _ in weight_cards.stages_run(card)),
+        inner_steps=facts["inner_steps"],
+        device_hours=facts["device_hours"],
+        device=facts["device"],
+        total_inner_steps=facts.get("total_inner_steps"),
+        total_device_hours=facts.get("total_device_hours"),
+        choosing_classes=tuple(sorted(choosing.classes)),
+    )
+
+
+def trained_images(card: weights.Card) -> Images:
+    """The images that theta was outer-trained on: those of the outer-training classes that the objective saw."""
+    return pool_images(card.outer_training["family"], OUTER_TRAIN, _splits(card))
+
+
+def choosing_images(card: weights.Card) -> Images:
+    """The images that chose theta among those of its run; none where the card records no outer-validation."""
+    pool = pool_images(card.outer_training["family"], OUTER_VALIDATION, _splits(card))
+    return pool if "outer_validation_loss" in card.facts else Images(pool.data_set, frozenset(), frozenset())
+
+
+def _splits(card: weights.Card) -> tuple[Split, ...]:
+    """What an unroll reads: batches of train, and of validation where that split scores the steps."""
+    return ("train", "validation") if card.outer_training["objective"] == "validation" else ("train",)
+
+
+@functools.cache
+def pool_images(family: str, pool: str, splits: tuple[Split, ...] = SPLITS) -> Images:
+    """The images of a pool of classes of a family; all images where the family has no pools."""
+    return _images(family, range(POOLS[pool].start, POOLS[pool].stop), splits)
+
+
+@functools.cache
+def task_images(task: str) -> Images:
+    """The images of a fixed task, of all splits.
+
+    Raises:
+      tasks.UnknownNameError: no task of the registry.
+    """
+    return _images(task.split("/")[0], [int(row) for row in tasks.task_cfg(task)], SPLITS)
+
+
+def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -> Images:
+    row = tasks.family_row(family)
+    classes = [CLASS_LABELS[row.data_set][i] for i in class_rows] if row.pools else [None]
+    per_class = {split: row.problem.size(split) // (NUM_CLASSES if row.pools else 1) for split in splits}
+    places = ((label, split, k) for label in classes for split in splits for k in range(per_class[split]))
+    known = [label for label in classes if label is not None] or range(NUM_CLASSES)
+    return Images(row.data_set, frozenset(known), frozenset(places))
+
+
+def architecture(family: str) -> str:
+    """What a family's name says without the image size: "imagenet*_cnn3" of `imagenet16_cnn3`."""
+    return re.sub(r"^([a-z]+)\d+", r"\1*", family)
+
+
+def _source(rows: Rows, optimizer: str) -> weights.Card | None:
+    """The card of the shipped weights of this name, if they hold the theta that the rows were made with."""
+    if optimizer not in weights.shipped_names():
+        return None
+    runs = rows.runs_by_optimizer[optimizer]
+    made_with = {json.loads(text).get("theta_sha256") for text in runs["hyperparameters"]}
+    shipped = resolve(optimizer, "", 1).identity["theta_sha256"]
+    return weights.read(optimizer)[1] if made_with == {shipped} else None
+
+
+def _exposure(task: str, horizon: int, source: weights.Card | None) -> Exposure:
+    try:
+        images = task_images(task)
+    except tasks.UnknownNameError:
+        return Exposure(task, horizon, "unknown", None, None, None, None)
+    counts = (len(images.classes), len(images.images))
+    if source is None:
+        return Exposure(task, horizon, "unknown", *counts, None, None)
+    trained, choosing = images.overlap(trained_images(source)), images.overlap(choosing_images(source))
+    family = source.outer_training["family"]
+    same_data = images.data_set == tasks.family_row(family).data_set
+    same_kind = same_data and architecture(task.split("/")[0]) == architecture(family)
+    return Exposure(task, horizon, mark_of(trained, choosing, same_kind), *counts, trained, choosing)
+
+
+def _state_bytes(optimizers: Sequence[str], task: str, horizon: int) -> dict[str, float]:
+    found = {}
+    for name in optimizers:
+        try:
+            found[name] = _bytes_per_parameter(name, task.split("/")[0], horizon)
+        except (UsageError, tasks.UnknownNameError):
+            continue
+    return found
+
+
+@functools.cache
+def _bytes_per_parameter(optimizer: str, family: str, horizon: int) -> float:
+    params = shapes(tasks.family_row(family).problem.init)
+    return bytes_per_parameter(resolve(optimizer, family, horizon), params, horizon)

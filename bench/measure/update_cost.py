@@ -1,0 +1,220 @@
+"""What an update costs: seconds of one optimizer update alone, gradients given, for 20 to 670 thousand parameters.
+
+Cells of kind "time" take a whole training step, in which an update hides behind the gradient. Here it is
+`optimizer.update` and `optax.apply_updates`, many times over in one jitted loop, so that dispatch does not count; in
+interleaved randomized blocks (protocol rule 7), with the controls of the clock beside them (rules 8 and 14).
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from jax import Array
+
+from bench.entrants import Entrant
+from bench.rows import Frame
+from bench.statistics import median_interval, ratio_interval
+from bench.timing import MIN_REGION_SEC, interleave
+from tasks.base import ModuleInit, Params, named_key
+from tasks.models import CNN, MLP
+from tasks.registry import NUM_CLASSES, describe_module
+
+HORIZON = 1000  # of schedules; a rate costs the same at every step
+REFERENCE = "adam"
+_IMAGENET, _MNIST = (32, 32, 3), (28, 28, 1)
+
+
+class Tree(NamedTuple):
+    """Parameters to update: those of a network of a kind, "cnn" or "mlp"."""
+
+    kind: str
+    init: ModuleInit
+
+
+def _cnn(channels: int) -> Tree:
+    return Tree("cnn", ModuleInit(CNN((channels,) * 3, (2, 2, 1), NUM_CLASSES), _IMAGENET))
+
+
+def _mlp(width: int) -> Tree:
+    return Tree("mlp", ModuleInit(MLP((width,) * 2, NUM_CLASSES), _MNIST))
+
+
+# Two kinds at about equal numbers of parameters; cnn_20k is the paper's network, mlp_670k that of `mnist28_mlp_wide`.
+TREES = {
+    "cnn_20k": _cnn(32),
+    "cnn_75k": _cnn(64),
+    "cnn_300k": _cnn(128),
+    "cnn_670k": _cnn(192),
+    "mlp_20k": _mlp(24),
+    "mlp_75k": _mlp(88),
+    "mlp_300k": _mlp(280),
+    "mlp_670k": _mlp(512),
+}
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """What defines each tree: kind, network, number of parameters."""
+    return {
+        name: {"tree": tree.kind, "network": describe_module(tree.init), "num_params": num_params(shapes(tree.init))}
+        for name, tree in TREES.items()
+    }
+
+
+def shapes(init: Callable[[Array], Params]) -> Params:
+    """Shapes and dtypes of the parameters that `init` makes of a key."""
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def num_params(params: Params) -> int:
+    """Number of parameters of a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def bytes_per_parameter(entrant: Entrant, params: Params, horizon: int) -> float:
+    """Bytes of optimizer state over the number of parameters, of a tree of arrays or shapes; nothing is computed."""
+    state = jax.eval_shape(lambda variables, p: entrant.make(variables, horizon).init(p), entrant.variables, params)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / num_params(params)
+
+
+def random_like(params: Params, key: Array) -> Params:
+    """Gradients for parameters: normal, of scale 0.01. What an update costs does not depend on them."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    noise = [0.01 * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, noise)
+
+
+def run_updates(
+    entrant: Entrant, horizon: int, variables: Any, params: Params, grads: Params, num_updates: Array | int
+) -> tuple[Params, Any]:
+    """Updates parameters in one loop, each update on the outcome of the one before.
+
+        updates, state = optimizer.update((-1)^k grads, state, params)
+        params = params + updates                                          for k = 0, 1, ...
+
+    Args:
+      entrant: whose optimizer; its `repeats` updates count as one.
+      horizon: for schedules.
+      variables: of the entrant.
+      params: where it begins.
+      grads: a tree like params.
+      num_updates: (), traced, so that one program serves any number.
+
+    Returns:
+      Parameters and optimizer state at the end.
+    """
+    optimizer = entrant.make(variables, horizon)
+
+    # The sign is carried along: of gradients that the compiler knows to be the same each time it would compute squares
+    # once, outside the loop; a function of the step number in its place may be computed anew for every element.
+    def update(_, carry):
+        params, state, sign = carry
+        updates, state = optimizer.update(jax.tree.map(lambda g: sign * g, grads), state, params)
+        return optax.apply_updates(params, updates), state, -sign
+
+    start = (params, optimizer.init(params), jnp.float32(1.0))
+    params, state, _ = jax.lax.fori_loop(0, entrant.repeats * num_updates, update, start)
+    return params, state
+
+
+def measure(
+    part: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Times one update of every entrant on one tree.
+
+    Each entrant's region is as many updates as fill `MIN_REGION_SEC`, a number of its own: a Muon update on large
+    matrices takes thousands of times as long as one of SGD.
+
+    Args:
+      part: a name of `TREES`.
+      entrants: whose updates.
+      num_blocks: number of interleaved blocks.
+      tick: called after every block.
+
+    Returns:
+      Rows (step, metric, value) with metrics "update_seconds/NAME", step being the block, and at step 0
+      "updates_per_block/NAME" and "bytes_per_parameter/NAME".
+    """
+    init = TREES[part].init
+    params = jax.jit(init)(named_key("update_cost", part, "params"))
+    grads = jax.jit(random_like)(params, named_key("update_cost", part, "gradients"))
+
+    def program_of(entrant: Entrant) -> Callable[[int], Any]:
+        run = jax.jit(functools.partial(run_updates, entrant, HORIZON))
+        program = run.lower(entrant.variables, params, grads, 1).compile()
+        return lambda num_updates: jax.block_until_ready(program(entrant.variables, params, grads, num_updates))
+
+    programs = [program_of(entrant) for entrant in entrants]
+    counts = [updates_that_fill(program, MIN_REGION_SEC) for program in programs]
+    regions = [functools.partial(program, count) for program, count in zip(programs, counts, strict=True)]
+    seconds = interleave(regions, num_blocks, tick=tick) / counts
+    rows: list[tuple[int, str, float]] = []
+    for i, entrant in enumerate(entrants):
+        rows += [(block, f"update_seconds/{entrant.name}", seconds[block, i]) for block in range(num_blocks)]
+        rows.append((0, f"updates_per_block/{entrant.name}", counts[i]))
+        rows.append((0, f"bytes_per_parameter/{entrant.name}", bytes_per_parameter(entrant, params, HORIZON)))
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
+
+
+def updates_that_fill(program: Callable[[int], Any], seconds: float) -> int:
+    """The first of 1, 2, 4, ... updates that take so many seconds, warm, at the better of two tries."""
+    count = 1
+    program(count)
+    while interleave([lambda: program(count)], 2).min() < seconds:  # noqa: B023 (called at once)
+        count *= 2
+    return count
+
+
+COLUMNS = (
+    *("kind", "num_params", "optimizer", "role", "microseconds"),
+    *("ratio", "ratio_low", "ratio_high", "bytes_per_parameter", "num_blocks"),
+)
+
+
+def update_costs(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """The cost of an update, from the rows of this measurement.
+
+    Args:
+      cells: rows of any suites; those of other kinds and those that failed are left out.
+      curves: their curves.
+
+    Returns:
+      A row for each tree and optimizer, cheapest first within a tree: `kind` ("cnn" or "mlp"), `num_params`,
+      `optimizer`, `role`, `microseconds` (median of an update over blocks), `ratio` (median within blocks of its time
+      over that of `REFERENCE`), `ratio_low` and `ratio_high` (its 95 % interval; NaN below six blocks, as the ratio is
+      without the reference), `bytes_per_parameter` of optimizer state, `num_blocks`.
+    """
+    rows = []
+    for _, cell in cells[(cells["kind"] == "measure") & (cells["status"] == "ok")].iterrows():
+        config = json.loads(cell["config"])
+        if config["measurement"] != "update_cost":
+            continue
+        curve = curves[curves["cell"] == cell["cell"]]
+        names = curve["metric"].astype(str).str.partition("/")
+        wide = curve.assign(metric=names[0], optimizer=names[2])
+        seconds = wide[wide["metric"] == "update_seconds"].pivot(index="step", columns="optimizer", values="value")
+        state = wide[wide["metric"] == "bytes_per_parameter"].set_index("optimizer")["value"]
+        for name in seconds.columns:
+            row = {
+                "kind": config["tree"],
+                "num_params": int(config["num_params"]),
+                "optimizer": str(name),
+                "role": config["roles"][name],
+                "microseconds": 1e6 * median_interval(seconds[name]).estimate,
+                "bytes_per_parameter": state[name],
+                "num_blocks": len(seconds),
+            }
+            if REFERENCE in seconds.columns:
+                ratio = ratio_interval(seconds[name], seconds[REFERENCE])
+                row |= {"ratio": ratio.estimate, "ratio_low": ratio.low, "ratio_high": ratio.high}
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = list(COLUMNS[4:-1])
+    table[numbers] = table[numbers].astype(np.float64)
+    return table.sort_values(["kind", "num_params", "microseconds"], ignore_index=True)
