@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from bench.entrants import Entrant
 
 BASE = "adam"
+NUM_TRAINED_SEEDS = 5  # of the controls that train: enough for an interval (bench.statistics.MIN_SEEDS)
 ROLE = "control"
 
 

@@ -20,10 +20,11 @@ import pandas as pd
 import tasks
 import tasks.unroll
 from bench.entrants import Entrant
-from tasks.base import SPLITS, Key, Split, Task
+from tasks.base import Key, Split, Task
+from tasks.unroll import EVAL_EXAMPLES
 
 STEP_METRICS = ("inner_loss", "wall_time_sec")  # of the steps since the last grid point, so absent at step 0
-METRICS = (*(f"{split}_loss" for split in SPLITS), *STEP_METRICS)  # on the evaluation grid
+METRICS = (*(f"{split}_loss" for split in EVAL_EXAMPLES), *STEP_METRICS)  # on the evaluation grid
 # Of whole splits, a row each, at the step whose parameters they are of (protocol rule 4).
 WHOLE_METRICS = ("final_validation_loss", "final_test_loss", "test_loss_at_best_validation")
 BLOCK_METRIC = "test_block_loss"  # of the final parameters on a block of test images; "step" is the block
@@ -182,7 +183,7 @@ def run_cell(
         start = time.perf_counter()
         losses = {split: float(value) for split, value in jax.device_get(program.evaluate(task, params)).items()}
         clock["eval_wall_sec"] += time.perf_counter() - start
-        values.update({(step, f"{split}_loss"): losses[split] for split in SPLITS})
+        values.update({(step, f"{split}_loss"): loss for split, loss in losses.items()})
         if losses["validation"] < best[0]:
             best = (losses["validation"], step, params)
         return all(map(math.isfinite, losses.values()))

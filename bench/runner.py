@@ -92,8 +92,8 @@ def plan(
 ) -> list[Cell]:
     """The cells of a suite in the order in which they run.
 
-    For each task: seed by seed, every optimizer and control once in random order (protocol rule 7), then the clock's
-    interleaved blocks, then a race of the learned optimizer against the reference (protocol rule 9).
+    For each task: seed by seed, every optimizer, and on the first seeds every control, once in random order (protocol
+    rule 7), then the clock's interleaved blocks, then a race of the learned optimizer against the reference (protocol rule 9).
 
     Raises:
       UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.
@@ -125,6 +125,8 @@ def plan(
         for seed in suite.seeds:
             order = np.random.default_rng(seed).permutation(len(trained))
             for entrant in (trained[i] for i in order):
+                if entrant.role == controls.ROLE and seed not in suite.seeds[: controls.NUM_TRAINED_SEEDS]:
+                    continue
                 config = {
                     "kind": "train",
                     **common,
