@@ -93,7 +93,8 @@ def plan(
     """The cells of a suite in the order in which they run.
 
     For each task: seed by seed, every optimizer, and on the first seeds every control, once in random order (protocol
-    rule 7), then the clock's interleaved blocks, then a race of the learned optimizer against the reference (protocol rule 9).
+    rule 7), then the clock's interleaved blocks, then a race of the learned optimizer against the reference (protocol
+    rule 9).
 
     Raises:
       UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.

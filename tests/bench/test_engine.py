@@ -125,7 +125,7 @@ def test_divergence_is_a_result_with_its_first_bad_step(task, trained):
 def test_a_time_limit_is_a_row(task, trained):
     program, sgd, key, _ = trained
     outcome = engine.run_cell(program, sgd, task, key, HORIZON, time_limit_sec=1e-9)
-    assert (outcome.status, len(outcome.curve)) == ("time_limit", 3 + 5 * HORIZON + 1)  # and test at best validation
+    assert (outcome.status, len(outcome.curve)) == ("time_limit", 2 + 4 * HORIZON + 1)  # and test at best validation
 
 
 @pytest.mark.slow
