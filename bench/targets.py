@@ -10,7 +10,6 @@ runs, is the group's reference. `bench freeze` writes them, dated and with a dig
 
 import dataclasses
 import datetime
-import functools
 import hashlib
 import itertools
 import json
@@ -153,8 +152,6 @@ def freeze(
     Returns:
       The record, JSON-ready, for `write`.
     """
-    import jax
-
     from bench import engine
     from bench.tune import FIRST_TUNING_SEED
 
@@ -174,9 +171,8 @@ def freeze(
             for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
                 state, _ = program.chunks[step - previous](task, entrant.variables, state, key)
                 if step in needed:
-                    losses = jax.device_get(_selection_losses()(task, state.params))
-                    for metric in METRICS:
-                        curves[metric][i, column] = losses[metric]
+                    for split, loss in program.evaluate.items():
+                        curves[f"{split}_loss"][i, column] = loss(task, state.params)
             finals.append(engine.whole_loss(task, state.params, "validation"))
             tick()
         levels = {metric: levels_of(grid, values, horizon) for metric, values in curves.items()}
@@ -202,20 +198,6 @@ def freeze(
         "references": references,
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-@functools.cache  # one jitted function, so that jax's own cache serves all tasks of a family
-def _selection_losses() -> Callable[..., Any]:
-    """Sampled train and validation loss; the test split is not touched (protocol rule 4)."""
-    import jax
-
-    import tasks.unroll
-
-    return jax.jit(
-        lambda task, params: {
-            f"{split}_loss": tasks.unroll.eval_loss(task, params, split) for split in ("train", "validation")
-        }
-    )
 
 
 def target_path(directory: Path, task: str, horizon: int) -> Path:

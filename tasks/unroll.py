@@ -113,8 +113,3 @@ def eval_loss(task: Task, params: Params, split: Split, *, whole: bool = False, 
         batch: Batch = task.take(split, part)
         total += task.loss(params, batch) * len(part)
     return total / len(indices)
-
-
-def eval_losses(task: Task, params: Params) -> dict[Split, Array]:
-    """`eval_loss` of the splits that are looked at along the way, on their samples."""
-    return {split: eval_loss(task, params, split) for split in EVAL_EXAMPLES}

@@ -1,6 +1,7 @@
 """From rows to a page: tables, figures and one self-contained HTML file, all recomputed from the rows given.
 
-`tables` holds what is computed, `figures` what is drawn, `page.html.jinja` how it reads. Nothing here trains or times.
+The other modules hold what is computed, `figures` what is drawn, `page.html.jinja` how it reads. Nothing here trains
+or times.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def write_report(
     The same rows give the same page. Figures and tables of an earlier report in the two folders are replaced.
 
     Args:
-      cells: one row per cell; the columns needed are `tables.CELL_COLUMNS`.
+      cells: one row per cell; the columns needed are `bench.rows.CELL_COLUMNS`.
       curves: long format, columns cell, step, metric, value.
       out_dir: made if missing.
       title: heading of the page.
@@ -55,7 +56,7 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.report import figures, tables
+    from bench.report.first_screen import controls_table, score_table
     from bench.rows import read_rows
     from bench.scoring import first_screen
 
@@ -71,8 +72,8 @@ def write_report(
             for stale in folder.glob(pattern):
                 stale.unlink()
 
-    page = _page(results, figures, tables)
-    scores = {"score": tables.score_table(screen), "controls": tables.controls_table(screen)}
+    page = _page(results)
+    scores = {"score": score_table(screen), "controls": controls_table(screen)}
     for table in (*scores.values(), *page["all_tables"]):
         (folders["tables"] / f"{table.slug}.csv").write_text(table.csv(), encoding="utf-8")
         (folders["tables"] / f"{table.slug}.md").write_text(table.markdown(), encoding="utf-8")
@@ -112,18 +113,20 @@ def terminal_tables(
     """What `bench run` ends with: a table per task, the speed-ups, the controls and the verdict."""
     from rich.console import Group
 
-    from bench.report import tables
+    from bench.report import terminal
     from bench.rows import read_rows
     from bench.scoring import first_screen
 
     rows = read_rows(cells, curves)
     screen = first_screen(rows, targets or {}, "", "", "", headline)
     kept = without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders))
-    return Group(tables.terminal(read_rows(*kept)), tables.terminal_scores(screen))
+    return Group(terminal.tasks(read_rows(*kept)), terminal.scores(screen))
 
 
-def _page(results: Any, figures: Any, tables: Any) -> dict[str, Any]:
+def _page(results: Any) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
+    from bench.report import comparison, figures, provenance, summary
+
     styles = figures.optimizer_styles(results)
     sections = []
     for task in results.tasks:
@@ -131,40 +134,39 @@ def _page(results: Any, figures: Any, tables: Any) -> dict[str, Any]:
             {
                 "task": task,
                 "anchor": f"task-{results.slugs[task]}",
-                "summary": tables.summary_table(results, (task,)),
-                "verdicts": tables.verdicts(results, (task,)),
-                "comparisons": tables.comparison_tables(results, (task,)),
+                "summary": summary.summary_table(results, (task,)),
+                "verdicts": comparison.verdicts(results, (task,)),
+                "comparisons": comparison.comparison_tables(results, (task,)),
                 "figures": figures.task_figures(results, task, styles),
-                "validation_figures": figures.validation_figures(results, task, styles),
             }
         )
     overall = None
     if len(results.tasks) > 1:
         overall = {
-            "summary": tables.summary_table(results, results.tasks),
-            "verdicts": tables.verdicts(results, results.tasks),
-            "comparisons": tables.comparison_tables(results, results.tasks),
+            "summary": summary.summary_table(results, results.tasks),
+            "verdicts": comparison.verdicts(results, results.tasks),
+            "comparisons": comparison.comparison_tables(results, results.tasks),
             "figures": figures.overview_figures(results, styles),
         }
     closing = {
-        "failures": tables.failures_table(results),
-        "hyperparameters": tables.hyperparameters_table(results),
-        "seeds": tables.seeds_table(results),
-        "provenance": tables.provenance_table(results),
+        "failures": provenance.failures_table(results),
+        "hyperparameters": provenance.hyperparameters_table(results),
+        "seeds": provenance.seeds_table(results),
+        "provenance": provenance.provenance_table(results),
     }
     parts = sections + ([overall] if overall else [])
     return {
         "overall": overall,
         "sections": sections,
-        "warnings": tables.page_warnings(results),
-        "counts": tables.counts_sentence(results),
-        "clock": tables.clock_paragraph(results),
+        "warnings": provenance.page_warnings(results),
+        "counts": provenance.counts_sentence(results),
+        "clock": provenance.clock_paragraph(results),
         **closing,
         "all_tables": [
             table for part in parts for table in (part["summary"], *part["comparisons"]) if table is not None
         ]
         + [table for table in closing.values() if table is not None],
-        "all_figures": [figure for part in parts for figure in (*part["figures"], *part.get("validation_figures", ()))],
+        "all_figures": [figure for part in parts for figure in part["figures"]],
     }
 
 

@@ -22,9 +22,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from bench.report import tables
-from bench.report.tables import LEARNED, Frame, Results, format_interval, format_number
-from bench.statistics import MIN_SEEDS
+from bench.report.summary import HEADLINE_LOSS, loss_summary, sorted_optimizers, step_cost
+from bench.report.table import PERCENT, format_interval, format_number
+from bench.rows import LEARNED, Frame, as_floats
+from bench.rows import Rows as Results
+from bench.statistics import MIN_SEEDS, Interval
 
 # Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color), yellow left out on white.
 # Line styles repeat with another period, so that a pair of colour and style comes back only after 30 rows.
@@ -34,7 +36,7 @@ LEARNED_COLORS = ("#D55E00", "#000000", "#882255")
 MARKERS = ("o", "s", "^", "v", "P")
 
 LOG_FROM_RANGE = 10.0  # an axis is logarithmic when its values span more than this factor
-CURVE_NAMES = {"train_loss": "train loss", "validation_loss": "validation loss", "test_loss": "test loss"}
+CURVE_NAMES = {"train_loss": "train loss", "validation_loss": "validation loss"}
 OVERVIEW_MIN_TASKS = 3
 STYLE: Any = {  # the type of the keys is private to matplotlib
     "font.size": 9.5,
@@ -96,21 +98,16 @@ def optimizer_styles(results: Results) -> dict[str, Style]:
 
 
 def task_figures(results: Results, task: str, styles: dict[str, Style]) -> list[Figure]:
-    """Train and test loss against steps and seconds, final test losses, step costs: what of it the rows allow."""
+    """Train and validation loss against steps and seconds, final test losses, step costs: what of it the rows allow."""
     return [
-        *_curve_figures(results, task, styles, ("train_loss", "test_loss")),
+        *_curve_figures(results, task, styles, tuple(CURVE_NAMES)),
         *filter(None, (_final_loss_figure(results, task, styles), _step_cost_figure(results, task, styles))),
     ]
 
 
-def validation_figures(results: Results, task: str, styles: dict[str, Style]) -> list[Figure]:
-    """Validation loss against steps and seconds."""
-    return _curve_figures(results, task, styles, ("validation_loss",))
-
-
 def overview_figures(results: Results, styles: dict[str, Style]) -> list[Figure]:
-    """Test loss of every task in small multiples, against steps and against seconds; none for one or two tasks."""
-    tasks = [task for task in results.tasks if _has_curves(results, task, "test_loss")]
+    """Train loss of every task in small multiples, against steps and against seconds; none for one or two tasks."""
+    tasks = [task for task in results.tasks if _has_curves(results, task, "train_loss")]
     if len(tasks) < OVERVIEW_MIN_TASKS:
         return []
     figures = []
@@ -125,19 +122,19 @@ def overview_figures(results: Results, styles: dict[str, Style]) -> list[Figure]
             names: list[str] = []
             for i, task in enumerate(shown):
                 axes = canvas.add_subplot(num_rows, num_columns, i + 1)
-                names += _draw_curves(axes, results, task, "test_loss", axis, styles)
+                names += _draw_curves(axes, results, task, "train_loss", axis, styles)
                 axes.set_title(_short(task, 40), fontsize=9.5, loc="left")
-            order = [n for n in tables.sorted_optimizers(results, results.tasks) if n in names]
+            order = [n for n in sorted_optimizers(results, results.tasks) if n in names]
             _legend(canvas, results, order, styles, results.tasks, num_columns=min(4, len(order)))
             png = _png(canvas)
         clock = "" if axis == "steps" else " Seconds: the axis of each panel says by which clock."
         figures.append(
             Figure(
-                slug=f"overview_test_loss_{axis}",
+                slug=f"overview_train_loss_{axis}",
                 png=png,
-                alt=f"Small multiples of test loss against {axis}, one panel for each of {len(shown)} tasks; the final "
-                "values are in the summary tables.",
-                caption=f"Test loss against {axis}, every task. Each panel has its own axes.{clock} "
+                alt=f"Small multiples of train loss against {axis}, one panel for each of {len(shown)} tasks; the "
+                "final values are in the summary tables.",
+                caption=f"Train loss against {axis}, every task. Each panel has its own axes.{clock} "
                 + _band_sentence(results, tuple(shown)),
                 wide=True,
             )
@@ -158,7 +155,7 @@ def _curve_figures(results: Results, task: str, styles: dict[str, Style], metric
                 axes = canvas.add_subplot()
                 drawn = _draw_curves(axes, results, task, metric, axis, styles)
                 _title(canvas, task, f"{CURVE_NAMES[metric]} against {axis}")
-                order = [name for name in tables.sorted_optimizers(results, (task,)) if name in drawn]
+                order = [name for name in sorted_optimizers(results, (task,)) if name in drawn]
                 _legend(canvas, results, order, styles, (task,), num_columns=min(3, len(order)))
                 png = _png(canvas)
             ends = [f"{name} {_last_value(results, task, name, metric)}" for name in order]
@@ -191,9 +188,9 @@ def _has_curves(results: Results, task: str, metric: str) -> bool:
 def _seconds_source(results: Results, task: str) -> str:
     """One clock per task: the timing cell if it has every optimizer trained on it, else the runs' own, else none."""
     trained = [name for name in results.trained if len(results.runs(name, (task,)))]
-    if trained and all(tables.step_cost(results, name, task) for name in trained):
+    if trained and all(step_cost(results, name, task) for name in trained):
         return "timing cell"
-    with_curves = [name for name in trained if (task, name, "test_loss") in results.series]
+    with_curves = [name for name in trained if (task, name, "train_loss") in results.series]
     if with_curves and all((task, name, "wall_time_sec") in results.series for name in with_curves):
         return "own clock"
     return ""
@@ -233,7 +230,7 @@ def _draw_curves(
             continue
         x = frame.index.to_numpy(dtype=float)
         if source == "timing cell":
-            cost = tables.step_cost(results, name, task)
+            cost = step_cost(results, name, task)
             assert cost is not None
             x = x * cost.estimate
         elif source == "own clock":
@@ -241,7 +238,7 @@ def _draw_curves(
             x = clock.mean(axis=1).interpolate().to_numpy(dtype=float)
         drawn.append((name, x, frame))
 
-    chance = tables.as_floats(results.train.loc[results.train["task"] == task, "chance_loss"]).dropna()
+    chance = as_floats(results.train.loc[results.train["task"] == task, "chance_loss"]).dropna()
     ceiling = _ceiling([frame for _, _, frame in drawn], float(chance.iloc[0]) if len(chance) else None)
     # The start counts for the range even where a logarithmic time axis cannot show it: one scale for both time axes.
     starts = [float(frame.iloc[0].max()) for _, _, frame in drawn]
@@ -378,8 +375,8 @@ def _short(name: str, length: int = 28) -> str:
 
 
 def _final_loss_figure(results: Results, task: str, styles: dict[str, Style]) -> Figure | None:
-    order = [n for n in tables.sorted_optimizers(results, (task,)) if len(results.runs(n, (task,)))]
-    losses = {name: results.losses(name, (task,), tables.HEADLINE_LOSS)[task].to_numpy(dtype=float) for name in order}
+    order = [n for n in sorted_optimizers(results, (task,)) if len(results.runs(n, (task,)))]
+    losses = {name: results.losses(name, (task,), HEADLINE_LOSS)[task].to_numpy(dtype=float) for name in order}
     finite = np.concatenate([values[np.isfinite(values)] for values in losses.values()] or [np.zeros(0)])
     if not len(finite):
         return None
@@ -392,7 +389,7 @@ def _final_loss_figure(results: Results, task: str, styles: dict[str, Style]) ->
             values = losses[name]
             known = values[np.isfinite(values)]
             _dots(axes, known, row, styles[name])
-            summary = tables.loss_summary(results, name, (task,), tables.HEADLINE_LOSS)
+            summary = loss_summary(results, name, (task,), HEADLINE_LOSS)
             if summary is not None:
                 _mean_mark(axes, summary, row, styles[name])
                 ends += [x for x in (summary.low, summary.high) if x is not None]
@@ -421,13 +418,13 @@ def _final_loss_figure(results: Results, task: str, styles: dict[str, Style]) ->
         slug=f"final_test_loss_{results.slugs[task]}",
         png=png,
         alt=f"Dot plot of final test loss on task {task}, best first: {'; '.join(alts)}.",
-        caption=f"Final test loss. Dots: seeds; line: mean; box: t {tables.PERCENT} interval, from {MIN_SEEDS} seeds "
+        caption=f"Final test loss. Dots: seeds; line: mean; box: t {PERCENT} interval, from {MIN_SEEDS} seeds "
         "on and only if no run failed.",
     )
 
 
 def _step_cost_figure(results: Results, task: str, styles: dict[str, Style]) -> Figure | None:
-    costs = {name: tables.step_cost(results, name, task) for name in results.optimizers}
+    costs = {name: step_cost(results, name, task) for name in results.optimizers}
     known = {name: cost for name, cost in costs.items() if cost is not None}
     if not known:
         return None
@@ -446,7 +443,7 @@ def _step_cost_figure(results: Results, task: str, styles: dict[str, Style]) -> 
             _dots(axes, seconds, row, styles[name])
             cost = known[name]
             bounds = [x * scale if x is not None else None for x in (cost.low, cost.high)]
-            _mean_mark(axes, tables.Interval(cost.estimate * scale, bounds[0], bounds[1], cost.n), row, styles[name])
+            _mean_mark(axes, Interval(cost.estimate * scale, bounds[0], bounds[1], cost.n), row, styles[name])
             smallest, largest = min(smallest, seconds.min()), max(largest, seconds.max())
         logarithmic = smallest > 0 and largest / smallest > LOG_FROM_RANGE
         _dot_axes(axes, results, order, smallest if logarithmic else 0.0, largest)
@@ -461,7 +458,7 @@ def _step_cost_figure(results: Results, task: str, styles: dict[str, Style]) -> 
         png=png,
         alt=f"Dot plot of seconds per training step on task {task}, cheapest first: {costs_text}.",
         caption=f"Cost of a training step. Dots: timing blocks; line: median; box: its distribution-free "
-        f"{tables.PERCENT} interval where the blocks suffice.",
+        f"{PERCENT} interval where the blocks suffice.",
     )
 
 
@@ -472,7 +469,7 @@ def _dots(axes: Axes, values: np.ndarray, row: int, style: Style) -> None:
     )
 
 
-def _mean_mark(axes: Axes, interval: tables.Interval, row: int, style: Style) -> None:
+def _mean_mark(axes: Axes, interval: Interval, row: int, style: Style) -> None:
     axes.plot([interval.estimate] * 2, [row - 0.32, row + 0.32], color=style.color, linewidth=2.2, zorder=5)
     if interval.low is not None and interval.high is not None:
         axes.fill_betweenx(

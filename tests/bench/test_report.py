@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report import tables, terminal_tables, write_report
-from bench.rows import CELL_COLUMNS, read_rows
-from bench.statistics import t_interval
+from bench.report import comparison, provenance, terminal_tables, write_report
+from bench.report.table import format_interval
+from bench.rows import CELL_COLUMNS, LOSSES, read_rows
+from bench.statistics import Interval, t_interval
 
 TITLE = {"title": "A report", "suite": "quick", "label": "local"}
 # name -> (role, floor of the loss, rate of descent, seconds per step)
@@ -24,7 +25,7 @@ OPTIMIZERS = {
     "sgdm": ("hand-designed", 0.40, 3.0, 0.8e-3),
     "lopt": ("learned", 0.24, 12.0, 2.4e-3),
 }
-LEAN = {"num_points": 6, "curve_metrics": ("test_loss",)}  # fewer figures, for speed
+LEAN = {"num_points": 6, "curve_metrics": ("train_loss",)}  # fewer figures, for speed
 PROVENANCE = {
     "git": {"commit": "0123abc", "dirty": False},
     "versions": {"python": "3.11", "jax": "0.10.2"},
@@ -36,7 +37,7 @@ PROVENANCE = {
 
 def make_frames(
     optimizers=OPTIMIZERS, tasks=("digits_mlp", "digits_conv"), num_seeds=5, statuses=None, timed=True, num_points=26,
-    num_blocks=8, horizon=500, provenance=PROVENANCE, curve_metrics=("train_loss", "validation_loss", "test_loss"),
+    num_blocks=8, horizon=500, provenance=PROVENANCE, curve_metrics=("train_loss", "validation_loss"),
 ):  # fmt: skip
     """Cells and curves as the store hands them over; `statuses` maps (task, optimizer, seed) to a failure."""
     statuses = statuses or {}
@@ -192,12 +193,12 @@ def test_losses_on_the_page_are_those_of_the_rows(full):
     cells, _, out, text = full
     for task in ("digits_mlp", "digits_conv"):
         summary = read_table(out, f"summary_{task}")
-        for metric in tables.LOSSES:
+        for metric in LOSSES:
             expected = t_interval(cells.query("task == @task and optimizer == 'lopt'")[metric].astype(float))
             row = summary["lopt"]
             got = [float(row[metric + part]) for part in ("", "_low", "_high")]
             assert got == pytest.approx([expected.estimate, expected.low, expected.high], rel=1e-12)
-            estimate, _, bounds = tables.format_interval(expected).partition(" ")
+            estimate, _, bounds = format_interval(expected).partition(" ")
             assert f'{estimate} <span class="bounds">{bounds}</span>' in text
 
 
@@ -232,7 +233,7 @@ def test_differences_are_paired_by_seed_and_bold_only_without_zero(full):
         got = table[baseline]
         assert float(got["final_test_loss_difference"]) == pytest.approx(expected.estimate)
         assert float(got["final_test_loss_difference_high"]) == pytest.approx(expected.high)
-        estimate = tables.format_interval(expected, sign=True).partition(" ")[0]
+        estimate = format_interval(expected, sign=True).partition(" ")[0]
         assert (f"<strong>{estimate} <" in text) == expected.excludes(0.0)
         wins = int((on_task["lopt"] < on_task[baseline]).sum())
         assert got["final_test_loss_wins"] == f"{wins} / 5"
@@ -251,26 +252,26 @@ def test_wins_count_failures_against_the_side_that_failed():
     statuses = {("t", "lopt", 0): "diverged", ("t", "adam", 1): "error", ("t", "lopt", 2): "error",
                 ("t", "adam", 2): "diverged"}  # fmt: skip
     results = read_rows(*make_frames(chosen("adam", "lopt"), ("t",), 5, statuses, num_points=3))
-    comparison = tables.compare(results, "lopt", "adam", ("t",), "final_test_loss")
-    assert (comparison.wins, comparison.losses) == (3, 1)  # seeds 1, 3, 4 against seed 0; seed 2 is nobody's
-    assert (comparison.num_pairs, comparison.num_pairs_used) == (5, 2)
-    assert (comparison.failed_a, comparison.failed_b) == (2, 2)
-    assert comparison.withheld == "failed runs: 2 of lopt, 2 of adam"
-    verdict = tables.verdicts(results, ("t",))[0]
+    found = comparison.compare(results, "lopt", "adam", ("t",), "final_test_loss")
+    assert (found.wins, found.losses) == (3, 1)  # seeds 1, 3, 4 against seed 0; seed 2 is nobody's
+    assert (found.num_pairs, found.num_pairs_used) == (5, 2)
+    assert (found.failed_a, found.failed_b) == (2, 2)
+    assert found.withheld == "failed runs: 2 of lopt, 2 of adam"
+    verdict = comparison.verdicts(results, ("t",))[0]
     assert verdict.word == "no claim"
 
 
 def test_verdicts_say_worse_and_slower_as_readily_as_better(full):
     *_, text = full
     results = read_rows(*make_frames(chosen("adam", "muon", "lopt"), ("t",), num_points=26))
-    words = {verdict.question: verdict.word for verdict in tables.verdicts(results, ("t",))}
+    words = {verdict.question: verdict.word for verdict in comparison.verdicts(results, ("t",))}
     assert words == {
         "final test loss": "worse",
         "final train loss": "worse",
         "mean train loss": "better",
         "seconds per step": "slower",
     }
-    worse = [v for v in tables.verdicts(results, ("t",)) if v.word == "worse"]
+    worse = [v for v in comparison.verdicts(results, ("t",)) if v.word == "worse"]
     assert all("muon" in verdict.text for verdict in worse)  # the best baseline, not the most convenient one
     looks = re.findall(r'<span class="([^"]+)">(?:better|worse|slower|faster|no claim)', text)
     assert len(looks) >= 8
@@ -307,13 +308,13 @@ def test_provenance_and_accelerator_are_stated(full):
 @pytest.mark.parametrize("device", [{"kind": "NVIDIA H200", "platform": "gpu"}, {"kind": "TPU v4"}])
 def test_an_accelerator_that_was_used_is_not_called_missing(device):
     frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance={"device": device})
-    assert tables.page_warnings(read_rows(*frames)) == []
+    assert provenance.page_warnings(read_rows(*frames)) == []
 
 
 def test_an_accelerator_on_the_command_line_only_is_not_measured():
-    provenance = {"argv": ["bench", "run", "--device", "gpu"], "device": {"kind": "cpu"}, "git": {"dirty": True}}
-    frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance=provenance)
-    warnings = tables.page_warnings(read_rows(*frames))
+    record = {"argv": ["bench", "run", "--device", "gpu"], "device": {"kind": "cpu"}, "git": {"dirty": True}}
+    frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance=record)
+    warnings = provenance.page_warnings(read_rows(*frames))
     assert [warning.split()[0] for warning in warnings] == ["accelerator:", "Some"]
 
 
@@ -412,11 +413,11 @@ def test_the_terminal_table_fits_80_columns(full):
 @pytest.mark.parametrize(
     ("interval", "text"),
     [
-        (tables.Interval(0.123456, 0.1201, 0.1268, 5), "0.1235 [0.1201, 0.1268]"),
-        (tables.Interval(12.3456, 10.0, 14.7, 5), "12.3 [10.0, 14.7]"),
-        (tables.Interval(0.5, None, None, 3), "0.5"),
+        (Interval(0.123456, 0.1201, 0.1268, 5), "0.1235 [0.1201, 0.1268]"),
+        (Interval(12.3456, 10.0, 14.7, 5), "12.3 [10.0, 14.7]"),
+        (Interval(0.5, None, None, 3), "0.5"),
         (None, "–"),
     ],
 )
 def test_decimals_follow_the_width_of_the_interval(interval, text):
-    assert tables.format_interval(interval) == text
+    assert format_interval(interval) == text

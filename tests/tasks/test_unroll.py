@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tasks
-from tasks.unroll import EVAL_EXAMPLES, eval_indices, eval_loss, eval_losses, init, start, unroll
+from tasks.unroll import EVAL_EXAMPLES, eval_indices, eval_loss, init, start, unroll
 from tests.helpers import (
     LINEAR,
     LINEAR_SIZES,
@@ -198,14 +198,6 @@ def test_eval_loss_is_the_mean_over_all_examples(batch_size):
     task, params = linear_task(2.0), {"w": np.array([0.3, -0.2, 0.5], np.float32), "b": np.float32(0.1)}
     actual = jax.jit(lambda task, params: eval_loss(task, params, "validation", batch_size=batch_size))(task, params)
     np.testing.assert_allclose(actual, numpy_loss(params, linear_arrays(np.float64), 2.0, "validation"), rtol=2e-6)
-
-
-def test_eval_losses_leave_the_test_split_alone():
-    task, params = linear_task(), {"w": np.array([0.3, -0.2, 0.5], np.float32), "b": np.float32(0.1)}
-    losses = jax.jit(eval_losses)(task, params)
-    assert set(losses) == {"train", "validation"}
-    for split, loss in losses.items():
-        np.testing.assert_allclose(loss, numpy_loss(params, linear_arrays(np.float64), 1.0, split), rtol=2e-6)
 
 
 def sized_task(size):

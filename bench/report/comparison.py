@@ -1,0 +1,222 @@
+"""Learned against hand-designed, paired within a seed: tables of differences, and a sentence on each question.
+
+In a comparison the side whose run failed loses the pair (protocol rule 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.report.summary import (
+    HEADLINE_LOSS,
+    display_name,
+    loss_summary,
+    num_failed,
+    ratio_over_tasks,
+    sorted_optimizers,
+    step_cost_ratio,
+    stretched,
+)
+from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
+from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
+from bench.rows import Rows as Results
+from bench.rows import slugs as slugs_of
+from bench.statistics import MIN_SEEDS, Interval, paired_difference
+
+COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
+# A median ratio of step costs closer to 1 than this is called no difference while no A/A control has measured the floor
+# below which the clock ranks nothing (protocol rule 8).
+STEP_COST_FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """a minus b on one loss; a pair is a (seed, task) with a cell on both sides."""
+
+    difference: Interval | None  # over the seeds whose pairs all finished; bounds withheld if a run failed
+    wins: int  # pairs in which a is lower, or only b failed
+    losses: int  # pairs in which b is lower, or only a failed
+    num_pairs: int
+    num_pairs_used: int  # pairs in which both sides finished
+    failed_a: int
+    failed_b: int
+    withheld: str  # why there is no interval, empty if there is one
+
+
+def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: str) -> Comparison:
+    """Compares two optimizers within (seed, task), the seed being what is replicated (protocol rules 5, 11, 12)."""
+    x, y = results.losses(a, tasks, metric).align(results.losses(b, tasks, metric))
+    paired = (x.notna() & y.notna()).to_numpy()
+    x_values, y_values = x.to_numpy(dtype=float), y.to_numpy(dtype=float)
+    finite = np.isfinite(x_values) & np.isfinite(y_values)
+    failed_a, failed_b = (int((np.isinf(values) & paired).sum()) for values in (x_values, y_values))
+
+    whole_seeds = finite.all(axis=1)
+    difference = paired_difference(x_values[whole_seeds], y_values[whole_seeds]) if whole_seeds.any() else None
+    withheld = ""
+    if not paired.any():
+        withheld = "no seed was run by both"
+    elif failed_a or failed_b:
+        failed = [f"{count} of {name}" for name, count in ((a, failed_a), (b, failed_b)) if count]
+        withheld = f"failed runs: {', '.join(failed)}"
+        difference = difference and difference.without_bounds()
+    elif difference is None:
+        withheld = "no seed was run on every task by both"
+    elif difference.low is None:
+        withheld = f"{plural(difference.n, 'seed')}, {MIN_SEEDS} needed"
+    return Comparison(
+        difference=difference,
+        wins=int((x_values < y_values)[paired].sum()),
+        losses=int((x_values > y_values)[paired].sum()),
+        num_pairs=int(paired.sum()),
+        num_pairs_used=int((finite & paired).sum()),
+        failed_a=failed_a,
+        failed_b=failed_b,
+        withheld=withheld,
+    )
+
+
+def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
+    """One table per learned optimizer: its paired differences to each hand-designed row."""
+    tables = []
+    scope = results.slugs[tasks[0]] if len(tasks) == 1 else "overall"
+    order = sorted_optimizers(results, tasks)
+    slugs = slugs_of(results.trained)
+    for learned in [name for name in order if results.role(name) == LEARNED]:
+        columns = [Column("baseline", "baseline"), Column("pairs_used", "pairs used / all")]
+        for metric in COMPARED_LOSSES:
+            columns.append(Column(f"{metric}_difference", f"{LOSSES[metric]}, difference", interval=True))
+            columns.append(Column(f"{metric}_wins", "wins / pairs"))
+        columns.append(Column("withheld", "interval withheld"))
+        rows = []
+        for baseline in [name for name in order if results.role(name) == HAND_DESIGNED]:
+            compared = [compare(results, learned, baseline, tasks, metric) for metric in COMPARED_LOSSES]
+            headline = compared[-1]
+            row = [
+                Entry(display_name(results, baseline, tasks), baseline),
+                text_entry(f"{headline.num_pairs_used} / {headline.num_pairs}"),
+            ]
+            for comparison in compared:
+                difference = comparison.difference
+                bold = difference is not None and difference.excludes(0.0)
+                row.append(Entry(format_interval(difference, sign=True), difference, bold))
+                row.append(text_entry(f"{comparison.wins} / {comparison.num_pairs}"))
+            row.append(text_entry("; ".join(dict.fromkeys(c.withheld for c in compared if c.withheld)) or None))
+            rows.append(tuple(row))
+        if not rows:
+            continue
+        notes = [
+            f"{learned} minus the baseline within a seed: negative means {learned} is lower, that is better. "
+            + ("Tasks are averaged within each seed first. " if len(tasks) > 1 else "")
+            + f"t {PERCENT} intervals over seeds; bold only where the interval excludes zero. "
+            "Not corrected for the number of comparisons.",
+            "A win is a pair in which the learned optimizer has the lower loss. A failed run loses its pair; if both "
+            "failed, neither wins. Differences are over the seeds both sides finished; if a run failed, they have no "
+            "interval.",
+        ]
+        name = f"task {tasks[0]}" if len(tasks) == 1 else f"all {len(tasks)} tasks"
+        tables.append(
+            Table(
+                slug=f"comparison_{scope}_{slugs[learned]}",
+                caption=f"{learned} against each hand-designed row, {name}",
+                columns=tuple(columns),
+                rows=tuple(rows),
+                notes=tuple(notes),
+            )
+        )
+    return tables
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on one question, and the word that sums it up."""
+
+    learned: str
+    question: str
+    word: str  # better, worse, faster, slower, no difference shown, no claim
+    text: str
+
+
+def verdicts(results: Results, tasks: tuple[str, ...]) -> list[Verdict]:
+    """Each learned optimizer minus the best baseline: one sentence per loss and one on the cost of a step."""
+    found = []
+    for learned in [name for name in sorted_optimizers(results, tasks) if results.role(name) == LEARNED]:
+        for metric in reversed(COMPARED_LOSSES):
+            found.append(_loss_verdict(results, learned, tasks, metric))
+        found.append(_cost_verdict(results, learned, tasks))
+    return found
+
+
+def best_baseline(results: Results, tasks: tuple[str, ...], metric: str) -> str | None:
+    """The hand-designed row with the lowest mean among those whose runs all finished on all tasks."""
+    means = {}
+    for name in results.trained:
+        if results.role(name) == HAND_DESIGNED and not num_failed(results, name, tasks):
+            summary = loss_summary(results, name, tasks, metric)
+            if summary is not None:
+                means[name] = summary.estimate
+    return min(means, key=lambda name: (means[name], name)) if means else None
+
+
+def _best_baseline_phrase(results: Results, baseline: str, tasks: tuple[str, ...]) -> str:
+    runs = results.runs(baseline, tasks)
+    tuned = "tuned baseline" if runs["tuned_horizon"].notna().all() else "hand-designed row"
+    note = ", its schedule stretched from another horizon" if stretched(runs).any() else ""
+    return f"the best {tuned}, {baseline}{note}"
+
+
+def _loss_verdict(results: Results, learned: str, tasks: tuple[str, ...], metric: str) -> Verdict:
+    question = LOSSES[metric]
+    baseline = best_baseline(results, tasks, metric)
+    if baseline is None:
+        return Verdict(
+            learned, question, "no claim", "No hand-designed row finished all its runs: nothing to compare to."
+        )
+    comparison = compare(results, learned, baseline, tasks, metric)
+    against = _best_baseline_phrase(results, baseline, tasks)
+    wins = f"{learned} wins {comparison.wins} of {plural(comparison.num_pairs, 'pair')}"
+    difference = comparison.difference
+    if difference is None or comparison.failed_a:
+        reason = comparison.withheld or "no pair"
+        return Verdict(learned, question, "no claim", f"No interval against {against} ({reason}); {wins}.")
+    size = f"{learned} minus {against}: {format_interval(difference, sign=True)}"
+    if comparison.withheld:
+        return Verdict(learned, question, "no claim", f"{size}; no interval ({comparison.withheld}); {wins}.")
+    direction = "better" if difference.estimate < 0 else "worse"
+    word = direction if difference.excludes(0.0) else "no difference shown"
+    return Verdict(learned, question, word, f"{size} (lower is better); {wins}.")
+
+
+def _cost_verdict(results: Results, learned: str, tasks: tuple[str, ...]) -> Verdict:
+    question = "seconds per step"
+    baseline = best_baseline(results, tasks, HEADLINE_LOSS)
+    if baseline is None:
+        return Verdict(
+            learned, question, "no claim", "No hand-designed row finished all its runs: nothing to compare to."
+        )
+    ratio = ratio_over_tasks(results, learned, baseline, tasks)
+    if ratio is None:
+        return Verdict(learned, question, "no claim", f"Not timed against {baseline} on every task.")
+    shown = format_number(ratio.estimate, 3) if len(tasks) > 1 else format_interval(ratio)
+    text = f"A step of {learned} costs {shown} times a step of {baseline}"
+    if len(tasks) > 1:
+        each = [step_cost_ratio(results, learned, baseline, task) for task in tasks]
+        known = [interval for interval in each if interval is not None]
+        estimates = [interval.estimate for interval in known]
+        text += (
+            f" (geometric mean over tasks; {format_number(min(estimates), 3)} to {format_number(max(estimates), 3)})"
+        )
+    else:
+        known = [ratio]
+    if any(interval.low is None for interval in known):
+        return Verdict(learned, question, "no claim", f"{text}; too few blocks for an interval.")
+    if all(x.excludes(1.0) and x.estimate > 1 + STEP_COST_FLOOR for x in known):
+        word = "slower"
+    elif all(x.excludes(1.0) and x.estimate < 1 - STEP_COST_FLOOR for x in known):
+        word = "faster"
+    else:
+        word = "no difference shown"
+        text += f"; a ratio within {STEP_COST_FLOOR:.0%} of 1 or with 1 inside its interval is not called a difference"
+    return Verdict(learned, question, word, f"{text}.")

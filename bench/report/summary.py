@@ -1,0 +1,206 @@
+"""Losses and step costs of every optimizer, on one task or over several.
+
+A run that failed (any status but "ok", or a non-finite loss) is never dropped and never imputed (protocol rule 11).
+Where one is among the runs behind a number, the number is a mean over the others, marked, sorted last, without an
+interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
+from bench.rows import LOSSES, Frame
+from bench.rows import Rows as Results
+from bench.statistics import MIN_SEEDS, Interval, median_interval, ratio_interval, t_interval
+
+HEADLINE_LOSS = "final_test_loss"
+STEP_COST_REFERENCE = "adam"
+FAILED_MARK, STRETCHED_MARK, UNTUNED_MARK = "†", "‡", "§"
+
+
+@lru_cache(maxsize=4096)
+def loss_summary(results: Results, optimizer: str, tasks: tuple[str, ...], metric: str) -> Interval | None:
+    """Mean over seeds, tasks averaged within each seed first; the interval is withheld when a run failed.
+
+    None where no seed finished all tasks, or the optimizer was not run on every task.
+    """
+    losses = results.losses(optimizer, tasks, metric)
+    if losses.empty or losses.isna().all().any():
+        return None
+    usable = np.isfinite(losses).all(axis=1)
+    if not usable.any():
+        return None
+    interval = t_interval(losses[usable].mean(axis=1).to_numpy())
+    return interval.without_bounds() if np.isinf(losses).any(axis=None) else interval
+
+
+def step_cost(results: Results, optimizer: str, task: str) -> Interval | None:
+    """Median seconds per step over the timing blocks, or None if not timed."""
+    table = results.blocks.get(task)
+    if table is None or optimizer not in table:
+        return None
+    seconds = table[optimizer].dropna().to_numpy()
+    return median_interval(seconds) if len(seconds) and np.isfinite(seconds).all() else None
+
+
+def step_cost_ratio(results: Results, optimizer: str, reference: str, task: str) -> Interval | None:
+    """Median within-block ratio of seconds per step, over the blocks that timed both, or None."""
+    table = results.blocks.get(task)
+    if table is None or optimizer not in table or reference not in table:
+        return None
+    both = np.isfinite(table[optimizer]) & np.isfinite(table[reference]) & (table[reference] > 0)
+    both &= table[optimizer] > 0
+    return ratio_interval(table[optimizer][both], table[reference][both]) if both.any() else None
+
+
+def step_cost_reference(results: Results, tasks: tuple[str, ...]) -> str | None:
+    """The row step costs are divided by: `adam` if timed on all tasks, else the first name that is."""
+    tables = [results.blocks[task] for task in tasks if task in results.blocks]
+    if not tables:
+        return None
+    common = [name for name in tables[0].columns if all(name in table for table in tables)]
+    return STEP_COST_REFERENCE if STEP_COST_REFERENCE in common else next(iter(common), None)
+
+
+@lru_cache(maxsize=4096)
+def sorted_optimizers(results: Results, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """By final test loss; rows with failed runs after those without, rows without a loss last."""
+
+    def key(optimizer: str) -> tuple[int, float, str]:
+        summary = loss_summary(results, optimizer, tasks, HEADLINE_LOSS)
+        if summary is None:
+            return (2 if len(results.runs(optimizer, tasks)) else 3), 0.0, optimizer
+        return int(num_failed(results, optimizer, tasks) > 0), summary.estimate, optimizer
+
+    timed = {name for task in tasks if task in results.blocks for name in results.blocks[task].columns}
+    present = set(results.train[results.train["task"].isin(list(tasks))]["optimizer"]) | timed
+    return tuple(sorted(present, key=key))
+
+
+def display_name(results: Results, optimizer: str, tasks: tuple[str, ...]) -> str:
+    """The name with the marks its row carries."""
+    marks = FAILED_MARK * (num_failed(results, optimizer, tasks) > 0)
+    marks += STRETCHED_MARK * bool(stretched(results.runs(optimizer, tasks)).any())
+    marks += UNTUNED_MARK * bool(untuned(results.runs(optimizer, tasks)).any())
+    return f"{optimizer} {marks}".rstrip()
+
+
+def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
+    """Losses, step costs and compile seconds of every optimizer on one task, or averaged over several."""
+    single = tasks[0] if len(tasks) == 1 else None
+    reference = step_cost_reference(results, tasks)
+    columns = [Column("optimizer", "optimizer"), Column("role", "role"), Column("runs_ok", "runs ok / all")]
+    columns += [Column(key, header, interval=True) for key, header in LOSSES.items()]
+    if single is not None:
+        columns.append(Column("seconds_per_step", "step time, ms", interval=True))
+    ratio_header = f"step cost / {reference}" if reference else "step cost ratio"
+    columns.append(Column("step_cost_ratio", ratio_header, interval=True))
+    if single is not None:
+        columns.append(Column("compile_seconds", "compile, s", number=True))
+
+    order = sorted_optimizers(results, tasks)
+    rows = []
+    for optimizer in order:
+        runs = results.runs(optimizer, tasks)
+        row = [
+            Entry(display_name(results, optimizer, tasks), optimizer),
+            text_entry(results.role(optimizer)),
+            text_entry(f"{len(runs) - num_failed(results, optimizer, tasks)} / {len(runs)}" if len(runs) else None),
+        ]
+        for metric in LOSSES:
+            interval = loss_summary(results, optimizer, tasks, metric)
+            row.append(Entry(format_interval(interval), interval))
+        if single is not None:
+            cost = step_cost(results, optimizer, single)
+            row.append(Entry(format_interval(cost, scale=1e3), cost))
+        ratio = ratio_over_tasks(results, optimizer, reference, tasks) if reference else None
+        row.append(Entry("1 (reference)" if optimizer == reference and ratio else format_interval(ratio), ratio))
+        if single is not None:
+            seconds = results.compile_sec.get((single, optimizer))
+            row.append(Entry(format_number(seconds, 3), seconds))
+        rows.append(tuple(row))
+
+    name = f"Task {single}" if single is not None else f"All {len(tasks)} tasks"
+    return Table(
+        slug=f"summary_{results.slugs[single]}" if single is not None else "overall_summary",
+        caption=f"{name}: every optimizer, sorted by final test loss (lower is better)",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=tuple(_summary_notes(results, tasks, order, reference)),
+    )
+
+
+def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str], reference: str | None) -> list[str]:
+    runs = results.train[results.train["task"].isin(list(tasks))]
+    trained = [optimizer for optimizer in order if len(results.runs(optimizer, tasks))]
+    notes = []
+    if trained:
+        seeds = [results.runs(optimizer, tasks)["seed"].nunique() for optimizer in trained]
+        over = "Losses are means over seeds" + (", tasks averaged within each seed first" if len(tasks) > 1 else "")
+        if max(seeds) < MIN_SEEDS:
+            notes.append(
+                f"{over}, without intervals: they need {MIN_SEEDS} seeds, here there are at most {max(seeds)}."
+            )
+        else:
+            some = "" if min(seeds) >= MIN_SEEDS else f" where a row has {MIN_SEEDS} seeds or more"
+            notes.append(f"{over}, with t {PERCENT} intervals{some}.")
+        notes.append(
+            "Mean train loss averages the evaluation grid over the horizon, step 0 left out. Final test loss is the "
+            "headline; test loss at the step with the best validation loss stands beside it."
+        )
+    if any(num_failed(results, optimizer, tasks) for optimizer in trained):
+        notes.append(
+            f"{FAILED_MARK} Some runs failed (see Failures): the mean is over the others only, which flatters it, so "
+            "it has no interval and the row is sorted after those whose runs all finished."
+        )
+    if stretched(runs).any():
+        notes.append(f"{STRETCHED_MARK} Tuned at another horizon; the schedule was stretched to this one.")
+    if untuned(runs).any():
+        notes.append(f"{UNTUNED_MARK} Never tuned on this task family: default hyperparameters.")
+    timed = [task for task in tasks if task in results.blocks]
+    if not timed:
+        notes.append("Step costs: no timing cell for these rows.")
+    elif len(tasks) > 1:
+        notes.append(
+            f"Step cost: geometric mean over tasks of the median ratio to {reference}, without an interval; "
+            "the intervals stand in the table of each task."
+        )
+    else:
+        num_blocks = len(results.blocks[timed[0]])
+        bounds = "" if median_interval(np.ones(num_blocks)).low is not None else " (too few blocks for an interval)"
+        notes.append(
+            f"Step time: median over {plural(num_blocks, 'interleaved block')} with a distribution-free {PERCENT} "
+            f"interval{bounds}; step cost: median of the ratios to {reference} within a block, likewise."
+        )
+    return notes
+
+
+def ratio_over_tasks(results: Results, optimizer: str, reference: str, tasks: tuple[str, ...]) -> Interval | None:
+    """Ratio of step costs; over several tasks the geometric mean of their medians, without an interval."""
+    ratios = [step_cost_ratio(results, optimizer, reference, task) for task in tasks]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if len(known) < len(tasks):
+        return None
+    if len(known) == 1:
+        return known[0]
+    return Interval(float(np.exp(np.mean([np.log(ratio.estimate) for ratio in known]))), None, None, len(known))
+
+
+@lru_cache(maxsize=4096)
+def num_failed(results: Results, optimizer: str, tasks: tuple[str, ...]) -> int:
+    """Runs with a status other than ok or a final test loss that is not finite."""
+    return int(np.isinf(results.losses(optimizer, tasks, HEADLINE_LOSS).to_numpy(dtype=float)).sum())
+
+
+def untuned(runs: Frame) -> Frame:
+    """Which runs are of a hand-designed row that was never tuned on its family."""
+    return runs["tuned_horizon"].isna() & (runs["role"] == "hand-designed")
+
+
+def stretched(runs: Frame) -> Frame:
+    """Which runs are at another horizon than the one their values were tuned at."""
+    return (runs["tuned_horizon"].notna() & (runs["tuned_horizon"] != runs["horizon"])).fillna(False).astype(bool)

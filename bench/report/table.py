@@ -1,0 +1,133 @@
+"""Tables as values: how an entry reads and what it is, and the files a table is written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.statistics import CONFIDENCE, Interval
+
+NONE_TEXT = "–"
+PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a table: how it reads and what it is."""
+
+    text: str
+    value: Any = None  # Interval, number, text or None: what the CSV file holds
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; an interval takes four columns of the CSV file: key, key_low, key_high, key_n."""
+
+    key: str
+    header: str
+    interval: bool = False
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption, its notes and the name of its files."""
+
+    slug: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def csv(self) -> str:
+        """Comma-separated, full precision, intervals spread over four columns."""
+        header: list[str] = []
+        for column in self.columns:
+            header += [column.key + part for part in (("", "_low", "_high", "_n") if column.interval else ("",))]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        for row in self.rows:
+            fields: list[Any] = []
+            for column, entry in zip(self.columns, row, strict=True):
+                if not column.interval:
+                    fields.append(entry.value)
+                elif isinstance(entry.value, Interval):
+                    fields += [entry.value.estimate, entry.value.low, entry.value.high, entry.value.n]
+                else:
+                    fields += [None] * 4
+            writer.writerow(fields)
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """GitHub-flavoured Markdown, as the page shows it."""
+        lines = [f"**{_markdown(self.caption)}**", ""]
+        lines.append("| " + " | ".join(_markdown(column.header) for column in self.columns) + " |")
+        lines.append("|" + "|".join(" ---: " if c.number or c.interval else " --- " for c in self.columns) + "|")
+        for row in self.rows:
+            texts = [f"**{_markdown(e.text)}**" if e.bold else _markdown(e.text) for e in row]
+            lines.append("| " + " | ".join(texts) + " |")
+        lines += [""] + [f"- {_markdown(note)}" for note in self.notes]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown(text: str) -> str:
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("_", "\\_"), ("\n", " ")):
+        text = text.replace(character, escaped)
+    return text
+
+
+def format_number(value: float | None, digits: int = 4) -> str:
+    """Four significant digits, or a dash."""
+    if value is None or not math.isfinite(value):
+        return NONE_TEXT
+    return f"{value:.{digits}g}" if value == 0 or 1e-4 <= abs(value) < 1e5 else f"{value:.{digits - 2}e}"
+
+
+def format_interval(interval: Interval | None, *, scale: float = 1.0, sign: bool = False) -> str:
+    """Estimate and [low, high], with as many decimals as two digits of the half-width carry."""
+    if interval is None:
+        return NONE_TEXT
+    flag = "+" if sign else ""
+    if interval.low is None or interval.high is None:
+        text = format_number(interval.estimate * scale)
+        return f"+{text}" if sign and interval.estimate > 0 else text
+    low, estimate, high = (scale * x for x in (interval.low, interval.estimate, interval.high))
+    half = (high - low) / 2
+    if max(abs(low), abs(high)) >= 1e5:
+        return f"{estimate:{flag}.3g} [{low:{flag}.3g}, {high:{flag}.3g}]"
+    decimals = 4 if half == 0 else min(max(1 - math.floor(math.log10(half)), 0), 6)
+    return f"{estimate:{flag}.{decimals}f} [{low:{flag}.{decimals}f}, {high:{flag}.{decimals}f}]"
+
+
+def format_half_width(interval: Interval | None) -> str:
+    """Estimate and half-width of a t interval, which is symmetric: short enough for a terminal."""
+    if interval is None or interval.low is None or interval.high is None:
+        return format_interval(interval)
+    text, _, bounds = format_interval(interval).partition(" [")
+    if "e" in text + bounds:
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text} ±{(interval.high - interval.low) / 2:.{decimals}f}"
+
+
+def text_entry(text: Any, bold: bool = False) -> Entry:
+    """A field of text; a dash for a missing value."""
+    missing = text is None or text is pd.NA or (isinstance(text, float) and math.isnan(text))
+    return Entry(NONE_TEXT if missing else str(text), None if missing else text, bold)
+
+
+def whole_entry(value: Any) -> Entry:
+    """A count that a column with missing values may have turned into a float."""
+    return text_entry(None) if pd.isna(value) else Entry(f"{int(value):,}", int(value))
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 seed", "5 seeds"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,104 @@
+"""What `bench run` ends with: losses and step costs of each task, speed-ups, controls and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.report.first_screen import controls_table, score_entry
+from bench.report.summary import (
+    FAILED_MARK,
+    HEADLINE_LOSS,
+    STRETCHED_MARK,
+    UNTUNED_MARK,
+    display_name,
+    loss_summary,
+    num_failed,
+    sorted_optimizers,
+    step_cost,
+    step_cost_ratio,
+    step_cost_reference,
+    stretched,
+    untuned,
+)
+from bench.report.table import NONE_TEXT, PERCENT, format_half_width, format_number
+from bench.rows import HAND_DESIGNED, LEARNED
+from bench.rows import Rows as Results
+from bench.statistics import MIN_SEEDS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def scores(screen: dict[str, Any]) -> RenderableType:
+    """Verdict, speed-ups and controls for the terminal."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    scope = "all" if any(row["task"] == "all" for row in screen["rows"]) else None
+    speeds = RichTable(title=Text("Learned against each optimizer: speed-up in wall-clock"), title_justify="left")
+    speeds.add_column("against", overflow="fold")
+    for target in ("hard", "medium", "easy"):
+        speeds.add_column(target, justify="right")
+    for row in screen["rows"]:
+        if row["role"] == HAND_DESIGNED and scope in (None, row["task"]):
+            entries = (score_entry(row["speedup"][target]).text for target in ("hard", "medium", "easy"))
+            speeds.add_row(Text(row["optimizer"]), *map(Text, entries))
+    controls = RichTable(title=Text("Controls"), title_justify="left", show_header=False)
+    for row in controls_table(screen).rows:
+        controls.add_row(*(Text(entry.text) for entry in row))
+    return Group(speeds, controls, Text(screen["verdict"]["text"], style="bold"))
+
+
+def tasks(results: Results) -> RenderableType:
+    """One table per task, narrow enough for 80 columns: the headline losses and the cost of a step."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for task in results.tasks:
+        order = sorted_optimizers(results, (task,))
+        reference = step_cost_reference(results, (task,))
+        table = RichTable(title=Text(task), title_justify="left", caption_justify="left")
+        table.add_column("optimizer", overflow="fold")
+        for header in (
+            "ok",
+            "mean train\nloss",
+            "final test\nloss",
+            "ms per\nstep",
+            f"step cost\n/ {reference or NONE_TEXT}",
+        ):
+            table.add_column(Text(header), justify="right", no_wrap=True)
+        for optimizer in order:
+            runs = results.runs(optimizer, (task,))
+            ok = f"{len(runs) - num_failed(results, optimizer, (task,))}/{len(runs)}" if len(runs) else NONE_TEXT
+            mean_train = loss_summary(results, optimizer, (task,), "mean_train_loss")
+            final_test = loss_summary(results, optimizer, (task,), HEADLINE_LOSS)
+            cost = step_cost(results, optimizer, task)
+            ratio = step_cost_ratio(results, optimizer, reference, task) if reference else None
+            texts = [
+                display_name(results, optimizer, (task,)),
+                ok,
+                format_half_width(mean_train),
+                format_half_width(final_test),
+                format_number(cost.estimate * 1e3, 3) if cost else NONE_TEXT,
+                format_number(ratio.estimate, 3) if ratio else NONE_TEXT,
+            ]
+            style = "bold" if results.role(optimizer) == LEARNED else ""
+            table.add_row(*(Text(text) for text in texts), style=style)
+        notes = ["Bold: learned. Lower is better."]
+        if any(len(results.runs(o, (task,))) and num_failed(results, o, (task,)) for o in order):
+            notes.append(f"{FAILED_MARK} mean over the runs that finished.")
+        if stretched(results.train[results.train["task"] == task]).any():
+            notes.append(f"{STRETCHED_MARK} tuned at another horizon.")
+        if untuned(results.train[results.train["task"] == task]).any():
+            notes.append(f"{UNTUNED_MARK} not tuned.")
+        seeds = results.train[results.train["task"] == task].groupby("optimizer")["seed"].nunique()
+        if len(seeds) and seeds.max() >= MIN_SEEDS:
+            notes.append(f"±: t {PERCENT} interval over seeds.")
+        elif len(seeds):
+            notes.append(f"No intervals below {MIN_SEEDS} seeds.")
+        table.caption = Text(" ".join(notes))
+        parts.append(table)
+    return Group(*parts)
