@@ -398,7 +398,7 @@ def run(
     with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
         counts = run_cells(cells, registry, store, time_limit_sec=time_limit or float("inf"), log=log, advance=advance)
     results = store.read([cell.name for cell in cells])
-    page = _report(results, folders, chosen.name, store.label)
+    page = _report(results, folders, chosen.name, store.label, formats=("png",))
     if as_json:
         print_json({"suite": chosen.name, "cells": counts, "report": str(page)})
     else:
@@ -427,11 +427,11 @@ def _choose_suite(name, tasks_, optimizers, seeds, steps, settings):
     return apply_settings(suite, settings)
 
 
-def _report(results, folders: Folders, suite: str, label: str) -> Path:
+def _report(results, folders: Folders, suite: str, label: str, **drawing: Any) -> Path:
     from bench.verify import build_report
 
     try:
-        return build_report(results, folders.results_dir, folders.reports_dir / suite / label, suite, label)
+        return build_report(results, folders.results_dir, folders.reports_dir / suite / label, suite, label, **drawing)
     except OSError as error:
         raise UsageError(
             f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
@@ -512,7 +512,7 @@ def compare(a: str, b: str, metric: str, fail_above: float | None, as_json: bool
 
 def _compared(row: dict[str, Any]) -> dict[str, Any]:
     change = row["change"]
-    text = "a run failed" if change is None else f"{change.estimate:+.2%}"
+    text = "no ratio: a run failed, or the mean of A is 0" if change is None else f"{change.estimate:+.2%}"
     if change is not None and change.low is not None:
         text += f" [{change.low:+.2%}, {change.high:+.2%}]"
     shown = {name: None if row[name] is None else f"{row[name]:.4f}" for name in ("a", "b")}

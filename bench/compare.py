@@ -24,7 +24,7 @@ def parse_set(text: str) -> tuple[str, str]:
 def compare(results_dir: Path, a: str, b: str, metric: str = METRIC) -> list[dict[str, Any]]:
     """Relative change of a loss from A to B for every task and optimizer that both hold.
 
-        change = mean over seeds of (b - a) / mean over seeds of a,    with the t interval of the paired differences
+        change = mean over seeds of (b - a) / |mean over seeds of a|,    with the t interval of the paired differences
 
     Args:
       results_dir: where results are.
@@ -34,7 +34,7 @@ def compare(results_dir: Path, a: str, b: str, metric: str = METRIC) -> list[dic
 
     Returns:
       Rows with "task", "optimizer", "pairs", "a", "b", "change" (an `Interval`, relative; None where a run of either
-      failed) and "failed_a", "failed_b", the failed runs among the pairs.
+      failed or the mean of a is 0) and "failed_a", "failed_b", the failed runs among the pairs.
 
     Raises:
       UsageError: nothing stored, runs of different length, or nothing in common.
@@ -61,10 +61,10 @@ def compare(results_dir: Path, a: str, b: str, metric: str = METRIC) -> list[dic
         x, y = pairs["loss_a"].to_numpy(float), pairs["loss_b"].to_numpy(float)
         failed = int(np.isinf(x).sum()), int(np.isinf(y).sum())
         change = None
-        if not any(failed) and x.mean() > 0:
-            difference = paired_difference(y, x)
-            low, high = (None if end is None else end / x.mean() for end in (difference.low, difference.high))
-            change = Interval(difference.estimate / x.mean(), low, high, difference.n)
+        if not any(failed) and x.mean() != 0:
+            difference, size = paired_difference(y, x), abs(float(x.mean()))
+            low, high = (None if end is None else end / size for end in (difference.low, difference.high))
+            change = Interval(difference.estimate / size, low, high, difference.n)
         means = (float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else None for values in (x, y))
         rows.append(
             dict(zip(("a", "b"), means, strict=True))

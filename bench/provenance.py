@@ -4,8 +4,10 @@ import functools
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,22 @@ def device() -> dict[str, Any]:
     }
 
 
+def without_folders(argv: Sequence[str]) -> list[str]:
+    """Arguments without `--...-dir` and their values: where files lie on a machine is no part of a result.
+
+    Example:
+      >>> without_folders(["run", "--results-dir", "/home/me/results", "--cache-dir=/tmp", "--seeds", "0-4"])
+      ['run', '--seeds', '0-4']
+    """
+    kept, skip = [], False
+    for argument in argv:
+        folder = re.match(r"--[a-z]+-dir(=|$)", argument)
+        if not (skip or folder):
+            kept.append(argument)
+        skip = bool(folder) and "=" not in argument
+    return kept
+
+
 def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
     """Everything but the start time, which is a field of the record."""
     return {
@@ -84,6 +102,6 @@ def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
         "flags": {
             name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS") if name in os.environ
         },
-        "argv": ["bench", *sys.argv[1:]],
+        "argv": ["bench", *without_folders(sys.argv[1:])],
         "data": data_set,
     }

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -280,16 +280,21 @@ def _run_one(
             return {"status": "ok"}, MEASUREMENTS[name].measure(part, cell.entrants, blocks, lambda: tick(1 / blocks))
         assert task is not None
 
-        def program_of(entrant: Entrant) -> engine.Program:
-            key = json.dumps([entrant.program or entrant.name, horizon, cell.config["family"]])
+        def program_of(entrant: Entrant, lengths: Sequence[int] = engine.chunk_lengths(horizon)) -> engine.Program:
+            key = json.dumps([entrant.program or entrant.name, horizon, cell.config["family"], lengths])
             if key not in programs:
-                programs[key] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
+                programs[key] = engine.compile_program(entrant, task, horizon, lengths)
             return programs[key]
 
         if cell.config["kind"] == "time":
             blocks = cell.config["blocks"]
             timings = timing.time_entrants(
-                cell.entrants, task, horizon, num_blocks=blocks, tick=lambda: tick(1 / blocks)
+                cell.entrants,
+                task,
+                horizon,
+                num_blocks=blocks,
+                compile_for=lambda entrant: program_of(entrant, [timing.CHUNK_STEPS]),
+                tick=lambda: tick(1 / blocks),
             )
             curve = timing.curve(timings, [entrant.name for entrant in cell.entrants])
             return {"status": "ok"}, curve

@@ -56,7 +56,7 @@ class Speedup:
       high: see low.
       bound: the estimate is an upper bound, since on some task half of the runs never arrive.
       num_seeds: of the contender, the fewest of any task.
-      steps: the same in steps instead of seconds.
+      steps: the same in steps instead of seconds, with an interval of its own (protocol rule 9).
     """
 
     estimate: float
@@ -64,7 +64,7 @@ class Speedup:
     high: float | None
     bound: bool
     num_seeds: int
-    steps: float
+    steps: Interval
 
 
 @functools.cache  # rows are compared by identity; a report asks for the same times many times over
@@ -116,9 +116,11 @@ def step_cost_ratio(rows: Rows, tasks: Sequence[str], numerator: str, denominato
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) == 1:
         return median_interval(known[0])
+    estimate = math.exp(float(np.mean([math.log(float(np.median(ratio))) for ratio in known])))
+    if any(median_interval(ratio).low is None for ratio in known):  # too few blocks to say how far they spread
+        return Interval(estimate, None, None, min(len(ratio) for ratio in known))
     rng = np.random.default_rng(0)
     draws = np.mean([np.log(_resampled_medians(ratio, rng)) for ratio in known], axis=0)
-    estimate = math.exp(float(np.mean([math.log(float(np.median(ratio))) for ratio in known])))
     low, high = np.exp(np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
     return Interval(estimate, float(low), float(high), min(len(ratio) for ratio in known))
 
@@ -150,7 +152,8 @@ def speedup(
       None where a task lacks targets for its reference, runs of the contender, or a timing of either.
     """
     rng = np.random.default_rng(0)
-    logs, step_logs, lows, highs, bound, sizes = [], [], [], [], False, []
+    logs, step_logs, lows, highs, step_lows, step_highs, bound, sizes = [], [], [], [], [], [], False, []
+    few_blocks = False
     for task in tasks:
         frozen, name = targets.get(task), reference.get(task, "")
         ratio = block_ratio(rows, task, name, contender)
@@ -162,31 +165,38 @@ def speedup(
         horizon, share = frozen.horizon, SHARES[target]
         median = median_steps(steps)
         bound |= math.isinf(median)
+        few_blocks |= median_interval(ratio).low is None
         cost = float(np.median(ratio))
         logs.append(math.log(share * horizon / max(min(median, horizon), 1.0) * cost))
         step_logs.append(math.log(share * horizon / max(min(median, horizon), 1.0)))
         drawn = _resampled_median_steps(steps, rng)
         costs = np.log(_resampled_medians(ratio, rng))
         # A draw in which half of the runs miss is at most the bound and at least 0.
-        reached = np.log(share * horizon / np.clip(drawn, 1.0, horizon)) + costs
-        highs.append(reached)
-        lows.append(np.where(np.isinf(drawn), -np.inf, reached))
+        reached = np.log(share * horizon / np.clip(drawn, 1.0, horizon))
+        step_highs.append(reached)
+        step_lows.append(np.where(np.isinf(drawn), -np.inf, reached))
+        highs.append(reached + costs)
+        lows.append(step_lows[-1] + costs)
         sizes.append(len(steps))
     num_seeds = min(sizes)
-    low = high = None
-    if num_seeds >= MIN_SEEDS:
+
+    def ends(lowest: Sequence[NDArray], highest: Sequence[NDArray]) -> tuple[float | None, float | None]:
+        if num_seeds < MIN_SEEDS:
+            return None, None
         tail = _expanded_tail(num_seeds)
-        low = float(np.exp(np.quantile(np.mean(lows, axis=0), tail, method="inverted_cdf")))
-        high = float(np.exp(np.quantile(np.mean(highs, axis=0), 1 - tail, method="inverted_cdf")))
-        if bound:
-            low = 0.0
+        low = float(np.exp(np.quantile(np.mean(lowest, axis=0), tail, method="inverted_cdf")))
+        return 0.0 if bound else low, float(
+            np.exp(np.quantile(np.mean(highest, axis=0), 1 - tail, method="inverted_cdf"))
+        )
+
+    low, high = (None, None) if few_blocks else ends(lows, highs)
     return Speedup(
         estimate=math.exp(float(np.mean(logs))),
         low=low,
         high=high,
         bound=bound,
         num_seeds=num_seeds,
-        steps=math.exp(float(np.mean(step_logs))),
+        steps=Interval(math.exp(float(np.mean(step_logs))), *ends(step_lows, step_highs), num_seeds),
     )
 
 
@@ -296,6 +306,32 @@ def loss(rows: Rows, tasks: Sequence[str], optimizer: str, metric: str) -> tuple
     return t_interval(values.mean(axis=1)), 0
 
 
+def difference_of_test_loss(rows: Rows, tasks: Sequence[str], a: str, b: str) -> Interval | None:
+    """Mean of final test loss of a minus that of b within (seed, task), letting seeds and test images vary (rule 12).
+
+    The tasks are those chosen: what differs between them is in no interval.
+
+    Returns:
+      None where not both have the same seeds on every task, all finished, with their test losses by blocks of images.
+    """
+    differences, seeds = [], None
+    for task in tasks:
+        blocks = [test_blocks(rows, task, name) for name in (a, b)]
+        if any(table is None for table in blocks):
+            return None
+        x, y = (table for table in blocks if table is not None)
+        if not (x.index.equals(y.index) and x.columns.equals(x.columns if seeds is None else seeds)):
+            return None
+        if not x.columns.equals(y.columns):
+            return None
+        seeds = x.columns
+        differences.append((x - y).to_numpy(dtype=float).T)
+    if not differences or not all(np.isfinite(values).all() for values in differences):
+        return None
+    mean = float(np.mean([values.mean() for values in differences]))
+    return crossed_interval(np.concatenate([values - values.mean() + mean for values in differences], axis=1))
+
+
 def learned_names(rows: Rows, headline: str | None = None) -> tuple[str, ...]:
     """The learned optimizers of the rows, the one that claims are judged on first."""
     names = [name for name in rows.trained if rows.role(name) == LEARNED]
@@ -308,7 +344,7 @@ def hand_designed_names(rows: Rows) -> tuple[str, ...]:
 
 
 def references(rows: Rows, targets: TargetsByTask, group: str) -> dict[str, str]:
-    """Task -> the frozen reference of a group, for tasks with targets whose reference was also timed here."""
+    """Task -> the frozen reference of a group, for the tasks that have targets."""
     return {
         task: targets[task].references[group]
         for task in rows.tasks
@@ -393,6 +429,7 @@ def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, 
         score = {
             name: float(rows.losses(name, rows.tasks, "final_train_loss").mean().mean()) for name in [*names, frozen]
         }
+    score = {name: math.inf if math.isnan(value) else value for name, value in score.items()}
     better = sum(score[name] < score[frozen] for name in names)
     # Equal scores count as better than the frozen one: it shares the worse place.
     equal = sum(score[name] == score[frozen] for name in names)
@@ -573,7 +610,7 @@ def verdict_word(found: Speedup, floor: float | None) -> str:
     if found.low is None or found.high is None:
         return "no claim"
     if found.bound:  # below it, whatever it is
-        return "slower" if found.high <= 1 else "no difference shown"
+        return "slower" if found.high <= 1 / margin else "no difference shown"
     if found.low > 1 and found.estimate > margin:
         return "faster"
     if found.high < 1 and found.estimate < 1 / margin:
@@ -581,14 +618,25 @@ def verdict_word(found: Speedup, floor: float | None) -> str:
     return "no difference shown"
 
 
+def three_digits(value: float) -> str:
+    """Three significant digits, zeros at the end kept, so that the numbers of a column have the same precision.
+
+    Example:
+      >>> three_digits(0.2), three_digits(1.0), three_digits(123.4), three_digits(0.0)
+      ('0.200', '1.00', '123', '0')
+    """
+    return "0" if value == 0 else f"{value:#.3g}".removesuffix(".")
+
+
 def format_speedup(found: Speedup | None) -> str:
-    """ "1.52 [1.40, 1.66]", "<0.25" for a bound, a dash for nothing."""
+    """ "1.52 [1.40, 1.66]", "<0.250" for a bound, a dash for nothing."""
     if found is None:
         return "–"
     if found.bound:
-        return f"<{found.estimate:.2f}"
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.estimate:.2f}{interval}"
+        return f"<{three_digits(found.estimate)}"
+    ends = (found.low, found.high)
+    interval = "" if None in ends else f" [{', '.join(three_digits(end) for end in ends if end is not None)}]"
+    return f"{three_digits(found.estimate)}{interval}"
 
 
 def _verdict(
@@ -655,6 +703,10 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
                 "optimizer": row.optimizer,
                 "role": row.role,
                 "speedup": {target: _json(found) for target, found in row.speedups.items()},
+                "speedup_in_steps": {
+                    target: _json(found and found.steps) | ({"bound": "<"} if found and found.bound else {})
+                    for target, found in row.speedups.items()
+                },
                 "step_cost_ratio": _json(row.step_cost),
                 **{name: _json(interval) for name, interval in row.losses.items()},
                 "success_rate": _json(row.success),
@@ -665,6 +717,7 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
         "controls": {
             "aa": _json(measured.aa if measured else None),
             "double_step": _json(measured.double_step if measured else None),
+            "frozen_success": _json(measured.frozen_success if measured else None),
             "frozen_rank": dict(zip(("rank", "of"), (measured and measured.frozen_rank) or (None, None), strict=True)),
             "adam_10x_minus_adam": _json(measured.tenfold if measured else None),
         },
@@ -672,6 +725,8 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
             {
                 "task": race.task,
                 "target": race.target,
+                "contender": race.contender,
+                "reference": race.reference,
                 "raced": _rounded(race.raced),
                 "predicted": _rounded(race.predicted),
                 "predicted_over_raced": _rounded(race.predicted / race.raced),

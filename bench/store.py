@@ -190,7 +190,8 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
     by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
     rows: list[dict[str, Any]] = cells.to_dict("records")  # pyright: ignore[reportAssignmentType]
     for row in rows:
-        name = f"cell {row['cell']} ({row['task']}, {row['optimizer'] or row['kind']}, seed {row['seed']})"
+        what = row["kind"] if pd.isna(row["optimizer"]) else row["optimizer"]
+        name = f"cell {row['cell']} ({row['task']}, {what}, seed {row['seed']})"
         try:
             record = json.loads(row["record"])
             if record["checksum"] != _checksum(record):

@@ -95,7 +95,9 @@ def steps_to(level: float, steps: ArrayLike, losses: ArrayLike) -> float:
 
 def first_crossing(level: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """`steps_to` on a curve that is smoothed already."""
-    reached = np.flatnonzero(y <= level)
+    reached = np.flatnonzero(
+        (y <= level) & np.isfinite(y)
+    )  # a run that diverged is at no level, not at an infinite one
     if not len(reached):
         return math.inf
     i = int(reached[0])

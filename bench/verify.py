@@ -7,6 +7,7 @@ difference is named.
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -21,11 +22,13 @@ from bench import targets
 from bench.engine import summarize
 from bench.errors import UsageError
 from bench.measure import write_table
+from bench.measure.update_cost import update_costs
 from bench.report import write_report
 from bench.rows import Frame
 from bench.store import LOCAL, Results, Store
 from bench.suite import load_suite, suite_names
 
+UPDATE_COST = "update_cost"  # the suite that measures it
 _IMAGE_DATA = re.compile(r'src="data:[^"]*"')  # drawn with the fonts and libraries of a machine: no numbers in there
 
 
@@ -41,9 +44,11 @@ def verify(results_dir: Path, reports_dir: Path, suite: str, label: str) -> str 
         results = Store(results_dir, suite, label).read()
     except UsageError as error:
         return str(error)
-    for problem in (*_records(results), *_page(results, results_dir, reports_dir / suite / label, suite, label)):
-        return problem
-    return None
+    problem = next(_records(results), None)
+    try:
+        return problem or next(_page(results, results_dir, reports_dir / suite / label, suite, label), None)
+    except (UsageError, ValueError) as error:  # rows or targets that no report can be made from, a page that is no text
+        return str(error)
 
 
 def _records(results: Results) -> Iterator[str]:
@@ -52,13 +57,24 @@ def _records(results: Results) -> Iterator[str]:
     train: Frame = results.cells[results.cells["kind"] == "train"]
     for row in train.to_dict("records"):
         curve = by_cell.get(str(row["cell"]))
+        cell = f"cell {row['cell']} ({row['task']}, {row['optimizer']}, seed {row['seed']})"
         if curve is None:
-            continue  # a cell that ended in an error has none
-        expected = summarize(list(zip(curve["step"], curve["metric"], curve["value"], strict=True)))
+            if row["status"] not in ("error", "out_of_memory"):
+                yield f"{cell}: its status is {row['status']} and it has no curve"
+            continue
+        try:
+            expected = summarize(list(zip(curve["step"], curve["metric"], curve["value"], strict=True)))
+        except KeyError as error:
+            yield f"{cell}: its curve has no {error.args[0]}"
+            continue
+        clock = curve.loc[curve["metric"] == "wall_time_sec", "value"].dropna()
+        expected["train_wall_sec"] = clock.iloc[-1] if len(clock) else row["train_wall_sec"]
         for name, value in expected.items():
             if not _equal(row[name], value):
-                cell = f"cell {row['cell']} ({row['task']}, {row['optimizer']}, seed {row['seed']})"
                 yield f"{cell}: {name} is {row[name]}, its curve gives {value}"
+        ended = bool((curve["metric"] == "final_test_loss").any())
+        if ended != (row["status"] == "ok"):
+            yield f"{cell}: its status is {row['status']}, its curve has {'a' if ended else 'no'} final test loss"
 
 
 def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: str) -> Iterator[str]:
@@ -72,19 +88,18 @@ def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: 
         for path in sorted((files ^ there) - images):
             yield f"{folder / path}: {'missing' if path in files else 'not made from the rows'}"
         for path in sorted(files & there):
-            old, new = (folder / path).read_text(), (fresh / path).read_text()
+            old, new = ((root / path).read_text(encoding="utf-8") for root in (folder, fresh))
             if path.suffix == ".html":
                 old, new = (_IMAGE_DATA.sub("", text) for text in (old, new))
             if old != new:
                 yield f"{folder / path}: {_first_difference(path, old, new)}"
 
 
-def build_report(
-    results: Results, results_dir: Path, out_dir: Path, suite: str, label: str, *, draw: bool = True
-) -> Path:
+def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str, label: str, **drawing: Any) -> Path:
     """The report of stored rows, with the targets, the headline and the suite's description as they are now.
 
-    Of a measurement it is a table: nothing was trained, so there is nothing to rank.
+    Of a measurement it is a table: nothing was trained, so there is nothing to rank. `drawing` is `draw` and `formats`
+    of `bench.report.write_report`.
 
     Raises:
       OSError: the folder cannot be written.
@@ -104,8 +119,18 @@ def build_report(
         description=known.description if known else "",
         targets=targets_of(results, results_dir),
         headline=learned.HEADLINE,
-        draw=draw,
+        costs=_update_costs(results_dir, label),
+        **drawing,
     )
+
+
+def _update_costs(results_dir: Path, label: str) -> Frame | None:
+    """What an update costs on the machine of these rows, where that was measured and published under the same label."""
+    store = Store(results_dir, UPDATE_COST, label)
+    if not store.folder.is_dir():
+        return None
+    measured = store.read()
+    return update_costs(measured.cells, measured.curves)
 
 
 def targets_of(results: Results, results_dir: Path) -> dict[str, targets.Targets]:
@@ -123,13 +148,16 @@ def _first_difference(path: Path, old: str, new: str) -> str:
     if path.suffix == ".csv":
         a, b = (list(csv.reader(io.StringIO(text))) for text in (old, new))
         for number, (x, y) in enumerate(zip(a, b, strict=False)):
-            for column, (p, q) in enumerate(zip(x, y, strict=False)):
+            for column, (p, q) in enumerate(itertools.zip_longest(x, y)):
                 if p != q:
                     header = a[0][column] if column < len(a[0]) else column
-                    return f"row {number} ({x[0]}), column {header}: published {p!r}, the rows give {q!r}"
-        return f"published {len(a)} lines, the rows give {len(b)}"
+                    return f"row {number} ({(x or y)[0]}), column {header}: published {p!r}, the rows give {q!r}"
+        return f"published {len(a)} lines, the rows give {len(b)}" if len(a) != len(b) else "formatted differently"
     if path.suffix == ".json":
-        return _json_difference(json.loads(old), json.loads(new), "") or "formatted differently"
+        try:
+            return _json_difference(json.loads(old), json.loads(new), "") or "formatted differently"
+        except ValueError as error:
+            return f"not JSON: {error}"
     for number, (p, q) in enumerate(zip(old.splitlines(), new.splitlines(), strict=False), 1):
         if p != q:
             return f"line {number}: published {p.strip()[:160]!r}, the rows give {q.strip()[:160]!r}"

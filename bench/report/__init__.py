@@ -7,7 +7,7 @@ or times.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-    from bench.rows import Frame
+    from bench.rows import Frame, Rows
     from bench.targets import Targets
 
 __all__ = ["terminal_tables", "write_report"]
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+TABLE_FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex"}  # suffix -> method of `Table`
 
 
 def write_report(
@@ -32,9 +35,11 @@ def write_report(
     description: str = "",
     targets: Mapping[str, Targets] | None = None,
     headline: str | None = None,
+    costs: Frame | None = None,
+    formats: Sequence[str] = FIGURE_FORMATS,
     draw: bool = True,
 ) -> Path:
-    """Writes `report.html`, `report.json`, `figures/*.png`, `tables/*.csv` and `tables/*.md` under `out_dir`.
+    """Writes `report.html`, `report.json`, `figures/*.{png,svg,pdf}` and `tables/*.{csv,md,tex}` under `out_dir`.
 
     The same rows give the same page. Figures and tables of an earlier report in the two folders are replaced.
 
@@ -48,7 +53,9 @@ def write_report(
       description: a paragraph under the heading.
       targets: frozen targets by task, for speed-ups; without them there is no verdict on the clock.
       headline: the learned optimizer that claims are judged on.
-      draw: whether figures are also written as files; the page is the same.
+      costs: what an update costs, from `bench.measure.update_cost.update_costs`.
+      formats: of the figures' files.
+      draw: whether figures are drawn; without, the page has empty images and is otherwise the same.
 
     Returns:
       The path of `report.html`.
@@ -56,7 +63,6 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.report.first_screen import controls_table, score_table
     from bench.rows import read_rows
     from bench.scoring import first_screen
 
@@ -64,33 +70,25 @@ def write_report(
     devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
     screen = first_screen(rows, targets or {}, suite, label, devices, headline)
     results = read_rows(*without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders)))
-    out_dir = Path(out_dir)
-    folders = {kind: out_dir / kind for kind in ("figures", "tables")}
-    for folder, patterns in ((folders["figures"], ("*.png",)), (folders["tables"], ("*.csv", "*.md"))):
-        folder.mkdir(parents=True, exist_ok=True)
-        for pattern in patterns:
-            for stale in folder.glob(pattern):
-                stale.unlink()
+    page = _page(results, screen, targets or {}, costs)
 
-    page = _page(results)
-    scores = {"score": score_table(screen), "controls": controls_table(screen)}
-    for table in (*scores.values(), *page["all_tables"]):
-        (folders["tables"] / f"{table.slug}.csv").write_text(table.csv(), encoding="utf-8")
-        (folders["tables"] / f"{table.slug}.md").write_text(table.markdown(), encoding="utf-8")
+    out_dir = Path(out_dir)
+    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
+        folder = out_dir / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in (path for suffix in suffixes for path in folder.glob(f"*.{suffix}")):
+            stale.unlink()
+    for table in page["all_tables"]:
+        for suffix, method in TABLE_FORMATS.items():
+            (out_dir / "tables" / f"{table.slug}.{suffix}").write_text(getattr(table, method)(), encoding="utf-8")
     for figure in page["all_figures"] if draw else ():
-        (folders["figures"] / f"{figure.slug}.png").write_bytes(figure.png)
+        for suffix in formats:
+            (out_dir / "figures" / f"{figure.slug}.{suffix}").write_bytes(getattr(figure, suffix))
     (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     path = out_dir / "report.html"
-    text = _template().render(
-        title=title,
-        suite=suite,
-        label=label,
-        description=description,
-        judgement=screen["verdict"]["text"],
-        **scores,
-        **page,
-    )
+    head = {"title": title, "suite": suite, "label": label, "description": description}
+    text = _template().render(**head, verdict=screen["verdict"], rules=_rules(), draw=draw, **page)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -123,51 +121,97 @@ def terminal_tables(
     return Group(terminal.tasks(read_rows(*kept)), terminal.scores(screen))
 
 
-def _page(results: Any) -> dict[str, Any]:
+def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
-    from bench.report import comparison, figures, provenance, summary
+    from bench import fairness, scoring
+    from bench.report import aggregate, comparison, figures, first_screen, provenance, summary, tuning
+    from bench.report.fairness import card_tables
 
+    contender = screen["verdict"]["optimizer"]
+    cards = fairness.cards(results)
+    marks = {entry.task: entry.mark for card in cards if card.optimizer == contender for entry in card.exposures}
     styles = figures.optimizer_styles(results)
+    several = len(results.tasks) > 1
+    scope = scoring.ALL if several else results.tasks[0]
+    opening = {
+        "score": first_screen.score_table(screen, scope, first_screen.FIRST),
+        "controls": first_screen.controls_table(screen),
+    }
+    overall = {
+        "verdicts": comparison.verdicts(results, results.tasks),
+        "tables": [
+            first_screen.decomposition_table(screen, scope),
+            *filter(None, [aggregate.aggregate_table(results, targets, contender)]),
+            *([summary.summary_table(results, results.tasks)] if several else []),
+            *(comparison.comparison_tables(results, results.tasks) if several else []),
+        ],
+        "figures": figures.overview_figures(results, styles, targets, contender, marks),
+    }
     sections = []
     for task in results.tasks:
+        slug = results.slugs[task]
+        times = aggregate.time_table(results, targets, task, f"time_{slug}")
         sections.append(
             {
                 "task": task,
-                "anchor": f"task-{results.slugs[task]}",
-                "summary": summary.summary_table(results, (task,)),
-                "verdicts": comparison.verdicts(results, (task,)),
-                "comparisons": comparison.comparison_tables(results, (task,)),
-                "figures": figures.task_figures(results, task, styles),
+                "anchor": f"task-{slug}",
+                "mark": marks.get(task, "unknown"),
+                "score": first_screen.score_table(screen, task, f"score_{slug}") if several else None,
+                "figures": figures.task_figures(results, task, styles, targets),
+                "verdicts": comparison.verdicts(results, (task,)) if several else [],
+                "tables": [
+                    summary.summary_table(results, (task,)),
+                    *filter(None, [times]),
+                    *comparison.comparison_tables(results, (task,)),
+                ],
             }
         )
-    overall = None
-    if len(results.tasks) > 1:
-        overall = {
-            "summary": summary.summary_table(results, results.tasks),
-            "verdicts": comparison.verdicts(results, results.tasks),
-            "comparisons": comparison.comparison_tables(results, results.tasks),
-            "figures": figures.overview_figures(results, styles),
-        }
+    fair = card_tables(cards, costs)
+    tuned = {"tables": tuning.tuning_tables(results), "figures": figures.tuning_figures(results)}
     closing = {
+        "races": first_screen.races_table(screen),
         "failures": provenance.failures_table(results),
         "hyperparameters": provenance.hyperparameters_table(results),
         "seeds": provenance.seeds_table(results),
         "provenance": provenance.provenance_table(results),
     }
-    parts = sections + ([overall] if overall else [])
+    tables = [*opening.values(), *overall["tables"], *fair, *tuned["tables"], *closing.values()]
+    tables += [table for section in sections for table in (section["score"], *section["tables"])]
+    drawn = [*overall["figures"], *tuned["figures"]]
+    drawn += [figure for section in sections for figure in section["figures"]]
     return {
+        **opening,
         "overall": overall,
         "sections": sections,
+        "fairness": fair,
+        "tuning": tuned,
+        **closing,
         "warnings": provenance.page_warnings(results),
         "counts": provenance.counts_sentence(results),
         "clock": provenance.clock_paragraph(results),
-        **closing,
-        "all_tables": [
-            table for part in parts for table in (part["summary"], *part["comparisons"]) if table is not None
-        ]
-        + [table for table in closing.values() if table is not None],
-        "all_figures": [figure for part in parts for figure in part["figures"]],
+        "all_tables": [table for table in tables if table is not None],
+        "all_figures": drawn,
     }
+
+
+def _rules() -> list[tuple[str, str, list[str]]]:
+    """The rules of the protocol, (number, title, rest), from the page that states them; every second part is code."""
+    import re
+    from importlib.resources import files
+
+    text = files("bench").joinpath("PROTOCOL.md").read_text(encoding="utf-8")
+    found = re.findall(r"^(\d+)\. \*\*(.+?)\*\*(.*(?:\n {4}.*)*)", text, flags=re.MULTILINE)
+    return [(number, title, " ".join(rest.split()).split("`")) for number, title, rest in found]
+
+
+def _breakable(text: str) -> Any:
+    """A name that a narrow screen may break where a reader would, not in the middle of a word."""
+    import re
+
+    from markupsafe import Markup
+
+    parts = re.split(r"(?<=[_./])(?=\w)", text)
+    return Markup("<wbr>").join(parts)
 
 
 def _template() -> Any:
@@ -177,4 +221,5 @@ def _template() -> Any:
 
     source = files("bench.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
     return environment.from_string(source)

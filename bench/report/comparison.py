@@ -19,11 +19,22 @@ from bench.report.summary import (
     step_cost_ratio,
     stretched,
 )
-from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
+from bench.report.table import (
+    NONE_TEXT,
+    PERCENT,
+    Column,
+    Entry,
+    Table,
+    format_interval,
+    format_number,
+    plural,
+    text_entry,
+)
 from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
 from bench.rows import Rows as Results
 from bench.rows import slugs as slugs_of
-from bench.statistics import MIN_SEEDS, Interval, paired_difference
+from bench.scoring import difference_of_test_loss
+from bench.statistics import MIN_SEEDS, Interval, holm, paired_difference, paired_p_value
 
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
 # A median ratio of step costs closer to 1 than this is called no difference while no A/A control has measured the floor
@@ -43,6 +54,7 @@ class Comparison:
     failed_a: int
     failed_b: int
     withheld: str  # why there is no interval, empty if there is one
+    p_value: float | None  # of the paired t test that the difference is zero; None where there is no interval
 
 
 def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: str) -> Comparison:
@@ -66,6 +78,13 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
         withheld = "no seed was run on every task by both"
     elif difference.low is None:
         withheld = f"{plural(difference.n, 'seed')}, {MIN_SEEDS} needed"
+    if metric == HEADLINE_LOSS and not withheld and difference is not None:
+        crossed = difference_of_test_loss(results, tasks, a, b)
+        if crossed is not None and crossed.low is not None and crossed.high is not None:
+            # Blocks of images differ in size by one at most: the mean is that of the losses.
+            shift = difference.estimate - crossed.estimate
+            difference = Interval(difference.estimate, crossed.low + shift, crossed.high + shift, difference.n)
+    has_interval = difference is not None and difference.low is not None
     return Comparison(
         difference=difference,
         wins=int((x_values < y_values)[paired].sum()),
@@ -75,6 +94,7 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
         failed_a=failed_a,
         failed_b=failed_b,
         withheld=withheld,
+        p_value=paired_p_value(x_values[whole_seeds], y_values[whole_seeds]) if has_interval else None,
     )
 
 
@@ -89,10 +109,20 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
         for metric in COMPARED_LOSSES:
             columns.append(Column(f"{metric}_difference", f"{LOSSES[metric]}, difference", interval=True))
             columns.append(Column(f"{metric}_wins", "wins / pairs"))
-        columns.append(Column("withheld", "interval withheld"))
+        columns.append(Column("holm_p", "p, Holm", number=True))
         rows = []
-        for baseline in [name for name in order if results.role(name) == HAND_DESIGNED]:
-            compared = [compare(results, learned, baseline, tasks, metric) for metric in COMPARED_LOSSES]
+        baselines = [name for name in order if results.role(name) == HAND_DESIGNED]
+        by_baseline = {
+            name: [compare(results, learned, name, tasks, metric) for metric in COMPARED_LOSSES] for name in baselines
+        }
+        withheld = {
+            name: "; ".join(dict.fromkeys(c.withheld for c in compared if c.withheld))
+            for name, compared in by_baseline.items()
+        }
+        if any(withheld.values()):
+            columns.append(Column("withheld", "interval withheld"))
+        adjusted = holm({name: compared[-1].p_value for name, compared in by_baseline.items()})
+        for baseline, compared in by_baseline.items():
             headline = compared[-1]
             row = [
                 Entry(display_name(results, baseline, tasks), baseline),
@@ -103,15 +133,18 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
                 bold = difference is not None and difference.excludes(0.0)
                 row.append(Entry(format_interval(difference, sign=True), difference, bold))
                 row.append(text_entry(f"{comparison.wins} / {comparison.num_pairs}"))
-            row.append(text_entry("; ".join(dict.fromkeys(c.withheld for c in compared if c.withheld)) or None))
+            row.append(Entry(_p_value(adjusted[baseline]), adjusted[baseline]))
+            if any(withheld.values()):
+                row.append(text_entry(withheld[baseline] or None))
             rows.append(tuple(row))
         if not rows:
             continue
         notes = [
             f"{learned} minus the baseline within a seed: negative means {learned} is lower, that is better. "
             + ("Tasks are averaged within each seed first. " if len(tasks) > 1 else "")
-            + f"t {PERCENT} intervals over seeds; bold only where the interval excludes zero. "
-            "Not corrected for the number of comparisons.",
+            + f"t {PERCENT} intervals over seeds, of the final test loss also over test images; bold only where the "
+            f"interval excludes zero. p: paired t test on the {LOSSES[HEADLINE_LOSS]}, Holm's adjustment for "
+            f"{plural(len(rows), 'row')}.",
             "A win is a pair in which the learned optimizer has the lower loss. A failed run loses its pair; if both "
             "failed, neither wins. Differences are over the seeds both sides finished; if a run failed, they have no "
             "interval.",
@@ -127,6 +160,12 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
             )
         )
     return tables
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return NONE_TEXT
+    return "<0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Table:
                 if not column.interval:
                     fields.append(entry.value)
                 elif isinstance(entry.value, Interval):
-                    fields += [entry.value.estimate, entry.value.low, entry.value.high, entry.value.n]
+                    fields += [entry.value.estimate, entry.value.low, entry.value.high, entry.value.n or None]
                 else:
                     fields += [None] * 4
             writer.writerow(fields)
@@ -76,11 +76,43 @@ class Table:
         lines += [""] + [f"- {_markdown(note)}" for note in self.notes]
         return "\n".join(lines).rstrip() + "\n"
 
+    def latex(self) -> str:
+        """A LaTeX table with rules of the `booktabs` package, to paste into a paper."""
+        alignment = "".join("r" if c.number or c.interval else "l" for c in self.columns)
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_latex(self.caption)}}}",
+            f"\\label{{tab:{self.slug}}}",
+            f"\\begin{{tabular}}{{{alignment}}}",
+            "\\toprule",
+            " & ".join(_latex(column.header) for column in self.columns) + r" \\",
+            "\\midrule",
+        ]
+        for row in self.rows:
+            texts = [f"\\textbf{{{_latex(e.text)}}}" if e.bold else _latex(e.text) for e in row]
+            lines.append(" & ".join(texts) + r" \\")
+        lines += ["\\bottomrule", "\\end{tabular}", "\\end{table}"]
+        return "\n".join(lines) + "\n"
+
 
 def _markdown(text: str) -> str:
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("_", "\\_"), ("\n", " ")):
         text = text.replace(character, escaped)
     return text
+
+
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\n": " ", "–": "--",
+    "<": "$<$", ">": "$>$", "×": "$\\times$", "µ": "$\\mu$", "±": "$\\pm$",
+    "†": "\\dag{}", "‡": "\\ddag{}", "§": "\\S{}",
+    "[": "{[}", "]": "{]}",  # a bracket at the start of a row would be read as an option of the line break before it
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def format_number(value: float | None, digits: int = 4) -> str:

@@ -128,60 +128,6 @@ def test_a_time_limit_is_a_row(task, trained):
     assert (outcome.status, len(outcome.curve)) == ("time_limit", 2 + 4 * HORIZON + 1)  # and test at best validation
 
 
-@pytest.mark.slow
-def test_the_clock_leaves_at_most_a_twentieth_unattributed(task):
-    slow = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=4096))
-    sgd = entrant(optax.sgd)
-    program = engine.compile_program(sgd, slow, HORIZON, [1])
-    clocks = [engine.run_cell(program, sgd, slow, engine.run_key("", 0), HORIZON).clock for _ in range(3)]
-    shares = [1 - (c["train_wall_sec"] + c["eval_wall_sec"]) / c["total_wall_sec"] for c in clocks]
-    assert 0 <= min(shares) <= 0.05
-
-
-def slowed(rate, rounds=20, size=64):
-    """SGD that also multiplies matrices, in a way that no compiler can leave out."""
-
-    def update(updates, state, params=None, **extra):
-        del params, extra
-        state = jax.lax.fori_loop(0, rounds, lambda _, m: jnp.tanh(m @ m), state)
-        drop = jnp.where(jnp.isfinite(state[0, 0]), 0.0, 1.0)
-        return jax.tree.map(lambda g: -rate * g + drop, updates), state
-
-    return optax.GradientTransformationExtraArgs(lambda params: jnp.eye(size) * 0.5, update)
-
-
-@pytest.mark.slow
-def test_the_clock_waits_for_a_deliberately_slow_operation(task):
-    """Dispatch returns at once: a clock without synchronization would charge the slow step next to nothing."""
-    fast, slow = entrant(optax.sgd, "fast"), entrant(slowed, "slow")
-    measured = timing.time_entrants([fast, slow], task, HORIZON, num_blocks=6)
-    work = jax.jit(lambda m: jax.lax.fori_loop(0, 20 * timing.CHUNK_STEPS, lambda _, m: jnp.tanh(m @ m), m))
-    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / timing.CHUNK_STEPS
-    extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
-    assert extra > 0.5 * region
-    assert measured.seconds_per_step.shape == (6, 2)
-    assert (measured.compile_seconds > 0).all()
-
-
-@pytest.mark.slow
-def test_a_step_performed_twice_costs_twice(task):
-    """Protocol rule 14, in the range that a busy machine allows."""
-    large = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=1024))
-    base = entrant(optax.sgd)
-    twice = dataclasses.replace(base, name="twice", repeats=2)
-    measured = timing.time_entrants([base, twice], large, HORIZON, num_blocks=12).seconds_per_step
-    assert 1.7 <= np.median(measured[:, 1] / measured[:, 0]) <= 2.3
-
-
-def test_every_region_runs_once_a_block_in_an_order_of_its_own():
-    order = []
-    seconds = timing.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
-    assert seconds.shape == (30, 4)
-    blocks = [tuple(order[i : i + 4]) for i in range(0, 120, 4)]
-    assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)
-    assert len(set(blocks)) > 5
-
-
 def test_the_timing_curve_names_block_and_optimizer():
     timings = timing.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]))
     curve = timing.curve(timings, ["a", "b"])

@@ -16,6 +16,7 @@ from bench.report.table import format_interval
 from bench.rows import CELL_COLUMNS, LOSSES, read_rows
 from bench.statistics import Interval, t_interval
 
+PNG = {"formats": ("png",)}  # for speed
 TITLE = {"title": "A report", "suite": "quick", "label": "local"}
 # name -> (role, floor of the loss, rate of descent, seconds per step)
 OPTIMIZERS = {
@@ -132,7 +133,7 @@ def read_table(out, slug):
 class Page(HTMLParser):
     """Collects tags, and checks that they nest."""
 
-    VOID = {"meta", "link", "img", "br"}
+    VOID = {"meta", "link", "img", "br", "wbr"}
 
     def __init__(self, text):
         super().__init__()
@@ -183,8 +184,11 @@ def test_every_table_and_figure_is_a_file_too(full):
     stems = {path.stem for path in (out / "tables").glob("*.csv")}
     assert stems == {path.stem for path in (out / "tables").glob("*.md")}
     assert {"overall_summary", "summary_digits_mlp", "comparison_overall_lopt", "failures", "provenance"} <= stems
+    assert stems == {path.stem for path in (out / "tables").glob("*.tex")}
     figures = {path.stem for path in (out / "figures").glob("*.png")}
-    per_task = {"train_loss_steps", "test_loss_seconds", "validation_loss_steps", "final_test_loss", "step_cost"}
+    for suffix in ("svg", "pdf"):
+        assert figures == {path.stem for path in (out / "figures").glob(f"*.{suffix}")}
+    per_task = {"train_loss_steps", "train_loss_seconds", "validation_loss_steps", "final_test_loss", "step_cost"}
     assert {f"{name}_{task}" for name in per_task for task in ("digits_mlp", "digits_conv")} <= figures
     assert text.count("<img") == len(figures)
 
@@ -320,7 +324,7 @@ def test_an_accelerator_on_the_command_line_only_is_not_measured():
 
 def test_two_seeds_give_points_without_intervals(tmp_path):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "without intervals: they need 5 seeds" in text
     assert "range over seeds (fewer than 5)" in text
     assert read_table(tmp_path, "summary_t")["lopt"]["final_test_loss_low"] == ""
@@ -333,7 +337,7 @@ def test_names_are_shown_not_obeyed(tmp_path):
     evil = "<script>alert(1)</script> $\\frac | [red]_x"
     optimizers = {evil: OPTIMIZERS["lopt"], "_hidden": OPTIMIZERS["adam"], "名前": OPTIMIZERS["muon"]}
     cells, curves = make_frames(optimizers, ("../<b>task",), 1, **LEAN)
-    path = write_report(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil)
+    path = write_report(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil, **PNG)
     text = path.read_text(encoding="utf-8")
     assert "<script" not in text
     assert "<b>" not in text
@@ -351,7 +355,7 @@ def test_tasks_with_similar_names_have_files_of_their_own():
 
 def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "own training clock" in text
     assert "no timing cell" in text
     assert not (tmp_path / "figures" / "step_cost_t.png").exists()
@@ -359,13 +363,13 @@ def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path):
 
 def test_a_timing_cell_alone_makes_a_report(tmp_path):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 0)
-    write_report(cells, curves, tmp_path, **TITLE)
+    write_report(cells, curves, tmp_path, **TITLE, **PNG)
     assert read_table(tmp_path, "summary_t")["lopt"]["role"] == "timed only"
 
 
 def test_one_optimizer_is_enough(tmp_path):
     cells, curves = make_frames(chosen("adam"), ("t",), 1, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "Only with a learned and a hand-designed row" in text
     assert "adam" in render_terminal(cells, curves)
 
@@ -374,18 +378,18 @@ def test_one_optimizer_is_enough(tmp_path):
 def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status):
     statuses = {("t", name, seed): status for name in ("adam", "lopt") for seed in range(2)}
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, statuses, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "4 cells not ok" in text
     assert "0 / 2" in text
     assert "0/2" in render_terminal(cells, curves)
 
 
 def test_a_second_report_replaces_the_files_of_the_first(tmp_path):
-    write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE)
+    write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **PNG)
     frames = make_frames(chosen("adam"), ("new",), 0)
-    first = write_report(*frames, tmp_path, **TITLE).read_bytes()
+    first = write_report(*frames, tmp_path, **TITLE, **PNG).read_bytes()
     assert not list(tmp_path.rglob("*old*"))
-    assert write_report(*frames, tmp_path, **TITLE).read_bytes() == first
+    assert write_report(*frames, tmp_path, **TITLE, **PNG).read_bytes() == first
 
 
 def test_two_cells_for_one_seed_are_refused_by_name():

@@ -1,0 +1,73 @@
+"""What a report draws, for people who look before they read; one panel per image unless panels share an axis.
+
+    drawing    an image as PNG, SVG or PDF, made when asked for; the looks of an optimizer
+    parts      words, legends, labels and axes
+    curves     losses against steps and against seconds
+    dots       final losses and step costs, every seed and every block
+    survival   the share of runs that have not reached a target, against time
+    profiles   Dolan-More performance profiles over tasks
+    ladder     the contender on every task, from in-distribution to out-of-distribution
+    tuning     losses of the tuning trials, against the learning rate and against the number of trials
+
+Alt text and caption are computed at once, the image when its bytes are asked for: what is never shown is never drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.report import tuning as tuning_records
+from bench.report.figures import curves, dots, ladder, profiles, survival, tuning
+from bench.report.figures.drawing import Figure, Style, optimizer_styles
+from bench.rows import Rows
+from bench.targets import Targets
+
+__all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "task_figures", "tuning_figures"]
+
+
+def task_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Mapping[str, Targets]) -> list[Figure]:
+    """Losses against steps and seconds, final test losses, step costs, time to target: what of it the rows allow.
+
+    Args:
+      rows: of the suite, controls left out.
+      task: name.
+      styles: of every optimizer in the rows.
+      targets: by task; without the task's there are no target lines and no time to target.
+    """
+    found = [
+        *curves.curve_figures(rows, task, styles, targets),
+        survival.survival_figure(rows, task, styles, targets),
+        dots.final_loss_figure(rows, task, styles),
+        dots.step_cost_figure(rows, task, styles),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def overview_figures(
+    rows: Rows,
+    styles: Mapping[str, Style],
+    targets: Mapping[str, Targets],
+    contender: str | None,
+    marks: Mapping[str, str],
+) -> list[Figure]:
+    """The ladders of the contender, performance profiles, and train loss of every task in small multiples.
+
+    Args:
+      rows: of the suite, controls left out.
+      styles: of every optimizer in the rows.
+      targets: by task.
+      contender: the learned optimizer that claims are judged on, None where there is none.
+      marks: task -> what it is to the contender, one of `ladder.MARKS`.
+    """
+    found = [
+        *ladder.ladder_figures(rows, styles, targets, contender, marks),
+        profiles.profile_figure(rows, styles, targets),
+        *curves.overview_figures(rows, styles),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def tuning_figures(rows: Rows) -> list[Figure]:
+    """For each (family, horizon) that hand-designed rows were tuned on: loss against learning rate, and best of k."""
+    styles = optimizer_styles(rows)
+    return [figure for group in tuning_records.tuning_groups(rows) for figure in tuning.figures(group, rows, styles)]
