@@ -95,10 +95,8 @@ def steps_to(level: float, steps: ArrayLike, losses: ArrayLike) -> float:
 
 def first_crossing(level: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """`steps_to` on a curve that is smoothed already."""
-    reached = np.flatnonzero(
-        (y <= level) & np.isfinite(y)
-    )  # a run that diverged is at no level, not at an infinite one
-    if not len(reached):
+    reached = np.flatnonzero(y <= level)
+    if not len(reached) or not math.isfinite(level):  # the level of a run that diverged is no target
         return math.inf
     i = int(reached[0])
     if i == 0 or not math.isfinite(y[i - 1]):
