@@ -32,8 +32,8 @@ def final_loss_figure(rows: Rows, task: str, styles: Mapping[str, Style]) -> Fig
     return Figure(
         slug=f"final_test_loss_{rows.slugs[task]}",
         alt=f"Dot plot of final test loss on task {task}, best first: {'; '.join(alts)}.",
-        caption=f"Final test loss. Dots: seeds; line: mean; box: t {PERCENT} interval, from {MIN_SEEDS} seeds "
-        "on and only if no run failed.",
+        caption=f"Final test loss. Dots: seeds; line: mean; box: {PERCENT} interval over seeds and test images, from "
+        f"{MIN_SEEDS} seeds on and only if no run failed.",
         draw=lambda: _draw_losses(rows, task, styles, losses, summaries),
     )
 
