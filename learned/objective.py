@@ -47,19 +47,32 @@ class FamilyObjective:
     pool: str
     objective: Objective = "train"
 
-    def per_step(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
-        """Unclipped outer-loss of each inner step, (num_steps,), for the task, initialization and batches of `key`."""
-        task_key, run_key = jax.random.split(key)
-        task = tasks.Task(self.problem, arrays, self.sample(task_key, self.pool))
-        optimizer = self.design.optimizer(theta)
+    def start(self, theta: Theta, arrays, key: Key) -> tasks.unroll.InnerState:
+        """The inner state before the first step, for the task and initialization of `key`."""
+        task, run_key = self._task(arrays, key)
+        return tasks.unroll.init(task, self.design.optimizer(theta), run_key)
+
+    def advance(
+        self, theta: Theta, arrays, state: tasks.unroll.InnerState, key: Key, num_steps: int
+    ) -> tuple[tasks.unroll.InnerState, Array]:
+        """`num_steps` further steps of the unroll of `key`: the state after them, unclipped losses (num_steps,)."""
+        task, run_key = self._task(arrays, key)
 
         def score(params, score_key):
             return task.loss(params, task.batch(score_key, "validation"))
 
-        state = tasks.unroll.init(task, optimizer, run_key)
         validation = self.objective == "validation"
-        _, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if validation else None)
-        return trace.score if validation else trace.inner_loss
+        optimizer = self.design.optimizer(theta)
+        state, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if validation else None)
+        return state, trace.score if validation else trace.inner_loss
+
+    def _task(self, arrays, key: Key) -> tuple[tasks.Task, Key]:
+        task_key, run_key = jax.random.split(key)
+        return tasks.Task(self.problem, arrays, self.sample(task_key, self.pool)), run_key
+
+    def per_step(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
+        """Unclipped outer-loss of each inner step, (num_steps,), for the task, initialization and batches of `key`."""
+        return self.advance(theta, arrays, self.start(theta, arrays, key), key, num_steps)[1]
 
     def __call__(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
         """The clipped mean over the unroll, ()."""

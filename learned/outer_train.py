@@ -202,10 +202,11 @@ def outer_train(
     key = tasks.named_key("outer-train", config.name, config.seed)
     theta = design.init_theta(jax.random.fold_in(key, 0))
     opt_state = outer_optimizer.init(theta)
-    state = estimator.init(theta, key)
+    state = estimator.init(theta, family.arrays, key, config.num_steps_at(0), config.num_steps_at(0))
 
     def step(theta, opt_state, state, arrays, outer_step, num_steps: int):
-        estimate, state = estimator.estimate(theta, state, arrays, jax.random.fold_in(key, outer_step + 1), num_steps)
+        step_key = jax.random.fold_in(key, outer_step + 1)
+        estimate, state = estimator.estimate(theta, state, arrays, step_key, num_steps, num_steps)
         gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
         updates, opt_state = outer_optimizer.update(gradient, opt_state, theta)
         metrics = {

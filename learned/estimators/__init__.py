@@ -2,4 +2,15 @@
 
 from learned.estimators.base import Estimate as Estimate
 from learned.estimators.base import Estimator as Estimator
+from learned.estimators.base import OuterObjective as OuterObjective
 from learned.estimators.es import es as es
+from learned.estimators.merge import merge as merge
+from learned.estimators.nres import nres as nres
+from learned.estimators.pes import pes as pes
+from learned.estimators.reparam import reparam as reparam
+from learned.estimators.tbptt import tbptt as tbptt
+from learned.estimators.truncated_es import truncated_es as truncated_es
+
+# Name in a configuration -> constructor; `merge` takes two of them. Those of PERTURBED smooth the outer-loss by sigma.
+ESTIMATORS = {"tbptt": tbptt, "reparam": reparam, "es": es, "truncated_es": truncated_es, "pes": pes, "nres": nres}
+PERTURBED = ("reparam", "es", "truncated_es", "pes", "nres")

@@ -1,32 +1,108 @@
-"""The contract of a gradient estimator.
+"""The contract of a gradient estimator, and what estimators share.
 
-It hands back per-sample gradients: merging, variances and signal-to-noise all need them.
+An estimator hands back per-sample gradients: merging, variances and signal-to-noise all need them. One inner step is
+one net, one step; both signs of an antithetic pair count.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from learned.base import Key, Theta
+from learned.objective import clip_losses
+
+
+class OuterObjective(Protocol):
+    """What is estimated: the per-step outer-loss of unrolls that can be cut into pieces.
+
+    Everything random about an unroll follows from its key: the task, its initialization and its batches. So two thetas
+    with one key see the same (common random numbers), and pieces join to the whole.
+    """
+
+    def start(self, theta: Theta, arrays: Any, key: Key) -> Any:
+        """The inner state before the first step."""
+        ...
+
+    def advance(self, theta: Theta, arrays: Any, state: Any, key: Key, num_steps: int) -> tuple[Any, Array]:
+        """`num_steps` further inner steps: the state after them, and their unclipped losses, (num_steps,)."""
+        ...
 
 
 class Estimate(NamedTuple):
     """What one outer step learns about the gradient of E_eps[L(theta + eps)]."""
 
     gradients: Theta  # theta's structure, each leaf (num_samples, *shape)
-    losses: Array  # (num_samples, 2) clipped outer-loss at theta + eps and theta - eps
+    losses: Array  # (num_samples, signs) clipped outer-loss; signs is 2 for theta + eps and theta - eps, else 1
     num_non_finite: Array  # (), int32: inner losses of all unrolls that were not finite
+    info: dict[str, Array] = {}  # scalars worth a log line, such as a merge's weights
 
 
 class Estimator(NamedTuple):
     """A gradient estimator.
 
     Attributes:
-      init: (theta, key) -> state carried between outer steps, () for estimators over full unrolls.
-      estimate: (theta, state, arrays, key, num_steps) -> (Estimate, state); arrays is the family's data, num_steps
-        the static number of inner steps.
+      init: (theta, arrays, key, num_steps, horizon) -> state carried between outer steps, () for full unrolls.
+      estimate: (theta, state, arrays, key, num_steps, horizon) -> (Estimate, state). arrays is the family's data;
+        num_steps, static, the inner steps that each unroll takes now; horizon those of a whole unroll, a multiple of
+        num_steps, which estimators over full unrolls do not read.
+      truncated: whether it carries unrolls on from one outer step to the next.
     """
 
-    init: Callable[[Theta, Key], Any]
-    estimate: Callable[[Theta, Any, Any, Key, int], tuple[Estimate, Any]]
+    init: Callable[[Theta, Any, Key, int, Any], Any]
+    estimate: Callable[[Theta, Any, Any, Key, int, Any], tuple[Estimate, Any]]
+    truncated: bool = False
+
+
+def nothing_carried(theta: Theta, arrays: Any, key: Key, num_steps: int, horizon: Any) -> tuple[()]:
+    """The state of an estimator over full unrolls."""
+    del theta, arrays, key, num_steps, horizon
+    return ()
+
+
+def perturbation(key: Key, theta: Theta, sigma: float) -> Theta:
+    """eps ~ N(0, sigma^2 I) of theta's structure."""
+    leaves, structure = jax.tree.flatten(theta)
+    keys = jax.random.split(key, len(leaves))
+    noise = [sigma * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, noise)
+
+
+def samples(key: Key, theta: Theta, num_tasks: int, sigma: float) -> tuple[Theta, Array]:
+    """Perturbations (num_tasks, ...) and keys of unrolls (num_tasks,) of an outer step.
+
+    The same for every estimator: with the same key, estimates share their samples.
+    """
+    noise_key, task_key = jax.random.split(key)
+    eps = jax.vmap(lambda k: perturbation(k, theta, sigma))(jax.random.split(noise_key, num_tasks))
+    return eps, jax.random.split(task_key, num_tasks)
+
+
+def shifted(theta: Theta, eps: Theta, sign: float) -> Theta:
+    """theta + sign * eps."""
+    return jax.tree.map(lambda t, e: t + sign * e, theta, eps)
+
+
+def scaled(weights: Array, directions: Theta) -> Theta:
+    """Each sample's direction times its weight: weights (num_samples,), leaves (num_samples, ...)."""
+    return jax.tree.map(lambda d: weights.reshape(-1, *(1,) * (d.ndim - 1)) * d, directions)
+
+
+def mean_loss(losses: Array) -> tuple[Array, Array]:
+    """The clipped mean of per-step losses, (), and how many of them were not finite, ()."""
+    return jnp.mean(clip_losses(losses)), jnp.sum(~jnp.isfinite(losses))
+
+
+def mean_and_variance(gradients: Theta) -> tuple[Theta, Theta]:
+    """Sample mean, and unbiased sample variance of one sample, over the leading axis."""
+    return (
+        jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients),
+        jax.tree.map(lambda g: jnp.var(g, axis=0, ddof=1), gradients),
+    )
+
+
+def all_finite(gradients: Theta) -> Array:
+    """Whether every number of every sample is finite, ()."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradients)]))

@@ -28,7 +28,15 @@ from bench import controls, engine, provenance, runner, scoring, store, suite, t
 from bench.entrants import Entrant
 from bench.errors import UsageError
 from bench.plugins import Registry
-from bench.statistics import best_of_k, holm, km_median, paired_difference, restricted_mean, wilson_interval
+from bench.statistics import (
+    best_of_k,
+    holm,
+    km_median,
+    paired_difference,
+    ratio_interval,
+    restricted_mean,
+    wilson_interval,
+)
 from learned import weights
 from tests.bench import synthetic
 from tests.bench.synthetic import GRID, cells_of, diverging, falling
@@ -715,13 +723,39 @@ def test_rule_14_a_step_performed_twice_is_the_same_training():
 
 
 @pytest.mark.slow
-def test_rule_14_a_step_performed_twice_costs_twice():
-    """1.9 to 2.1 on a quiet machine; in the range that a busy one allows."""
-    task = tasks.load("digits8_mlp")
-    large = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=1024))
-    entrants = [descent(), descent("twice", repeats=2)]
-    measured = timing.time_entrants(entrants, large, 40, num_blocks=12).seconds_per_step
-    assert 1.7 <= np.median(measured[:, 1] / measured[:, 0]) <= 2.3
+def test_rules_08_and_14_the_controls_of_the_clock_hold_on_a_quick_task():
+    """The same optimizer twice is within 3 % of 1, half-width 5 % at most; every step twice costs 1.7 to 2.3 times.
+
+    On a quiet machine the first measurement shows it. Another load may spoil one, not three.
+    """
+    task, base = tasks.load("digits8_cnn3"), descent("adam", 1e-3, optax.adam)
+    again, twice = controls.timed_controls(base)
+    programs = {e.name: engine.compile_program(e, task, 40, [timing.CHUNK_STEPS]) for e in (base, again, twice)}
+    for _ in range(3):
+        seconds = timing.time_entrants(
+            [base, again, twice], task, 40, num_blocks=40, compile_for=lambda entrant: programs[entrant.name]
+        ).seconds_per_step
+        same, double = (ratio_interval(seconds[:, i], seconds[:, 0]) for i in (1, 2))
+        half = (same.high - same.low) / 2
+        if abs(same.estimate - 1) <= 0.03 and half <= 0.05 and 1.7 <= double.estimate <= 2.3:
+            return
+    pytest.fail(f"three times: again {same}, twice {double}")
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("reports/*/*/report.json")), ids=lambda p: p.parent.parent.name)
+def test_rules_08_and_14_the_controls_hold_on_what_is_published(path):
+    """On committed results the clock's floor is 2 % and every step twice costs 1.9 to 2.1 times."""
+    screen = json.loads(path.read_text())
+    if isinstance(screen, list):
+        pytest.skip("a measurement: it ranks nothing")
+    found = screen["controls"]
+    same = found["aa"]
+    assert abs(same["estimate"] - 1) <= 0.03
+    assert (same["high"] - same["low"]) / 2 <= 0.02
+    assert 1.9 <= found["double_step"]["estimate"] <= 2.1
+    assert found["frozen_rank"]["rank"] == found["frozen_rank"]["of"]
+    assert found["frozen_success"]["estimate"] == 0
+    assert found["adam_10x_minus_adam"]["low"] > 0
 
 
 def test_rule_15_slower_is_said_as_plainly_as_faster():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learned.estimators import es
-from learned.estimators.es import perturbation
+from learned.estimators.base import perturbation
 
 SIGMA, NUM_SAMPLES = 0.01, 4000
 THETA = {"w": jnp.array([[0.3, -0.2], [0.5, 0.1]]), "b": jnp.array([0.4, -0.6, 0.2])}
@@ -18,24 +18,28 @@ GRADIENT = jax.tree.map(lambda c, t: np.asarray(c * t, np.float64), CURVATURE, T
 class Quadratic:
     """L(theta) = sum c theta^2 / 2 + a number that depends on the key, the same for both signs."""
 
-    def per_step(self, theta, arrays, key, num_steps):
+    def start(self, theta, arrays, key):
+        del theta, arrays, key
+        return ()
+
+    def advance(self, theta, arrays, state, key, num_steps):
         del arrays
         value = sum(jnp.sum(c * t**2) / 2 for c, t in zip(*map(jax.tree.leaves, (CURVATURE, theta)), strict=True))
-        return jnp.full((num_steps,), value + jax.random.uniform(key))
+        return state, jnp.full((num_steps,), value + jax.random.uniform(key))
 
 
-class Failing:
+class Failing(Quadratic):
     """Losses at theta + eps and - eps: 1; where the first weight is perturbed upwards, NaN, infinite, 1e3 and 1."""
 
-    def per_step(self, theta, arrays, key, num_steps):
+    def advance(self, theta, arrays, state, key, num_steps):
         del arrays, key, num_steps
         bad = jnp.array([jnp.nan, jnp.inf, 1e3, 1.0])
-        return jnp.where(theta["w"][0, 0] > THETA["w"][0, 0], bad, 1.0)
+        return state, jnp.where(theta["w"][0, 0] > THETA["w"][0, 0], bad, 1.0)
 
 
 def estimate(objective, num_tasks, batch_size=None, num_steps=2):
     estimator = es(objective, num_tasks, SIGMA, batch_size)
-    return jax.jit(lambda theta, key: estimator.estimate(theta, (), {}, key, num_steps)[0])
+    return jax.jit(lambda theta, key: estimator.estimate(theta, (), {}, key, num_steps, num_steps)[0])
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,6 @@ def test_losses_that_are_not_finite_are_counted_and_count_as_ten():
 
 def test_es_carries_no_state():
     estimator = es(Quadratic(), 2)
-    assert estimator.init(THETA, jax.random.key(0)) == ()
-    _, state = jax.eval_shape(lambda: estimator.estimate(THETA, (), {}, jax.random.key(0), 2))
+    assert estimator.init(THETA, {}, jax.random.key(0), 2, 2) == ()
+    _, state = jax.eval_shape(lambda: estimator.estimate(THETA, (), {}, jax.random.key(0), 2, 2))
     assert state == ()

@@ -1,0 +1,69 @@
+"""Two estimators merged elementwise by inverse variance.
+
+Metz et al., arXiv 1810.10180, section 4 (with Fleiss, "The statistical basis of meta-analysis", 1993, behind it): from
+N samples of each, with sample mean m and unbiased sample variance s^2 + 1e-8 of every element of theta,
+
+    g = (m_a / s_a^2 + m_b / s_b^2) / (1 / s_a^2 + 1 / s_b^2)
+
+What it is: the weights come from the same samples as the means, so it is biased, little where both are well-behaved and
+strongly where one is heavy-tailed: a sample that misses the tail has a small mean and a small variance. Where both
+estimates share their samples, noise common to both allows a variance up to 1.125 times the better one's, plus the noise
+of the weights. 1 / (1 / s_a^2 + 1 / s_b^2) is not a measurement of its variance; independent replications are.
+
+An estimate with a sample that is not finite gets weight zero, for all elements; if both have one, the merged samples
+are not finite either, and it is for the outer loop to skip the update.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from learned.base import Key, Theta
+from learned.estimators.base import Estimate, Estimator, all_finite, mean_and_variance
+
+VARIANCE_FLOOR = 1e-8
+
+
+def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
+    """The merged estimator.
+
+    Args:
+      a: with as many samples as b.
+      b: see a.
+      shared: whether both get the same key and so the same tasks and perturbations.
+
+    Returns:
+      Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient; `info` has the mean weight of a as
+      "merge_weight" and whether each was finite as "finite_a", "finite_b".
+    """
+
+    def init(theta: Theta, arrays, key: Key, num_steps: int, horizon):
+        keys = jax.random.split(key)
+        return tuple(e.init(theta, arrays, k, num_steps, horizon) for e, k in zip((a, b), keys, strict=True))
+
+    def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:
+        keys = (key, key) if shared else tuple(jax.random.split(key))
+        (one, state_a), (other, state_b) = (
+            e.estimate(theta, s, arrays, k, num_steps, horizon) for e, s, k in zip((a, b), state, keys, strict=True)
+        )
+        finite_a, finite_b = all_finite(one.gradients), all_finite(other.gradients)
+        (_, var_a), (_, var_b) = mean_and_variance(one.gradients), mean_and_variance(other.gradients)
+
+        def weight_of_a(x, y):
+            precision_a, precision_b = 1 / (x + VARIANCE_FLOOR), 1 / (y + VARIANCE_FLOOR)
+            between = precision_a / (precision_a + precision_b)
+            return jnp.where(finite_a & finite_b, between, jnp.where(finite_a, 1.0, 0.0))
+
+        weights = jax.tree.map(weight_of_a, var_a, var_b)
+
+        def mixed(w, x, y):
+            # By `where`: zero times a number that is not finite is not zero.
+            w = w[None]
+            return jnp.where(w == 0, 0.0, w * x) + jnp.where(w == 1, 0.0, (1 - w) * y)
+
+        gradients = jax.tree.map(mixed, weights, one.gradients, other.gradients)
+        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(weights)])
+        info = {"merge_weight": flat.mean(), "finite_a": finite_a, "finite_b": finite_b}
+        bad = one.num_non_finite + other.num_non_finite
+        return Estimate(gradients, one.losses, bad, one.info | other.info | info), (state_a, state_b)
+
+    return Estimator(init, estimate, truncated=a.truncated or b.truncated)

@@ -1,0 +1,74 @@
+"""The reparameterization gradient: backpropagation through perturbed full unrolls.
+
+Kingma, Welling, "Auto-encoding variational Bayes", arXiv 1312.6114; on the variational outer-objective by Metz et al.,
+arXiv 1810.10180, section 4. With eps ~ N(0, sigma^2 I), both signs on the same task, initialization and batches:
+
+    g_rp = 1/2 (grad L(theta + eps) + grad L(theta - eps))
+
+Unbiased for the gradient of E_eps[L(theta + eps)]; its variance grows with the unroll where the loss is rugged.
+
+Memory: the unroll is cut into about sqrt(T) pieces of sqrt(T) steps that are computed again on the way back (Chen, Xu,
+Zhang, Guestrin, "Training deep nets with sublinear memory cost", arXiv 1604.06174), so it holds sqrt(T) states.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from learned.base import Key, Theta
+from learned.estimators.base import (
+    Estimate,
+    Estimator,
+    OuterObjective,
+    mean_loss,
+    nothing_carried,
+    samples,
+    shifted,
+)
+
+
+def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None) -> Estimator:
+    """The reparameterization estimator.
+
+    Args:
+      objective: the outer-loss, differentiable in theta.
+      num_tasks: samples of an estimate; each costs two unrolls, their recomputation and their backward passes.
+      sigma: scale of the perturbation.
+      batch_size: samples side by side under vmap; None runs them one after the other.
+
+    Returns:
+      The estimator; it carries no state.
+    """
+
+    def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:
+        del horizon
+        piece = math.isqrt(num_steps)
+        pieces, rest = divmod(num_steps, piece)
+
+        def loss_of(theta: Theta, run_key: Key) -> tuple[Array, Array]:
+            @jax.checkpoint
+            def advance(inner, _):
+                return objective.advance(theta, arrays, inner, run_key, piece)
+
+            inner, losses = jax.lax.scan(advance, objective.start(theta, arrays, run_key), length=pieces)
+            losses = losses.reshape(-1)
+            if rest:
+                _, last = objective.advance(theta, arrays, inner, run_key, rest)
+                losses = jnp.concatenate([losses, last])
+            return mean_loss(losses)
+
+        def one(operand):
+            eps, run_key = operand
+            both = [
+                jax.value_and_grad(loss_of, has_aux=True)(shifted(theta, eps, sign), run_key) for sign in (1.0, -1.0)
+            ]
+            gradient = jax.tree.map(lambda a, b: (a + b) / 2, both[0][1], both[1][1])
+            return gradient, jnp.stack([value for (value, _), _ in both]), sum(bad for (_, bad), _ in both)
+
+        operands = samples(key, theta, num_tasks, sigma)
+        gradients, losses, bad = jax.lax.map(one, operands, batch_size=batch_size)
+        return Estimate(gradients, losses, jnp.sum(bad)), state
+
+    return Estimator(nothing_carried, estimate)

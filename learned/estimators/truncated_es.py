@@ -1,0 +1,21 @@
+"""Truncated antithetic ES: a control, biased.
+
+Evolution strategies on windows, with fresh noise in each and no memory of the noise before it: what an earlier
+perturbation did to the state is taken as given, so the estimate leaves out how theta acts through the state across
+windows (Vicol, Metz, Sohl-Dickstein, "Unbiased gradient estimation in unrolled computation graphs with persistent
+evolution strategies", ICML 2021, arXiv 2112.13835, section 3.1).
+
+    g = (l(theta + eps) - l(theta - eps)) / (2 sigma^2) * eps
+"""
+
+from learned.estimators.base import Estimator, OuterObjective
+from learned.estimators.particles import truncated_estimator
+
+
+def truncated_es(
+    objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None
+) -> Estimator:
+    """Truncated ES; arguments as `truncated_estimator` has them."""
+    return truncated_estimator(
+        objective, num_tasks, sigma, lambda begins, eps, carried: (eps, eps, carried), batch_size
+    )
