@@ -541,10 +541,13 @@ def test_rule_10_frozen_targets_are_dated_have_a_digest_and_are_not_overwritten(
 
 
 def test_rule_10_targets_are_frozen_on_tuning_seeds_before_contenders_run():
-    """Of every published suite: no reporting run of a task began before its targets were there."""
+    """Of every published suite: no run of a learned optimizer, whose speed-up it is, began before its task's targets.
+
+    The hand-designed rows set the targets themselves, on other seeds.
+    """
     for suite_name, label in verify.published_reports(REPOSITORY / "reports"):
         cells = store.Store(REPOSITORY / "results", suite_name, label).read().cells
-        for row in cells[cells["kind"] == "train"].to_dict("records"):
+        for row in cells[(cells["kind"] == "train") & (cells["role"] == "learned")].to_dict("records"):
             found = targets.load(row["task"], int(row["horizon"]))
             if found is not None:
                 began = datetime.datetime.fromisoformat(row["started_at"])
