@@ -25,7 +25,7 @@ from tasks.unroll import eval_loss
 
 CHUNK_STEPS = 50
 MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
-MIN_RACE_SEC = 0.01  # the same in a race, which has a hundred times as many regions
+MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
 NUM_BLOCKS = 20
 
 
