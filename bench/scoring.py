@@ -539,7 +539,7 @@ class Scores:
     rows: tuple[Row, ...]
     controls: Controls | None
     verdict: str
-    word: str  # "faster", "slower" or "no difference shown"; "no claim" without targets or a clock
+    word: str  # "faster", "slower", "not reached" or "no difference shown"; "no claim" without targets or a clock
 
 
 def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Scores:
@@ -605,12 +605,15 @@ def _row(
 
 
 def verdict_word(found: Speedup, floor: float | None) -> str:
-    """faster, slower or no difference shown: outside the interval and outside the A/A floor (protocol rules 8, 12)."""
+    """faster, slower or no difference shown: outside the interval and outside the A/A floor (protocol rules 8, 12).
+
+    Where half of the runs never arrive and the bound does not tell: not reached.
+    """
     margin = 1 + (floor or 0.0)
     if found.low is None or found.high is None:
         return "no claim"
     if found.bound:  # below it, whatever it is
-        return "slower" if found.high <= 1 / margin else "no difference shown"
+        return "slower" if found.high <= 1 / margin else "not reached"
     if found.low > 1 and found.estimate > margin:
         return "faster"
     if found.high < 1 and found.estimate < 1 / margin:

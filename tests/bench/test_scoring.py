@@ -429,7 +429,7 @@ class TestVerdict:
     def test_a_bound_below_the_floor_ranks_nothing(self):
         """Below 0.99 may be 0.98, which is closer to 1 than one optimizer is to itself (protocol rule 8)."""
         found = scoring.Speedup(0.99, 0.0, 0.99, bound=True, num_seeds=10, steps=1.0)
-        assert scoring.verdict_word(found, 0.05) == "no difference shown"
+        assert scoring.verdict_word(found, 0.05) == "not reached"
 
     def scores(self, rate, num_seeds=5, **kwargs):
         rows = rows_on(a=pair(falling(rate), num_seeds=num_seeds))
