@@ -142,7 +142,7 @@ class TestSpeedupBounds:
         assert found.bound
         assert (found.estimate, found.low) == (pytest.approx(math.sqrt(2)), 0.0)
         assert scoring.format_speedup(found) == "<1.41"
-        assert scoring.verdict_word(found, 0.02) == "no difference shown"  # whether it is above 1 is not known
+        assert scoring.verdict_word(found, 0.02) == "not reached"  # whether it is above 1 is not known
 
     def test_just_half_of_the_runs_is_a_time_and_one_fewer_a_bound(self):
         curves = [falling(0.02)] * 3 + [FLAT] * 2
@@ -418,8 +418,8 @@ class TestVerdict:
         ("estimate", "high", "floor", "word"),
         [
             (0.25, 0.3, 0.02, "slower"),
-            (0.25, 1.2, 0.02, "no difference shown"),
-            (1.4, 1.5, 0.02, "no difference shown"),
+            (0.25, 1.2, 0.02, "not reached"),
+            (1.4, 1.5, 0.02, "not reached"),
         ],
     )
     def test_a_bound_is_slower_only_where_it_lies_below_one_for_certain(self, estimate, high, floor, word):
