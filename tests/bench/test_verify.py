@@ -491,5 +491,7 @@ def test_every_number_under_reports_follows_from_the_rows_under_results(suite, l
 
 
 def test_every_published_result_has_its_report():
-    results = {(path.parent.parent.name, path.parent.name) for path in REPOSITORY.glob("results/*/*/cells.parquet")}
-    assert results == set(PUBLISHED)
+    """But where a page in its folder says that it is in progress, and how to go on."""
+    folders = [path.parent for path in REPOSITORY.glob("results/*/*/cells.parquet")]
+    finished = {(f.parent.name, f.name) for f in folders if not (f / "IN_PROGRESS.md").is_file()}
+    assert finished == set(PUBLISHED)
