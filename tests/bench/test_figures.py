@@ -20,6 +20,8 @@ from tests.bench import synthetic
 from tests.bench.synthetic import GRID, falling, rows_of
 from tests.bench.test_report import OPTIMIZERS, chosen, make_frames
 
+pytestmark = pytest.mark.slow  # drawing, or a report made anew for every altered number
+
 CONTENDER, REFERENCE = "lopt", "adam"
 # The reference falls by .01 a step from 3: 2.0, 2.5, 2.75 at 100, 50, 25 steps.
 LEVELS = {REFERENCE: (2.0, 2.5, 2.75)}

@@ -17,6 +17,8 @@ import pytest
 from bench import cli, store, targets, verify
 from tests.bench.synthetic import HORIZON, cells_of, diverging, failed_cell, falling, targets_record
 
+pytestmark = pytest.mark.slow  # drawing, or a report made anew for every altered number
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = ("made", "machine")
 ROLES = {"lopt": "learned", "adam_again": "control", "adam_twice": "control"}
