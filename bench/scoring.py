@@ -320,11 +320,9 @@ def difference_of_test_loss(rows: Rows, tasks: Sequence[str], a: str, b: str) ->
         if any(table is None for table in blocks):
             return None
         x, y = (table for table in blocks if table is not None)
-        if not (x.index.equals(y.index) and x.columns.equals(x.columns if seeds is None else seeds)):
+        seeds = x.columns if seeds is None else seeds
+        if not (x.index.equals(y.index) and x.columns.equals(seeds) and y.columns.equals(seeds)):
             return None
-        if not x.columns.equals(y.columns):
-            return None
-        seeds = x.columns
         differences.append((x - y).to_numpy(dtype=float).T)
     if not differences or not all(np.isfinite(values).all() for values in differences):
         return None

@@ -14,18 +14,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from learned.base import Key, Theta
 from learned.estimators.base import Estimate, Estimator, OuterObjective, mean_loss
+from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered
 
 
 class Carried(NamedTuple):
     """Where the tasks stand; every leaf has the leading axis num_tasks."""
 
-    key: Array
-    position: Array  # int32: inner steps taken; -1 before the first window
-    length: Array  # int32: inner steps of this episode
+    episode: Episode
     inner: Any  # inner state
 
 
@@ -39,34 +37,24 @@ def tbptt(objective: OuterObjective, num_tasks: int, batch_size: int | None = No
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Carried:
-        keys = jax.random.split(key, num_tasks)
-        windows = jnp.asarray(horizon, jnp.int32) // num_steps
-        first = jnp.maximum((jnp.arange(1, num_tasks + 1) * windows) // num_tasks, 1) * num_steps
-        inner = jax.lax.map(lambda k: objective.start(theta, arrays, k), keys)
-        return Carried(keys, jnp.full(num_tasks, -1, jnp.int32), first, inner)
+        episode = staggered(key, num_tasks, num_steps, horizon)
+        return Carried(episode, jax.lax.map(lambda k: objective.start(theta, arrays, k), episode.key))
 
     def estimate(theta: Theta, state: Carried, arrays, key: Key, num_steps: int, horizon):
         new_keys = jax.random.split(jax.random.split(key)[1], num_tasks)  # as `base.samples` names tasks
 
         def carry_on(operand):
             task, new_key = operand
-            first_ever = task.position < 0
-            begins = first_ever | (task.position >= task.length)
-            run_key = jax.random.wrap_key_data(
-                jnp.where(begins, jax.random.key_data(new_key), jax.random.key_data(task.key))
-            )
+            episode, begins = carried_on(task.episode, new_key, num_steps, horizon)
 
             def window_loss(theta: Theta):
-                anew = objective.start(theta, arrays, run_key)
-                inner = jax.tree.map(lambda a, b: jnp.where(begins, a, b), anew, task.inner)
-                inner, losses = objective.advance(theta, arrays, inner, run_key, num_steps)
+                inner = anew_or_carried(begins, objective.start(theta, arrays, episode.key), task.inner)
+                inner, losses = objective.advance(theta, arrays, inner, episode.key, num_steps)
                 loss, bad = mean_loss(losses)
                 return loss, (inner, bad)
 
             (loss, (inner, bad)), gradient = jax.value_and_grad(window_loss, has_aux=True)(theta)
-            length = jnp.where(begins & ~first_ever, jnp.asarray(horizon, jnp.int32), task.length)
-            position = jnp.where(begins, 0, task.position) + num_steps
-            return Carried(run_key, position, length, inner), gradient, loss[None], bad
+            return Carried(episode, inner), gradient, loss[None], bad
 
         state, gradients, losses, bad = jax.lax.map(carry_on, (state, new_keys), batch_size=batch_size)
         return Estimate(gradients, losses, jnp.sum(bad)), state

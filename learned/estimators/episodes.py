@@ -1,0 +1,43 @@
+"""Where a truncated estimator's unrolls stand: each is carried on by windows until the horizon, then another begins.
+
+So that the windows of an outer step lie all over the horizon, the first episodes are cut short by different amounts
+(Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835, section 4).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from learned.base import Key
+
+
+class Episode(NamedTuple):
+    """An unroll's place; of several, every leaf has the leading axis num_tasks."""
+
+    key: Array  # of the unroll: task, initialization, batches
+    position: Array  # int32: inner steps taken; -1 before the first window, which takes the samples of its outer step
+    length: Array  # int32: inner steps of this episode
+
+
+def staggered(key: Key, num_tasks: int, num_steps: int, horizon: Any) -> Episode:
+    """First episodes: the i-th is a share (i + 1) / num_tasks of the horizon long, at least a window of num_steps."""
+    windows = jnp.asarray(horizon, jnp.int32) // num_steps
+    first = jnp.maximum((jnp.arange(1, num_tasks + 1) * windows) // num_tasks, 1) * num_steps
+    return Episode(jax.random.split(key, num_tasks), jnp.full(num_tasks, -1, jnp.int32), first)
+
+
+def carried_on(episode: Episode, new_key: Key, num_steps: int, horizon: Any) -> tuple[Episode, Array]:
+    """One episode after another window, and whether it begins with that window, ()."""
+    first_ever = episode.position < 0
+    begins = first_ever | (episode.position >= episode.length)
+    key_data = jnp.where(begins, jax.random.key_data(new_key), jax.random.key_data(episode.key))
+    length = jnp.where(begins & ~first_ever, jnp.asarray(horizon, jnp.int32), episode.length)
+    position = jnp.where(begins, 0, episode.position) + num_steps
+    return Episode(jax.random.wrap_key_data(key_data), position, length), begins
+
+
+def anew_or_carried(begins: Array, anew: Any, carried: Any) -> Any:
+    """The inner state that a window starts from."""
+    return jax.tree.map(lambda a, b: jnp.where(begins, a, b), anew, carried)
