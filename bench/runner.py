@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def plan(
                 "kind": "time",
                 **common,
                 "blocks": suite.timing_blocks,
-                "chunk_steps": timing.CHUNK_STEPS,
+                "chunk_steps": timing.chunk_steps(horizon),
                 "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in timed},
                 "controls": [entrant.name for entrant in timed if entrant.role == controls.ROLE],
             }
@@ -280,10 +280,10 @@ def _run_one(
             return {"status": "ok"}, MEASUREMENTS[name].measure(part, cell.entrants, blocks, lambda: tick(1 / blocks))
         assert task is not None
 
-        def program_of(entrant: Entrant, lengths: Sequence[int] = engine.chunk_lengths(horizon)) -> engine.Program:
-            key = json.dumps([entrant.program or entrant.name, horizon, cell.config["family"], lengths])
+        def program_of(entrant: Entrant) -> engine.Program:
+            key = json.dumps([entrant.program or entrant.name, horizon, cell.config["family"]])
             if key not in programs:
-                programs[key] = engine.compile_program(entrant, task, horizon, lengths)
+                programs[key] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
             return programs[key]
 
         if cell.config["kind"] == "time":
@@ -293,7 +293,7 @@ def _run_one(
                 task,
                 horizon,
                 num_blocks=blocks,
-                compile_for=lambda entrant: program_of(entrant, [timing.CHUNK_STEPS]),
+                compile_for=program_of,
                 tick=lambda: tick(1 / blocks),
             )
             curve = timing.curve(timings, [entrant.name for entrant in cell.entrants])

@@ -169,7 +169,7 @@ def freeze(
             key = engine.run_key(task_name, seed)
             state = program.init(task, entrant, key)
             for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
-                state, _ = program.chunks[step - previous](task, entrant.variables, state, key)
+                state, _ = program.chunks[step - previous](task, entrant.variables, state, key, 1)
                 if step in needed:
                     for split, loss in program.evaluate.items():
                         curves[f"{split}_loss"][i, column] = loss(task, state.params)

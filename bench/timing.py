@@ -23,7 +23,6 @@ from bench.targets import SMOOTHING, steps_to
 from tasks.base import Task
 from tasks.unroll import eval_loss
 
-CHUNK_STEPS = 50
 MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
 MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
 NUM_BLOCKS = 20
@@ -72,15 +71,21 @@ def interleave(
     return seconds
 
 
-def training_region(program: Program, entrant: Entrant, task: Task, key: jax.Array, repeats: int) -> Callable[[], None]:
-    """A region of `repeats` chunks that go on training from where the last one ended; it blocks once, at its end."""
+def chunk_steps(horizon: int) -> int:
+    """Steps of the chunk that a timed region repeats: the program of the evaluation grid, which training runs too."""
+    return chunk_lengths(horizon)[0]
+
+
+def training_region(
+    program: Program, entrant: Entrant, task: Task, key: jax.Array, num_steps: int, repeats: int
+) -> Callable[[], None]:
+    """A region of `repeats` chunks of `num_steps`, one dispatch, that goes on from where the last one ended."""
     state = jax.block_until_ready(program.init(task, entrant, key))
-    chunk = program.chunks[CHUNK_STEPS]
+    chunk = program.chunks[num_steps]
 
     def region() -> None:
         nonlocal state
-        for _ in range(repeats):
-            state, losses = chunk(task, entrant.variables, state, key)
+        state, losses = chunk(task, entrant.variables, state, key, repeats)
         jax.block_until_ready((state, losses))
 
     return region
@@ -102,25 +107,25 @@ def time_entrants(
       task: what is trained.
       horizon: for schedules.
       num_blocks: number of interleaved blocks.
-      compile_for: entrant -> its program with a chunk of `CHUNK_STEPS`, where one is compiled already; its compile
-        seconds are of then.
+      compile_for: entrant -> its program with the grid's chunks, where one is compiled already; its compile seconds
+        are of then.
       tick: called after every block.
 
     Returns:
       The timings, columns in the order of `entrants`.
     """
-    key = run_key("timing", 0)
-    compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, [CHUNK_STEPS]))
+    key, num_steps = run_key("timing", 0), chunk_steps(horizon)
+    compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, [num_steps]))
     programs = [compile_for(entrant) for entrant in entrants]
     # Warm up, and choose how many chunks make a region from the fastest entrant, the same number for all.
-    regions = [training_region(p, e, task, key, 1) for p, e in zip(programs, entrants, strict=True)]
+    regions = [training_region(p, e, task, key, num_steps, 1) for p, e in zip(programs, entrants, strict=True)]
     for region in regions:
         region()
     fastest = min(interleave([region], 3).min() for region in regions)
     repeats = max(1, math.ceil(MIN_REGION_SEC / fastest))
-    regions = [training_region(p, e, task, key, repeats) for p, e in zip(programs, entrants, strict=True)]
-    seconds = interleave(regions, num_blocks, tick=tick) / (repeats * CHUNK_STEPS)
-    return Timings(seconds, np.array([p.compile_sec[f"chunk{CHUNK_STEPS}"] for p in programs]))
+    regions = [training_region(p, e, task, key, num_steps, repeats) for p, e in zip(programs, entrants, strict=True)]
+    seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
+    return Timings(seconds, np.array([p.compile_sec[f"chunk{num_steps}"] for p in programs]))
 
 
 def race(
@@ -136,8 +141,8 @@ def race(
     """Trains entrants side by side in one process until all have reached a loss (protocol rule 9).
 
     They alternate: a chunk between two points of the evaluation grid each, first one then the other first. Each has a
-    clock of its own, which runs over its chunks alone. A chunk is a pure function of the state, so one that is short
-    against dispatch is performed several times from the same state, and the clock takes its share of that.
+    clock of its own, which runs over its chunks alone. Where a chunk is short against dispatch, the clock runs while
+    several are trained ahead in one dispatch, and takes a chunk's share of that; training then goes on by one.
 
     Args:
       entrants: what races.
@@ -160,9 +165,9 @@ def race(
     for program, entrant in zip(programs, entrants, strict=True):  # warm up
         state = program.init(task, entrant, key)
         for length in lengths:
-            jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key))
+            jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key, 1))
         float(train_loss(task, state.params))
-        shortest = functools.partial(program.chunks[lengths[0]], task, entrant.variables, state, key)
+        shortest = functools.partial(program.chunks[lengths[0]], task, entrant.variables, state, key, 1)
         fastest = min(fastest, interleave([lambda: jax.block_until_ready(shortest())], 3).min())  # noqa: B023 (at once)
     repeats = max(1, math.ceil(MIN_RACE_SEC / fastest))  # the same for all
     states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
@@ -181,10 +186,9 @@ def race(
         for i in order:
             chunk = programs[i].chunks[step - previous]
             begin = time.perf_counter()
-            for _ in range(repeats):  # one after the other: they do not depend on each other and could run side by side
-                done = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key))
-            states[i], _ = done
+            ahead = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key, repeats))
             clocks[i] += (time.perf_counter() - begin) / repeats
+            states[i], _ = ahead if repeats == 1 else chunk(task, entrants[i].variables, states[i], key, 1)
             record(i, step)
         tick()
         # The ends of a smoothed curve may still move: what counts is what the next points cannot undo.

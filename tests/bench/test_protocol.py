@@ -308,7 +308,7 @@ CHUNK_SEC, EVALUATION_SEC = 0.01, 0.005
 def slow_program(task, entrant, log):
     """Of a horizon of 10: a chunk is dispatched at once and takes `CHUNK_SEC`, an evaluation `EVALUATION_SEC`."""
 
-    def chunk(task, variables, state, key):
+    def chunk(task, variables, state, key, repeats):
         log.append("dispatched")
         return state, Late(CHUNK_SEC, log)
 
@@ -345,14 +345,26 @@ def test_rule_06_the_clock_waits_for_a_slow_chunk_and_stops_for_evaluation():
     assert min(shares) <= 0.05
 
 
-def test_rule_06_a_timed_region_waits_once_for_all_its_chunks():
+def test_rule_06_a_timed_region_is_one_dispatch_and_one_wait():
     log, task, sgd = [], linear_task(), descent()
     program = slow_program(task, sgd, log)
-    program = dataclasses.replace(program, chunks={timing.CHUNK_STEPS: program.chunks[1]})
-    region = timing.training_region(program, sgd, task, engine.run_key("linear", 0), repeats=3)
+    region = timing.training_region(program, sgd, task, engine.run_key("linear", 0), num_steps=1, repeats=3)
     seconds = timing.interleave([region], 2)
-    assert log == ["dispatched", "dispatched", "dispatched", "waited for"] * 2
+    assert log == ["dispatched", "waited for"] * 2
     assert (seconds >= CHUNK_SEC).all()
+
+
+def test_rule_06_a_region_that_repeats_a_chunk_is_that_many_chunks_of_training():
+    task, adam, key = linear_task(), descent("adam", 0.1, optax.adam), engine.run_key("linear", 0)
+    program = engine.compile_program(adam, task, 300, [3])
+    start = program.init(task, adam, key)
+    once = start
+    for _ in range(4):
+        once, losses = program.chunks[3](task, adam.variables, once, key, 1)
+    repeated, last_losses = program.chunks[3](task, adam.variables, start, key, 4)
+    jax.tree.map(np.testing.assert_array_equal, repeated, once)
+    np.testing.assert_array_equal(last_losses, losses)
+    assert repeated.inner_step == 12
 
 
 def test_rule_06_programs_are_compiled_ahead_of_time_and_their_seconds_are_apart():
@@ -382,7 +394,7 @@ def test_rule_06_every_region_is_warm_before_it_is_timed(monkeypatch):
         log.append(f"timed {len(regions)}")
         return interleave(regions, num_blocks, *args, **kwargs)
 
-    program = engine.compile_program(entrants[0], task, 5, [timing.CHUNK_STEPS])
+    program = engine.compile_program(entrants[0], task, 5, [1])
     monkeypatch.setattr(timing, "compile_program", lambda *args: program)
     monkeypatch.setattr(timing, "training_region", region)
     monkeypatch.setattr(timing, "interleave", timed)
@@ -421,8 +433,8 @@ def test_rule_06_the_clock_waits_for_a_deliberately_slow_optimizer():
     """Dispatch returns at once: a clock without synchronization would charge the slow step next to nothing."""
     fast, slow = descent("fast"), descent("slow", transformation=slowed)
     measured = timing.time_entrants([fast, slow], tasks.load("digits8_mlp"), 40, num_blocks=6)
-    work = jax.jit(lambda m: jax.lax.fori_loop(0, 20 * timing.CHUNK_STEPS, lambda _, m: jnp.tanh(m @ m), m))
-    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / timing.CHUNK_STEPS
+    work = jax.jit(lambda m: jax.lax.fori_loop(0, 1000, lambda _, m: jnp.tanh(m @ m), m))
+    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
     extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
@@ -719,7 +731,7 @@ def test_rule_14_a_step_performed_twice_is_the_same_training():
     states = []
     for entrant in (base, controls.timed_controls(base)[1]):
         program = engine.compile_program(entrant, task, 4, [4])
-        states.append(program.chunks[4](task, entrant.variables, program.init(task, entrant, key), key)[0])
+        states.append(program.chunks[4](task, entrant.variables, program.init(task, entrant, key), key, 1)[0])
     assert controls.timed_controls(base)[1].repeats == 2
     np.testing.assert_allclose(states[0].params["w"], states[1].params["w"], rtol=1e-6)
     assert states[1].inner_step == 4
@@ -733,7 +745,7 @@ def test_rules_08_and_14_the_controls_of_the_clock_hold_on_a_quick_task():
     """
     task, base = tasks.load("digits8_cnn3"), descent("adam", 1e-3, optax.adam)
     again, twice = controls.timed_controls(base)
-    programs = {e.name: engine.compile_program(e, task, 40, [timing.CHUNK_STEPS]) for e in (base, again, twice)}
+    programs = {e.name: engine.compile_program(e, task, 40, [1]) for e in (base, again, twice)}
     for _ in range(3):
         seconds = timing.time_entrants(
             [base, again, twice], task, 40, num_blocks=40, compile_for=lambda entrant: programs[entrant.name]
