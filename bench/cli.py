@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so that `bench --help` answers at once.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -124,6 +125,18 @@ def use_device(name: str | None) -> None:
     from bench.runner import select_device
 
     select_device(name or project_settings().get("device"))
+
+
+DEVICES_HELP = "Devices that samples are spread over; on a CPU, host devices."
+
+
+def use_devices(name: str | None, number: int) -> None:
+    """Selects the device, and on a CPU makes it several."""
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # jax runs already, as in a test: then there are as many as there are
+        jax.config.update("jax_num_cpu_devices", number)
+    use_device(name)
 
 
 def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -724,6 +737,8 @@ def freeze(
 @click.option("--blocks", type=click.IntRange(min=6), default=20, show_default=True, help="Interleaved blocks.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon, for schedules.")
 @click.option("--race", is_flag=True, help="Race the learned optimizer against the best hand-designed one to a target.")
+@click.option("--outer", metavar="CONFIG", help="Time outer-training instead, against a training step with Adam.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help=DEVICES_HELP)
 @json_option
 @plugin_option
 @folder_options
@@ -734,6 +749,8 @@ def time_command(
     blocks: int,
     steps: int | None,
     race: bool,
+    outer: str | None,
+    devices: int,
     as_json: bool,
     plugins: Sequence[str],
     folders: Folders,
@@ -742,7 +759,11 @@ def time_command(
     """Time training steps in interleaved randomized blocks on one device.
 
     With --race, also the wall-clock to frozen targets: raced, and predicted from steps to target and seconds per step.
+    With --outer, what an inner step of outer-training costs: time an outer step over its inner steps.
     """
+    if outer:
+        _time_outer(outer, tasks_, optimizers, blocks, devices, as_json, folders, device)
+        return
     from bench.entrants import real_name, resolve
     from bench.plugins import build_registry
     from bench.provenance import device as device_facts
@@ -784,6 +805,38 @@ def time_command(
         for row in rows
     ]
     print_table(shown)
+
+
+def _time_outer(
+    config: str,
+    tasks_: Sequence[str],
+    optimizers: Sequence[str],
+    blocks: int,
+    devices: int,
+    as_json: bool,
+    folders: Folders,
+    device: str | None,
+) -> None:
+    if tasks_ or optimizers:
+        raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
+    use_devices(device, devices)
+    import tasks
+    from bench import outer_training
+    from bench.provenance import device_facts
+
+    settings = outer_training.read_config(config)
+    family = tasks.load_family(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
+    found = outer_training.measure(
+        settings, family, num_devices=devices, num_blocks=blocks, tuned_dir=folders.tuned_dir
+    )
+    if as_json:
+        print_json({**found, "device": device_facts()})
+        return
+    shown = {
+        name: "{median:.4g} [{low:.4g}, {high:.4g}]".format(**value) if isinstance(value, dict) else value
+        for name, value in found.items()
+    }
+    print_table([{"measured": name, "value": value} for name, value in shown.items()])
 
 
 def _timing_rows(task: str, names: Sequence[str], timings) -> list[dict[str, Any]]:
@@ -854,57 +907,42 @@ def _interval(interval) -> dict[str, float]:
 
 @cli.command("outer-train")
 @click.argument("config")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, if there is one.")
 @click.option("--budget", metavar="2h|30m|90s", help="Stop after this time with the best theta so far.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help=DEVICES_HELP)
 @json_option
 @folder_options
 @device_option
-def outer_train_command(config: str, budget: str | None, as_json: bool, folders: Folders, device: str | None) -> None:
-    """Outer-train a learned optimizer; the best theta by outer-validation is on disk at any time."""
-    import pandas as pd
+def outer_train_command(
+    config: str, resume: bool, budget: str | None, devices: int, as_json: bool, folders: Folders, device: str | None
+) -> None:
+    """Outer-train a learned optimizer; the best theta by outer-validation is on disk at any time.
+
+    Checkpoints are written every minute: a run that was stopped or killed goes on with --resume to the same theta.
+    """
+    use_devices(device, devices)
     from rich.console import Console
 
     import tasks
-    from bench.provenance import git_state
+    from bench import outer_training
     from bench.runner import progress_bar
-    from bench.store import safe_name
-    from learned import outer_train as outer
 
-    use_device(device)
-    try:
-        settings = outer.load_config(config)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    seconds = _duration(budget)
-    family = tasks.load_family(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
-    facts = tasks.data_facts(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
-    extra = {"data": f"{facts['name']} {facts['version']} {facts['digest'][:16]}", "commit": git_state()["commit"]}
-    folder = folders.results_dir / "outer-train" / "local" / safe_name("config", settings.name)
-    path = folder / f"{settings.name}.safetensors"
+    settings, seconds = outer_training.read_config(config), _duration(budget)
+    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    family, facts = tasks.load_family(settings.family, **where), tasks.data_facts(settings.family, **where)
     console = Console(stderr=as_json)
     with progress_bar(settings.outer_steps, f"outer-training {settings.name}", console) as (log, advance):
-
-        def on_step(progress) -> None:
-            advance(1.0)
-            if "outer_validation_loss" in progress.metrics:
-                rate = progress.inner_steps / progress.seconds
-                left = (settings.outer_steps - progress.outer_step) * progress.seconds / progress.outer_step
-                metrics = progress.metrics
-                log(
-                    f"outer step {progress.outer_step}/{settings.outer_steps}  length {progress.num_steps}  "
-                    f"loss {metrics['outer_loss']:.4f}  validation {metrics['outer_validation_loss']:.4f}  "
-                    f"gradient norm {metrics['gradient_norm']:.2f}  {rate:.0f} inner steps/s  "
-                    f"about {min(left, seconds - progress.seconds):.0f} s left"
-                )
-
-        theta, rows, summary = outer.outer_train(
+        path, summary = outer_training.run(
             settings,
             family,
-            on_step=on_step,
-            on_best=lambda theta, found: outer.save_best(path, settings, theta, found, extra),
+            facts,
+            folders.results_dir,
+            resume=resume,
+            num_devices=devices,
             budget_seconds=seconds,
+            log=log,
+            advance=advance,
         )
-    outer.save_best(path, settings, theta, summary, extra)  # now with what the whole run cost
-    pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
     if as_json:
         print_json({"weights": str(path), **summary})
     else:

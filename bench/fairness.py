@@ -190,7 +190,7 @@ def outer_training(card: weights.Card) -> OuterTraining:
         splits=_splits(card),
         num_images=len(trained.images),
         objective=card.outer_training["objective"],
-        horizon=max(num_steps for num_steps, _ in weight_cards.stages_run(card)),
+        horizon=weight_cards.longest_unroll(card),
         inner_steps=facts["inner_steps"],
         device_hours=facts["device_hours"],
         device=facts["device"],

@@ -379,21 +379,22 @@ def select_device(name: str | None) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[[float], None]]]:
+def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[..., None]]]:
     """A progress bar with time left on a terminal, plain lines elsewhere.
 
     Yields:
-      (log, advance): log prints a line, advance moves the bar.
+      (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
     """
     if not console.is_terminal:
-        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), (lambda amount: None)
+        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), (lambda *told: None)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
-        handle = bar.add_task(title, total=total)
+    told = TextColumn("{task.fields[line]}", markup=False)
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), told, console=console, transient=True) as bar:
+        handle = bar.add_task(title, total=total, line="")
         yield (
             lambda line: bar.console.print(line, highlight=False, soft_wrap=True, markup=False),
-            lambda amount: bar.advance(handle, amount),
+            lambda amount, line="": bar.update(handle, advance=amount, line=line),
         )

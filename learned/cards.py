@@ -4,23 +4,32 @@ import json
 from pathlib import Path
 from typing import Any
 
+from learned.curriculum import Stage, num_steps_at
 from learned.weights import Card
+
+TITLES = {  # of rows of `learned.estimators.ESTIMATORS`
+    "tbptt": "truncated backpropagation",
+    "reparam": "backpropagation through perturbed unrolls",
+    "es": "antithetic ES",
+    "truncated_es": "truncated antithetic ES",
+    "pes": "persistent ES",
+    "nres": "noise-reuse ES",
+}
 
 
 def render(card: Card) -> str:
     """The card as Markdown; every number comes from the metadata of the weights."""
     outer, facts = card.outer_training, card.facts
-    stages = ", then ".join(f"{run} outer steps of {num_steps}" for num_steps, run in stages_run(card))
+    stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
     options = ", ".join(f"{key} {value:g}" for key, value in card.design_options.items()) or "defaults"
     num_tasks, num_steps = outer["validation_num_tasks"], outer["validation_num_steps"]
     rows = {
         "design": f"`{card.design}` ({options}), features `{card.features}`",
         "outer-trained on": f"`{outer['family']}`, classes of its outer-training pool",
         "objective": f"mean {outer['objective']} loss over the unroll",
-        "estimator": f"antithetic ES, {outer['num_tasks']} tasks an update, sigma {outer['sigma']:g}",
+        "estimator": _estimator(outer),
         "curriculum (inner steps)": stages,
-        "outer optimizer": f"Adam, rate {outer['learning_rate']:g} with cosine decay, "
-        f"gradient norm at most {outer['clip_norm']:g}",
+        "outer optimizer": _outer_optimizer(outer),
         "chosen by": f"loss on {num_tasks} tasks of the outer-validation classes, {num_steps} inner steps: "
         f"{facts['outer_validation_loss']} at outer step {facts['outer_step']}",
         "cost up to there": f"{facts['inner_steps']:,} inner steps, "
@@ -32,7 +41,7 @@ def render(card: Card) -> str:
     }
     lines = [f"# {card.name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    longest = max(num_steps for num_steps, _ in stages_run(card))
+    longest = longest_unroll(card)
     lines += ["", "Outer-validation loss:", "", "| outer step | unroll | loss |", "|---:|---:|---:|"]
     lines += [f"| {step} | {num_steps} | {loss} |" for step, num_steps, loss in facts.get("outer_validation_curve", [])]
     lines += [
@@ -57,12 +66,44 @@ def _whole_cost(facts: dict[str, Any]) -> str | None:
     return f"{steps}, {facts['total_device_hours']} hours"
 
 
-def stages_run(card: Card) -> list[tuple[int, int]]:
-    """What theta saw of the curriculum: (inner steps, outer steps) of each stage up to where it was taken."""
+def _lengths(stage: dict[str, Any]) -> str:
+    """The unrolls of a stage, in words."""
+    last, jitter = stage.get("last_num_steps"), stage.get("jitter")
+    grown = f"{stage['num_steps']}" if last is None else f"{stage['num_steps']} to {last} ({stage['growth']})"
+    return grown + (f" times U({1 - jitter:g}, {1 + jitter:g})" if jitter else "")
+
+
+def _estimator(outer: dict[str, Any]) -> str:
+    names = [TITLES[name] for name in outer.get("estimator", ["es"])]
+    window = f", windows of {outer['window']} inner steps" if outer.get("window") else ""
+    merged = " merged with " if outer.get("shared_samples", True) else " merged, of other samples, with "
+    return f"{merged.join(names)}{window}, {outer['num_tasks']} tasks an update, sigma {outer['sigma']:g}"
+
+
+def _outer_optimizer(outer: dict[str, Any]) -> str:
+    final = outer.get("final_learning_rate", 0.1)
+    clips = {"gradient elements": outer.get("clip_value", 0.0), "gradient norm": outer["clip_norm"]}
+    parts = [f"Adam, rate {outer['learning_rate']:g}" + ("" if final == 1 else " with cosine decay")]
+    parts += [f"{name} at most {limit:g}" for name, limit in clips.items() if limit]
+    parts += [f"theta averaged with decay {outer['ema']:g}"] if outer.get("ema") else []
+    return ", ".join(parts)
+
+
+def longest_unroll(card: Card) -> int:
+    """The longest unroll, in inner steps, that theta has seen, jitter included."""
+    outer = card.outer_training
+    stages = [Stage(**stage) for stage in outer["stages"]]
+    if all(stage.last_num_steps is None and not stage.jitter for stage in stages):
+        return max(stage["num_steps"] for stage, _ in stages_run(card))
+    return max(num_steps_at(stages, step, outer["seed"]) for step in range(card.facts["outer_step"]))
+
+
+def stages_run(card: Card) -> list[tuple[dict[str, Any], int]]:
+    """What theta saw of the curriculum: (stage, outer steps) for each stage up to where it was taken."""
     seen, left = [], card.facts["outer_step"]
     for stage in card.outer_training["stages"]:
         if left > 0:
-            seen.append((stage["num_steps"], min(left, stage["outer_steps"])))
+            seen.append((stage, min(left, stage["outer_steps"])))
         left -= stage["outer_steps"]
     return seen
 

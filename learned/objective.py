@@ -39,6 +39,7 @@ class FamilyObjective:
       pool: classes that tasks are drawn from.
       objective: "train" scores each step by the loss of the inner batch it is about to use, which is fresh and so
         unbiased for l(w_t), and costs nothing; "validation" by a fresh batch of the validation split after the step.
+      outer_batch: "train" too by a batch of its own after the step, which costs a forward pass.
     """
 
     design: LearnedOptimizer
@@ -46,6 +47,7 @@ class FamilyObjective:
     sample: Callable[[Key, str], Cfg]
     pool: str
     objective: Objective = "train"
+    outer_batch: bool = False
 
     def start(self, theta: Theta, arrays, key: Key) -> tasks.unroll.InnerState:
         """The inner state before the first step, for the task and initialization of `key`."""
@@ -59,12 +61,12 @@ class FamilyObjective:
         task, run_key = self._task(arrays, key)
 
         def score(params, score_key):
-            return task.loss(params, task.batch(score_key, "validation"))
+            return task.loss(params, task.batch(score_key, self.objective))
 
-        validation = self.objective == "validation"
+        scored = self.outer_batch or self.objective == "validation"
         optimizer = self.design.optimizer(theta)
-        state, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if validation else None)
-        return state, trace.score if validation else trace.inner_loss
+        state, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if scored else None)
+        return state, trace.score if scored else trace.inner_loss
 
     def _task(self, arrays, key: Key) -> tuple[tasks.Task, Key]:
         task_key, run_key = jax.random.split(key)

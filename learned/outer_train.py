@@ -1,160 +1,76 @@
 """Outer-training: theta by stochastic gradients of the outer-loss over a family's outer-training classes.
 
-A configuration (TOML, `learned/configs/`) names the design, the family, the curriculum of unroll
-lengths and the outer optimizer. The best theta by the outer-validation classes is kept.
+One outer step (Metz et al., arXiv 1810.10180, algorithm 1): per-sample gradients from an estimator, or from two merged;
+their mean, clipped, to Adam; an average of theta. Every so often the outer-validation classes judge it, and the best
+theta is kept. Samples are spread over devices; with the same configuration their number changes rounding alone.
+
+What goes wrong is counted and survived: an update whose gradient is not finite is skipped and the step size halved,
+to recover by a tenth an update; after `patience` such updates in a row theta goes back to the best.
+
+A run can be stopped at any outer step, also killed, and resumed to the same theta, to the last bit on the same kind of
+machine: a checkpoint holds theta, the outer optimizer, the estimator's inner states and all counters, and everything
+random follows from (seed, outer step).
 """
 
+import contextlib
 import dataclasses
-import json
-import math
+import functools
 import os
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+import pandas as pd
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import tasks
 from learned import cards, weights
-from learned.base import Theta
+from learned.base import LearnedOptimizer, Theta
+from learned.checkpoints import Checkpoints
+from learned.config import OuterConfig
 from learned.designs import make_design
-from learned.estimators import es
+from learned.estimators import ESTIMATORS, PERTURBED, Estimator, merge, one_by_one, over_devices, side_by_side
+from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
 
-CONFIG_DIR = Path(__file__).parent / "configs"
+CHECKPOINT_SEC = 60.0
+METRICS_FILE = "metrics.parquet"
+
+
+class OuterState(NamedTuple):
+    """What an outer step changes."""
+
+    theta: Theta
+    average: Theta  # of theta, with decay `ema`
+    opt_state: optax.OptState
+    carried: Any  # by the estimator
+    step_factor: Array  # (): of the step size, below 1 after a gradient that was not finite
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """A stretch of the curriculum: `outer_steps` updates on unrolls of `num_steps` inner steps."""
+class Record:
+    """What the host knows of a run; JSON-ready, part of a checkpoint."""
 
-    num_steps: int
-    outer_steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class OuterConfig:
-    """Everything that defines an outer-training run.
-
-    Attributes:
-      name: of the theta it makes.
-      design: row of `learned.designs.DESIGNS`.
-      design_options: keyword arguments of the design.
-      family: task family; tasks are drawn from its outer_train pool.
-      objective: "train" or "validation", the split that scores a step.
-      num_tasks: samples of each gradient estimate.
-      sigma: scale of the perturbation.
-      learning_rate: of Adam on theta, decayed by a cosine to a tenth over the whole run.
-      b1: Adam's first decay.
-      clip_norm: global norm that the gradient is clipped to.
-      stages: the curriculum.
-      validation_num_steps: inner steps of an outer-validation unroll.
-      validation_num_tasks: tasks of an outer-validation, the same each time.
-      validation_every: outer steps between outer-validations.
-      seed: of theta's initialization, tasks and perturbations.
-    """
-
-    name: str
-    design: str
-    family: str
-    stages: tuple[Stage, ...]
-    design_options: tuple[tuple[str, float], ...] = ()
-    objective: str = "train"
-    num_tasks: int = 8
-    sigma: float = 0.01
-    learning_rate: float = 3e-3
-    b1: float = 0.9
-    clip_norm: float = 1.0
-    validation_num_steps: int = 200
-    validation_num_tasks: int = 16
-    validation_every: int = 25
-    seed: int = 0
-
-    @property
-    def outer_steps(self) -> int:
-        """Outer steps of all stages."""
-        return sum(stage.outer_steps for stage in self.stages)
-
-    def num_steps_at(self, outer_step: int) -> int:
-        """Unroll length of an outer step."""
-        for stage in self.stages:
-            if outer_step < stage.outer_steps:
-                return stage.num_steps
-            outer_step -= stage.outer_steps
-        return self.stages[-1].num_steps
+    outer_step: int = 0  # outer steps done
+    inner_steps: int = 0  # one net, one step; both signs count
+    seconds: float = 0.0  # of all sittings
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    restored: int = 0  # times that theta went back to the best
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)  # facts of the best theta
 
 
-def config_names() -> list[str]:
-    """Names of the configurations that ship with the package."""
-    return sorted(path.stem for path in CONFIG_DIR.glob("*.toml"))
+class Position(NamedTuple):
+    """Where a run stands after a whole outer step; replaced, never changed, so that an interruption cannot tear it."""
 
-
-def load_config(name_or_path: str) -> OuterConfig:
-    """Reads a configuration by name (`learned/configs/NAME.toml`) or path.
-
-    Raises:
-      ValueError: no such configuration, not TOML, an unknown or missing key, or a value of the wrong kind; one line.
-    """
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIG_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise tasks.UnknownNameError("outer-training config", name_or_path, config_names())
-    try:
-        table = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
-    known = {field.name: field for field in dataclasses.fields(OuterConfig)}
-    for key in table:
-        if key not in known:
-            raise ValueError(f"{path}: {tasks.UnknownNameError('key', key, sorted(known))}")
-    missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in table]
-    if missing:
-        raise ValueError(f"{path}: expected keys {', '.join(missing)}")
-    try:
-        table["stages"] = tuple(Stage(**stage) for stage in table["stages"])
-        if not table["stages"] or not all(
-            _is_count(n) for stage in table["stages"] for n in dataclasses.astuple(stage)
-        ):
-            raise TypeError("at least one, whole numbers > 0")
-    except TypeError as error:
-        raise ValueError(f"{path}: stages are tables of num_steps and outer_steps: {error}") from None
-    options = table.get("design_options", {})
-    if not isinstance(options, dict):
-        raise ValueError(f"{path}: expected a table for design_options, got {options!r}")
-    for key, value in options.items():
-        if not _is_number(value):
-            raise ValueError(f"{path}: expected a number for design option {key}, got {value!r}")
-    table["design_options"] = tuple(sorted(options.items()))
-    for key, value in table.items():
-        kind = known[key].type
-        if kind is str and not isinstance(value, str):
-            raise ValueError(f"{path}: expected text for {key}, got {value!r}")
-        if kind is int and not (_is_count(value) or (key == "seed" and value == 0)):
-            raise ValueError(
-                f"{path}: expected a whole number {'>=' if key == 'seed' else '>'} 0 for {key}, got {value!r}"
-            )
-        if kind is float and not (_is_number(value) and (value > 0 or (key != "sigma" and value == 0))):
-            raise ValueError(f"{path}: expected a number {'>' if key == 'sigma' else '>='} 0 for {key}, got {value!r}")
-    config = OuterConfig(**table)
-    if config.objective not in ("train", "validation"):
-        raise ValueError(f"{path}: expected objective train or validation, got {config.objective!r}")
-    try:
-        make_design(config.design, dict(config.design_options))
-        tasks.family_row(config.family)
-    except tasks.UnknownNameError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return config
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    state: OuterState
+    record: Record
+    best_theta: Theta = ()
 
 
 @dataclasses.dataclass
@@ -166,99 +82,303 @@ class Progress:
     metrics: dict[str, float]
     seconds: float
     inner_steps: int
+    skipped: int = 0
+
+
+class Engine:
+    """The compiled parts of a run.
+
+    Args:
+      config: what to run.
+      family: its data.
+      num_devices: devices that samples are spread over; a divisor of `num_tasks` and `validation_num_tasks`.
+
+    Raises:
+      ValueError: fewer devices than asked for, or samples that do not divide among them; one line.
+    """
+
+    def __init__(self, config: OuterConfig, family: tasks.TaskFamily, num_devices: int = 1):
+        self.config, self.family = config, family
+        self.mesh = task_mesh(num_devices, config)
+        self.design: LearnedOptimizer = make_design(config.design, dict(config.design_options))
+        # What an outer step is given and gives lies in the same way, else its second call would compile anew.
+        self.whole = NamedSharding(self.mesh, PartitionSpec())
+        split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
+        self.shardings = OuterState(self.whole, self.whole, self.whole, split, self.whole)
+        self.arrays = jax.device_put(family.arrays, self.whole)
+        self.estimator = make_estimator(config, self.objective("outer_train"), self._each(2 * config.num_tasks))
+        self.key = tasks.named_key("outer-train", config.name, config.seed)
+        self.optimizer = outer_optimizer(config)
+        self.step = jax.jit(self._step, static_argnames="num_steps", out_shardings=(self.shardings, self.whole))
+        self.validate = jax.jit(self._validate)
+
+    def objective(self, pool: str) -> FamilyObjective:
+        """The outer-loss on tasks of a pool."""
+        kind = cast(Objective, self.config.objective)
+        return FamilyObjective(
+            self.design, self.family.problem, self.family.sample, pool, kind, self.config.outer_batch
+        )
+
+    def _each(self, num_samples: int) -> Each:
+        """One device after the other on a CPU performs its samples one by one, an accelerator all at once."""
+        alone = jax.default_backend() == "cpu"
+        each = one_by_one if alone else side_by_side(max(num_samples // self.mesh.size, 1))
+        return each if self.mesh.size == 1 else over_devices(self.mesh, each)
+
+    def init(self) -> OuterState:
+        """The state before the first outer step."""
+        num_steps, horizon = self.config.lengths_at(0)
+
+        def init(key: Array, arrays: Any) -> OuterState:
+            theta = self.design.init_theta(jax.random.fold_in(key, 0))
+            carried = self.estimator.init(theta, arrays, key, num_steps, horizon)
+            return OuterState(theta, theta, self.optimizer.init(theta), carried, jnp.ones(()))
+
+        return jax.jit(init, out_shardings=self.shardings)(self.key, self.arrays)
+
+    def back_to(self, theta: Theta, state: OuterState) -> OuterState:
+        """Theta again, with an outer optimizer that knows nothing; the step factor stays as small as it has become."""
+        theta = jax.device_put(theta, self.whole)
+        return state._replace(theta=theta, average=theta, opt_state=self.optimizer.init(theta))
+
+    def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array):
+        key = jax.random.fold_in(self.key, outer_step + 1)
+        estimate, carried = self.estimator.estimate(state.theta, state.carried, arrays, key, num_steps, horizon)
+        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
+        finite = all_finite(gradient)
+        metrics = {
+            "outer_loss": jnp.mean(estimate.losses),
+            "gradient_norm": optax.tree.norm(gradient),
+            "num_non_finite": estimate.num_non_finite,
+            "skipped": ~finite,
+            "step_factor": state.step_factor,
+            f"signal_to_noise/{self.estimator.name}": signal_to_noise(estimate.gradients),
+            **estimate.info,
+        }
+        updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.theta)
+        theta = jax.tree.map(lambda t, u: t + state.step_factor * u, state.theta, updates)
+        kept = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+        theta, opt_state = kept(theta, state.theta), kept(opt_state, state.opt_state)
+        average = jax.tree.map(lambda a, t: self.config.ema * a + (1 - self.config.ema) * t, state.average, theta)
+        factor = jnp.where(finite, jnp.minimum(1.0, 1.1 * state.step_factor), 0.5 * state.step_factor)
+        return OuterState(theta, average, opt_state, carried, factor), metrics
+
+    def _validate(self, theta: Theta, arrays: Any) -> Array:
+        """Mean outer-loss on the tasks of outer-validation, the same each time, ()."""
+        config, held_out = self.config, self.objective("outer_validation")
+        keys = jax.random.split(tasks.named_key("outer-validation", config.family), config.validation_num_tasks)
+        each = self._each(config.validation_num_tasks)
+
+        def loss(shared, key):
+            return held_out(*shared, key, config.validation_num_steps)
+
+        return jnp.mean(each(loss, (theta, arrays), keys))
+
+
+def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:
+    """The first devices in a row, the axis "tasks"."""
+    devices = jax.devices()
+    if num_devices > len(devices):
+        raise ValueError(f"expected at most {len(devices)} devices, which is what there is, got {num_devices}")
+    for key in ("num_tasks", "validation_num_tasks"):
+        if getattr(config, key) % num_devices:
+            raise ValueError(f"expected a multiple of {num_devices} devices for {key}, got {getattr(config, key)}")
+    return jax.make_mesh((num_devices,), (TASKS_AXIS,), axis_types=(AxisType.Auto,), devices=devices[:num_devices])
+
+
+def make_estimator(config: OuterConfig, objective: FamilyObjective, each: Each = one_by_one) -> Estimator:
+    """The estimator that a configuration names."""
+
+    def one(name: str) -> Estimator:
+        sigma = {"sigma": config.sigma} if name in PERTURBED else {}
+        return ESTIMATORS[name](objective, config.num_tasks, each=each, **sigma)
+
+    made = [one(name) for name in config.estimator]
+    return made[0] if len(made) == 1 else merge(*made, shared=config.shared_samples)
+
+
+def outer_optimizer(config: OuterConfig) -> optax.GradientTransformation:
+    """Clipping by value, clipping by norm, Adam."""
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.outer_steps, alpha=config.final_learning_rate)
+    return optax.chain(
+        optax.clip(config.clip_value) if config.clip_value else optax.identity(),
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.adam(schedule, b1=config.b1),
+    )
 
 
 def outer_train(
     config: OuterConfig,
     family: tasks.TaskFamily,
     *,
+    folder: Path | None = None,
+    resume: bool = False,
+    num_devices: int = 1,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_best: Callable[[Theta, dict[str, Any]], None] = lambda theta, facts: None,
+    on_checkpoint: Callable[[pd.DataFrame], None] = lambda metrics: None,
     budget_seconds: float = float("inf"),
+    checkpoint_seconds: float = CHECKPOINT_SEC,
 ) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
     """Runs outer-training.
 
     Args:
       config: what to run.
       family: its data; see `tasks.load_family`.
+      folder: where checkpoints and metrics go; None keeps none.
+      resume: whether to go on from the folder's last checkpoint, if it has one.
+      num_devices: devices that samples are spread over.
       on_step: called after every outer step.
       on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
-      budget_seconds: wall-clock after which the run ends with what it has.
+      on_checkpoint: called with the metrics so far after every checkpoint.
+      budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
+      checkpoint_seconds: wall-clock between checkpoints; there is one at the end, and when interrupted.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
+
+    Raises:
+      ValueError: a checkpoint of another configuration, or devices that do not fit; one line.
     """
-    design = make_design(config.design, dict(config.design_options))
-    problem, sample = family.problem, family.sample
-    objective = cast(Objective, config.objective)
-    estimator = es(
-        FamilyObjective(design, problem, sample, "outer_train", objective),
-        config.num_tasks,
-        config.sigma,
-        None if jax.default_backend() == "cpu" else config.num_tasks * 2,
+    engine = Engine(config, family, num_devices)
+    at = Position(engine.init(), Record())
+    at = at._replace(best_theta=jax.device_get(at.state.average))
+    log: list[dict[str, float]] = []
+    with Checkpoints(folder / "checkpoints") if folder else contextlib.nullcontext() as checkpoints:
+        if checkpoints and resume and checkpoints.latest() is not None:
+            facts = checkpoints.facts()
+            _refuse_another(facts["config"], config.as_dict())
+            state, best_theta = checkpoints.arrays((at.state, at.best_theta))
+            at = Position(state, Record(**facts["record"]), jax.device_get(best_theta))
+            log = read_metrics(cast(Path, folder))[: at.record.outer_step]
+        begin, before = time.monotonic(), at.record.seconds
+        last_saved = begin
+
+        def save() -> None:
+            nonlocal last_saved
+            if checkpoints and folder:
+                metrics = log[: at.record.outer_step]
+                write_metrics(
+                    folder, metrics
+                )  # first: a checkpoint's metrics are there, and what is past it is cut off
+                facts = {"config": config.as_dict(), "record": dataclasses.asdict(at.record)}
+                checkpoints.save(at.record.outer_step, (at.state, at.best_theta), facts)
+                on_checkpoint(pd.DataFrame(metrics))
+                last_saved = time.monotonic()
+
+        def judged(position: Position, row: dict[str, float]) -> Position:
+            """Notes the outer-validation loss; keeps theta if it is the best so far."""
+            row["outer_validation_loss"] = loss = float(engine.validate(position.state.average, engine.arrays))
+            if not loss < position.record.best.get("loss", float("inf")):
+                return position
+            record = position.record
+            best = {
+                "loss": loss,
+                "outer_step": record.outer_step,
+                "inner_steps": record.inner_steps,
+                "device_hours": round(record.seconds * num_devices / 3600, 3),
+                "device": jax.devices()[0].device_kind,
+            }
+            position = Position(
+                position.state, dataclasses.replace(record, best=best), jax.device_get(position.state.average)
+            )
+            on_best(position.best_theta, facts_of_best(best, log))
+            return position
+
+        try:
+            while at.record.outer_step < config.outer_steps:
+                num_steps, horizon = config.lengths_at(at.record.outer_step)
+                state, metrics = engine.step(
+                    at.state, engine.arrays, at.record.outer_step, num_steps=num_steps, horizon=horizon
+                )
+                row = {"outer_step": at.record.outer_step + 1, "num_steps": num_steps, "horizon": horizon}
+                row |= {name: float(value) for name, value in metrics.items()}
+                skipped = int(row["skipped"])
+                record = dataclasses.replace(
+                    at.record,
+                    outer_step=at.record.outer_step + 1,
+                    inner_steps=at.record.inner_steps + inner_steps_of(config, num_steps),
+                    seconds=before + time.monotonic() - begin,
+                    skipped=at.record.skipped + skipped,
+                    skipped_in_a_row=at.record.skipped_in_a_row + 1 if skipped else 0,
+                )
+                if record.skipped_in_a_row >= config.patience:
+                    state = engine.back_to(at.best_theta, state)
+                    record = dataclasses.replace(record, skipped_in_a_row=0, restored=record.restored + 1)
+                log[record.outer_step - 1 :] = [row]
+                moved = at._replace(state=state, record=record)
+                ended = record.outer_step == config.outer_steps
+                over = time.monotonic() - begin > budget_seconds
+                if record.outer_step % config.validation_every == 0 or ended:
+                    moved = judged(moved, row)
+                at = moved
+                if ended or over or time.monotonic() - last_saved > checkpoint_seconds:
+                    save()
+                if over and "outer_validation_loss" not in row:
+                    at = judged(at, row)  # for whoever looks now; no checkpoint knows, so that resuming changes nothing
+                on_step(Progress(record.outer_step, num_steps, row, record.seconds, record.inner_steps, record.skipped))
+                if over:
+                    break
+        except KeyboardInterrupt:
+            save()  # of the last whole outer step
+            raise
+    record = at.record
+    return (
+        at.best_theta,
+        log,
+        facts_of_best(record.best, log)
+        | {
+            "total_outer_steps": record.outer_step,
+            "total_inner_steps": record.inner_steps,
+            "total_device_hours": round(record.seconds * num_devices / 3600, 3),
+            "skipped_updates": record.skipped,
+            "restored": record.restored,
+        },
     )
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.outer_steps, alpha=0.1)
-    outer_optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule, b1=config.b1))
-    key = tasks.named_key("outer-train", config.name, config.seed)
-    theta = design.init_theta(jax.random.fold_in(key, 0))
-    opt_state = outer_optimizer.init(theta)
-    state = estimator.init(theta, family.arrays, key, config.num_steps_at(0), config.num_steps_at(0))
 
-    def step(theta, opt_state, state, arrays, outer_step, num_steps: int):
-        step_key = jax.random.fold_in(key, outer_step + 1)
-        estimate, state = estimator.estimate(theta, state, arrays, step_key, num_steps, num_steps)
-        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
-        updates, opt_state = outer_optimizer.update(gradient, opt_state, theta)
-        metrics = {
-            "outer_loss": jnp.mean(estimate.losses),
-            "gradient_norm": optax.tree.norm(gradient),
-            "num_non_finite": estimate.num_non_finite,
-        }
-        return optax.apply_updates(theta, updates), opt_state, state, metrics
 
-    step = jax.jit(step, static_argnames="num_steps", donate_argnums=(0, 1))
-    held_out = FamilyObjective(design, problem, sample, "outer_validation", objective)
-    validation_keys = jax.random.split(tasks.named_key("outer-validation", config.family), config.validation_num_tasks)
+def facts_of_best(best: dict[str, Any], log: list[dict[str, float]]) -> dict[str, Any]:
+    """What a card says of the best theta: where it was found, at what cost, and the curve of outer-validation."""
+    curve = [
+        [int(row["outer_step"]), int(row["horizon"]), round(row["outer_validation_loss"], 4)]
+        for row in log
+        if "outer_validation_loss" in row
+    ]
+    facts = {name: value for name, value in best.items() if name != "loss"}
+    return {"outer_validation_loss": round(best["loss"], 4), **facts, "outer_validation_curve": curve}
 
-    @jax.jit
-    def validate(theta, arrays):
-        losses = jax.lax.map(lambda k: held_out(theta, arrays, k, config.validation_num_steps), validation_keys)
-        return jnp.mean(losses)
 
-    start, inner_steps, log = time.monotonic(), 0, []
-    best_theta, best = jax.device_get(theta), float("inf")
-    facts: dict[str, Any] = {}
-    validations: list[tuple[int, int, float]] = []
-    for outer_step in range(config.outer_steps):
-        num_steps = config.num_steps_at(outer_step)
-        theta, opt_state, state, metrics = step(theta, opt_state, state, family.arrays, outer_step, num_steps)
-        row = {name: float(value) for name, value in metrics.items()}
-        inner_steps += 2 * config.num_tasks * num_steps
-        last = outer_step + 1 == config.outer_steps or time.monotonic() - start > budget_seconds
-        if (outer_step + 1) % config.validation_every == 0 or last:
-            row["outer_validation_loss"] = float(validate(theta, family.arrays))
-            validations.append((outer_step + 1, num_steps, round(row["outer_validation_loss"], 4)))
-            if row["outer_validation_loss"] < best:
-                best, best_theta = row["outer_validation_loss"], jax.device_get(theta)
-                facts = {
-                    "outer_validation_loss": round(best, 4),
-                    "outer_step": outer_step + 1,
-                    "inner_steps": inner_steps,
-                    "device_hours": round((time.monotonic() - start) / 3600, 3),
-                    "device": jax.devices()[0].device_kind,
-                    "outer_validation_curve": list(validations),
-                }
-                on_best(best_theta, facts)
-        log.append({"outer_step": outer_step + 1, "num_steps": num_steps, **row})
-        on_step(Progress(outer_step + 1, num_steps, row, time.monotonic() - start, inner_steps))
-        if last:
-            break
-    facts |= {
-        "total_outer_steps": len(log),
-        "total_inner_steps": inner_steps,
-        "total_device_hours": round((time.monotonic() - start) / 3600, 3),
-    }
-    return best_theta, log, facts
+def inner_steps_of(config: OuterConfig, num_steps: int) -> int:
+    """Inner steps of an outer step: one net, one step; both signs count, and so does each of two that are merged."""
+    return config.num_tasks * num_steps * sum(2 if name in PERTURBED else 1 for name in config.estimator)
+
+
+def _refuse_another(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in sorted(stored.keys() | wanted.keys()):
+        if stored.get(key) != wanted.get(key):
+            raise ValueError(
+                f"the checkpoint was made with {key} = {stored.get(key)!r}, the configuration has "
+                f"{wanted.get(key)!r}: give it another name, or go on with the configuration it was made with"
+            )
+
+
+def has_checkpoint(folder: Path) -> int | None:
+    """Outer step of a folder's last checkpoint, or None."""
+    if not (folder / "checkpoints").is_dir():
+        return None
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        return checkpoints.latest()
+
+
+def write_metrics(folder: Path, log: list[dict[str, float]]) -> None:
+    """Writes the metrics of a run, a row for each outer step."""
+    write_atomically(folder / METRICS_FILE, pd.DataFrame(log).to_parquet(index=False))
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The metrics of a run; what a row does not have is left out of it."""
+    rows = pd.read_parquet(folder / METRICS_FILE).to_dict("records")
+    return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in rows]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -278,7 +398,7 @@ def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, An
         name=config.name,
         design=config.design,
         design_options=dict(config.design_options),
-        outer_training=json.loads(json.dumps(dataclasses.asdict(config))),
+        outer_training=config.as_dict(),
         facts=facts | extra,
     )
     write_atomically(path, weights.save_bytes(theta, card))

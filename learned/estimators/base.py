@@ -4,12 +4,14 @@ An estimator hands back per-sample gradients: merging, variances and signal-to-n
 one net, one step; both signs of an antithetic pair count.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh, PartitionSpec
 
 from learned.base import Key, Theta
 from learned.objective import clip_losses
@@ -31,13 +33,51 @@ class OuterObjective(Protocol):
         ...
 
 
+# (function of what is shared and of a sample, what is shared, samples with a leading axis) -> results with that axis
+Each = Callable[[Callable[[Any, Any], Any], Any, Any], Any]
+TASKS_AXIS = "tasks"  # of a mesh that samples are spread over
+
+
+def one_by_one(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
+    """Performs the samples one after the other: on a CPU core, from 16x16 images up, faster than side by side.
+
+    (0.68 against 0.92 ms an inner step at 16x16; at 8x8 they are equal.)
+    """
+    return jax.lax.map(lambda sample: function(shared, sample), samples)
+
+
+def side_by_side(num_samples: int) -> Each:
+    """Performs `num_samples` of the samples at a time under vmap."""
+
+    def batched(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
+        return jax.lax.map(lambda sample: function(shared, sample), samples, batch_size=num_samples)
+
+    return batched
+
+
+def over_devices(mesh: Mesh, each: Each = one_by_one) -> Each:
+    """Spreads the samples over the axis "tasks" of a mesh; a device performs its share of them by `each`.
+
+    What is shared, theta and data, is on every device. The number of samples is a multiple of that of devices.
+    """
+
+    def spread(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
+        split, whole = PartitionSpec(TASKS_AXIS), PartitionSpec()
+        share = functools.partial(each, function)
+        # Unchecked: with checks the gradient of what is shared would be summed over devices, and samples mixed.
+        spread_out = jax.shard_map(share, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
+        return spread_out(shared, samples)
+
+    return spread
+
+
 class Estimate(NamedTuple):
     """What one outer step learns about the gradient of E_eps[L(theta + eps)]."""
 
     gradients: Theta  # theta's structure, each leaf (num_samples, *shape)
     losses: Array  # (num_samples, signs) clipped outer-loss; signs is 2 for theta + eps and theta - eps, else 1
     num_non_finite: Array  # (), int32: inner losses of all unrolls that were not finite
-    info: dict[str, Array] = {}  # scalars worth a log line, such as a merge's weights
+    info: dict[str, Array] = {}  # scalars worth a log line: the signal-to-noise of each estimator, a merge's weight
 
 
 class Estimator(NamedTuple):
@@ -48,12 +88,12 @@ class Estimator(NamedTuple):
       estimate: (theta, state, arrays, key, num_steps, horizon) -> (Estimate, state). arrays is the family's data;
         num_steps, static, the inner steps that each unroll takes now; horizon those of a whole unroll, a multiple of
         num_steps, which estimators over full unrolls do not read.
-      truncated: whether it carries unrolls on from one outer step to the next.
+      name: row of `ESTIMATORS`, or the two that are merged joined by "+".
     """
 
     init: Callable[[Theta, Any, Key, int, Any], Any]
     estimate: Callable[[Theta, Any, Any, Key, int, Any], tuple[Estimate, Any]]
-    truncated: bool = False
+    name: str = ""
 
 
 def nothing_carried(theta: Theta, arrays: Any, key: Key, num_steps: int, horizon: Any) -> tuple[()]:
@@ -101,6 +141,14 @@ def mean_and_variance(gradients: Theta) -> tuple[Theta, Theta]:
         jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients),
         jax.tree.map(lambda g: jnp.var(g, axis=0, ddof=1), gradients),
     )
+
+
+def signal_to_noise(gradients: Theta) -> Array:
+    """|mean|^2 over the summed variance of the mean, (): an estimate's, from its samples; about 1 for noise alone."""
+    mean, variance = mean_and_variance(gradients)
+    num_samples = jax.tree.leaves(gradients)[0].shape[0]
+    signal = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(mean))
+    return signal * num_samples / sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance))
 
 
 def all_finite(gradients: Theta) -> Array:

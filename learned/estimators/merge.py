@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from learned.base import Key, Theta
-from learned.estimators.base import Estimate, Estimator, all_finite, mean_and_variance
+from learned.estimators.base import Estimate, Estimator, all_finite, mean_and_variance, signal_to_noise
 
 VARIANCE_FLOOR = 1e-8
 
@@ -33,7 +33,7 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
 
     Returns:
       Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient; `info` has the mean weight of a as
-      "merge_weight" and whether each was finite as "finite_a", "finite_b".
+      "merge_weight", and of each, by its name, the signal-to-noise and whether it was finite.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon):
@@ -62,8 +62,11 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
 
         gradients = jax.tree.map(mixed, weights, one.gradients, other.gradients)
         flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(weights)])
-        info = {"merge_weight": flat.mean(), "finite_a": finite_a, "finite_b": finite_b}
+        info = {"merge_weight": flat.mean()}
+        for estimator, found, finite in ((a, one, finite_a), (b, other, finite_b)):
+            info[f"finite/{estimator.name}"] = finite
+            info[f"signal_to_noise/{estimator.name}"] = signal_to_noise(found.gradients)
         bad = one.num_non_finite + other.num_non_finite
         return Estimate(gradients, one.losses, bad, one.info | other.info | info), (state_a, state_b)
 
-    return Estimator(init, estimate, truncated=a.truncated or b.truncated)
+    return Estimator(init, estimate, f"{a.name}+{b.name}")

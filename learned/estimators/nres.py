@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from learned.base import Theta
-from learned.estimators.base import Estimator, OuterObjective
+from learned.estimators.base import Each, Estimator, OuterObjective, one_by_one
 from learned.estimators.particles import truncated_estimator
 
 
-def nres(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None) -> Estimator:
+def nres(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
     """NRES; arguments as `truncated_estimator` has them."""
 
     def noise(begins, eps: Theta, kept: Theta) -> tuple[Theta, Theta, Theta]:
         kept = jax.tree.map(lambda k, e: jnp.where(begins, e, k), kept, eps)
         return kept, kept, kept
 
-    return truncated_estimator(objective, num_tasks, sigma, noise, batch_size)
+    return truncated_estimator("nres", objective, num_tasks, sigma, each, noise)

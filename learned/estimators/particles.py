@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from learned.base import Key, Theta
-from learned.estimators.base import Estimate, Estimator, OuterObjective, mean_loss, samples, scaled, shifted
+from learned.estimators.base import Each, Estimate, Estimator, OuterObjective, mean_loss, samples, scaled, shifted
 from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered
 
 # (whether an episode begins (), fresh eps, carried noise) -> (eps of this window, direction, noise to carry)
@@ -32,7 +32,7 @@ class Particles(NamedTuple):
 
 
 def truncated_estimator(
-    objective: OuterObjective, num_tasks: int, sigma: float, noise: Noise, batch_size: int | None = None
+    name: str, objective: OuterObjective, num_tasks: int, sigma: float, each: Each, noise: Noise
 ) -> Estimator:
     """An estimator over windows of unrolls.
 
@@ -41,23 +41,25 @@ def truncated_estimator(
     Averaged over windows all over the horizon this estimates the gradient of the mean over the whole unroll.
 
     Args:
+      name: of the estimator.
       objective: the outer-loss.
       num_tasks: particles.
       sigma: scale of the perturbation.
+      each: how the particles are performed: one by one, side by side, over devices.
       noise: what tells estimators apart.
-      batch_size: particles side by side under vmap; None runs them one after the other.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Particles:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        start = jax.lax.map(lambda k: objective.start(theta, arrays, k), episode.key)
+        start = each(lambda shared, k: objective.start(*shared, k), (theta, arrays), episode.key)
         nothing = jax.tree.map(lambda t: jnp.zeros((num_tasks, *t.shape), t.dtype), theta)
         return Particles(episode, start, start, nothing)
 
     def estimate(theta: Theta, state: Particles, arrays, key: Key, num_steps: int, horizon):
         fresh, new_keys = samples(key, theta, num_tasks, sigma)
 
-        def carry_on(operand) -> tuple[Particles, Theta, Array, Array]:
+        def carry_on(shared, operand) -> tuple[Particles, Theta, Array, Array]:
+            theta, arrays, horizon = shared
             particle, eps, new_key = operand
             episode, begins = carried_on(particle.episode, new_key, num_steps, horizon)
             eps, direction, carried = noise(begins, eps, particle.noise)
@@ -73,8 +75,8 @@ def truncated_estimator(
             moved_on = Particles(episode, ends[0], ends[1], carried)
             return moved_on, direction, jnp.stack(losses), jnp.stack(bad).sum()
 
-        state, directions, losses, bad = jax.lax.map(carry_on, (state, fresh, new_keys), batch_size=batch_size)
+        state, directions, losses, bad = each(carry_on, (theta, arrays, horizon), (state, fresh, new_keys))
         weights = (losses[:, 0] - losses[:, 1]) / (2 * sigma**2)
         return Estimate(scaled(weights, directions), losses, jnp.sum(bad)), state
 
-    return Estimator(init, estimate, truncated=True)
+    return Estimator(init, estimate, name)

@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from learned.base import Theta
-from learned.estimators.base import Estimator, OuterObjective
+from learned.estimators.base import Each, Estimator, OuterObjective, one_by_one
 from learned.estimators.particles import truncated_estimator
 
 
-def pes(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None) -> Estimator:
+def pes(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
     """PES; arguments as `truncated_estimator` has them."""
 
     def noise(begins, eps: Theta, total: Theta) -> tuple[Theta, Theta, Theta]:
         total = jax.tree.map(lambda s, e: jnp.where(begins, 0.0, s) + e, total, eps)
         return eps, total, total
 
-    return truncated_estimator(objective, num_tasks, sigma, noise, batch_size)
+    return truncated_estimator("pes", objective, num_tasks, sigma, each, noise)

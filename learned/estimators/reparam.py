@@ -19,24 +19,26 @@ from jax import Array
 
 from learned.base import Key, Theta
 from learned.estimators.base import (
+    Each,
     Estimate,
     Estimator,
     OuterObjective,
     mean_loss,
     nothing_carried,
+    one_by_one,
     samples,
     shifted,
 )
 
 
-def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None) -> Estimator:
+def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
     """The reparameterization estimator.
 
     Args:
       objective: the outer-loss, differentiable in theta.
       num_tasks: samples of an estimate; each costs two unrolls, their recomputation and their backward passes.
       sigma: scale of the perturbation.
-      batch_size: samples side by side under vmap; None runs them one after the other.
+      each: how the samples are performed: one by one, side by side, over devices.
 
     Returns:
       The estimator; it carries no state.
@@ -47,7 +49,7 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batc
         piece = math.isqrt(num_steps)
         pieces, rest = divmod(num_steps, piece)
 
-        def loss_of(theta: Theta, run_key: Key) -> tuple[Array, Array]:
+        def loss_of(theta: Theta, arrays, run_key: Key) -> tuple[Array, Array]:
             @jax.checkpoint
             def advance(inner, _):
                 return objective.advance(theta, arrays, inner, run_key, piece)
@@ -59,16 +61,16 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batc
                 losses = jnp.concatenate([losses, last])
             return mean_loss(losses)
 
-        def one(operand):
+        def one(shared, operand):
+            theta, arrays = shared
             eps, run_key = operand
-            both = [
-                jax.value_and_grad(loss_of, has_aux=True)(shifted(theta, eps, sign), run_key) for sign in (1.0, -1.0)
-            ]
+            differentiated = jax.value_and_grad(loss_of, has_aux=True)
+            both = [differentiated(shifted(theta, eps, sign), arrays, run_key) for sign in (1.0, -1.0)]
             gradient = jax.tree.map(lambda a, b: (a + b) / 2, both[0][1], both[1][1])
             return gradient, jnp.stack([value for (value, _), _ in both]), sum(bad for (_, bad), _ in both)
 
         operands = samples(key, theta, num_tasks, sigma)
-        gradients, losses, bad = jax.lax.map(one, operands, batch_size=batch_size)
+        gradients, losses, bad = each(one, (theta, arrays), operands)
         return Estimate(gradients, losses, jnp.sum(bad)), state
 
-    return Estimator(nothing_carried, estimate)
+    return Estimator(nothing_carried, estimate, "reparam")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from learned.base import Key, Theta
-from learned.estimators.base import Estimate, Estimator, OuterObjective, mean_loss
+from learned.estimators.base import Each, Estimate, Estimator, OuterObjective, mean_loss, one_by_one
 from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered
 
 
@@ -27,23 +27,24 @@ class Carried(NamedTuple):
     inner: Any  # inner state
 
 
-def tbptt(objective: OuterObjective, num_tasks: int, batch_size: int | None = None) -> Estimator:
+def tbptt(objective: OuterObjective, num_tasks: int, each: Each = one_by_one) -> Estimator:
     """Truncated backpropagation.
 
     Args:
       objective: the outer-loss, differentiable in theta.
       num_tasks: samples of an estimate; each costs one unroll of a window and its backward pass.
-      batch_size: tasks side by side under vmap; None runs them one after the other.
+      each: how the tasks are performed: one by one, side by side, over devices.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Carried:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        return Carried(episode, jax.lax.map(lambda k: objective.start(theta, arrays, k), episode.key))
+        return Carried(episode, each(lambda shared, k: objective.start(*shared, k), (theta, arrays), episode.key))
 
     def estimate(theta: Theta, state: Carried, arrays, key: Key, num_steps: int, horizon):
         new_keys = jax.random.split(jax.random.split(key)[1], num_tasks)  # as `base.samples` names tasks
 
-        def carry_on(operand):
+        def carry_on(shared, operand):
+            theta, arrays, horizon = shared
             task, new_key = operand
             episode, begins = carried_on(task.episode, new_key, num_steps, horizon)
 
@@ -56,7 +57,7 @@ def tbptt(objective: OuterObjective, num_tasks: int, batch_size: int | None = No
             (loss, (inner, bad)), gradient = jax.value_and_grad(window_loss, has_aux=True)(theta)
             return Carried(episode, inner), gradient, loss[None], bad
 
-        state, gradients, losses, bad = jax.lax.map(carry_on, (state, new_keys), batch_size=batch_size)
+        state, gradients, losses, bad = each(carry_on, (theta, arrays, horizon), (state, new_keys))
         return Estimate(gradients, losses, jnp.sum(bad)), state
 
-    return Estimator(init, estimate, truncated=True)
+    return Estimator(init, estimate, "tbptt")

@@ -8,14 +8,12 @@ evolution strategies", ICML 2021, arXiv 2112.13835, section 3.1).
     g = (l(theta + eps) - l(theta - eps)) / (2 sigma^2) * eps
 """
 
-from learned.estimators.base import Estimator, OuterObjective
+from learned.estimators.base import Each, Estimator, OuterObjective, one_by_one
 from learned.estimators.particles import truncated_estimator
 
 
-def truncated_es(
-    objective: OuterObjective, num_tasks: int, sigma: float = 0.01, batch_size: int | None = None
-) -> Estimator:
+def truncated_es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
     """Truncated ES; arguments as `truncated_estimator` has them."""
     return truncated_estimator(
-        objective, num_tasks, sigma, lambda begins, eps, carried: (eps, eps, carried), batch_size
+        "truncated_es", objective, num_tasks, sigma, each, lambda begins, eps, carried: (eps, eps, carried)
     )

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned.estimators import ESTIMATORS, PERTURBED, Estimate, Estimator, merge
+from learned.estimators import (
+    ESTIMATORS,
+    PERTURBED,
+    TRUNCATED,
+    Estimate,
+    Estimator,
+    merge,
+    one_by_one,
+    side_by_side,
+)
 from learned.estimators.base import mean_and_variance, samples
 from tests.helpers import central_differences
 
@@ -74,7 +83,8 @@ class Descent:
 
 def make(name, objective, num_tasks, batch_size=None):
     options = {"sigma": SIGMA} if name in PERTURBED else {}
-    return ESTIMATORS[name](objective, num_tasks, batch_size=batch_size, **options)
+    each = side_by_side(batch_size) if batch_size else one_by_one
+    return ESTIMATORS[name](objective, num_tasks, each=each, **options)
 
 
 def flat(gradients):
@@ -269,23 +279,26 @@ class TestEveryEstimator:
         before = jax.eval_shape(lambda state: state, state)
         assert jax.tree.structure(before) == jax.tree.structure(after)
         assert jax.tree.leaves(before) == jax.tree.leaves(after)
-        assert estimator.truncated == (name not in ("es", "reparam"))
+        assert estimator.name == name
+        assert (before == ()) == (name not in TRUNCATED)
 
 
 # Merging --------------------------------------------------------------------------------------------------------------
 
 
-def given(gradients):
+def given(gradients, name=""):
     """An estimator that hands back these samples."""
     gradients = {"x": jnp.asarray(gradients, jnp.float32)}
     losses = jnp.zeros((len(gradients["x"]), 1))
     return Estimator(
-        lambda *args: (), lambda theta, state, *args: (Estimate(gradients, losses, jnp.zeros((), jnp.int32)), state)
+        lambda *args: (),
+        lambda theta, state, *args: (Estimate(gradients, losses, jnp.zeros((), jnp.int32)), state),
+        name,
     )
 
 
 def merged(a, b):
-    estimator = merge(given(a), given(b))
+    estimator = merge(given(a, "a"), given(b, "b"))
     return estimator.estimate({"x": jnp.zeros(())}, estimator.init({}, {}, KEY, 1, 1), {}, KEY, 1, 1)[0]
 
 
@@ -301,7 +314,7 @@ def test_merging_weighs_by_inverse_variance_elementwise():
 def test_an_estimate_with_a_sample_that_is_not_finite_has_weight_zero(bad):
     found = merged([[bad, 1.0], [1.0, 1.5]], [[2.0, 0.0], [3.0, 2.0]])
     np.testing.assert_array_equal(found.gradients["x"], [[2.0, 0.0], [3.0, 2.0]])
-    assert (bool(found.info["finite_a"]), bool(found.info["finite_b"])) == (False, True)
+    assert (bool(found.info["finite/a"]), bool(found.info["finite/b"])) == (False, True)
     assert not np.isfinite(np.asarray(merged([[bad], [1.0]], [[bad], [1.0]]).gradients["x"])).all()
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned.estimators import es
+from learned.estimators import es, one_by_one, side_by_side
 from learned.estimators.base import perturbation
 
 SIGMA, NUM_SAMPLES = 0.01, 4000
@@ -38,7 +38,8 @@ class Failing(Quadratic):
 
 
 def estimate(objective, num_tasks, batch_size=None, num_steps=2):
-    estimator = es(objective, num_tasks, SIGMA, batch_size)
+    each = side_by_side(batch_size) if batch_size else one_by_one
+    estimator = es(objective, num_tasks, SIGMA, each)
     return jax.jit(lambda theta, key: estimator.estimate(theta, (), {}, key, num_steps, num_steps)[0])
 
 

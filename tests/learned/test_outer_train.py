@@ -2,132 +2,20 @@ import copy
 import dataclasses
 import json
 import math
-import tomllib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import tasks
+from learned import outer_train as outer_train_module
 from learned import weights
+from learned.config import OuterConfig
+from learned.curriculum import Stage
 from learned.designs import make_design
-from learned.outer_train import (
-    CONFIG_DIR,
-    OuterConfig,
-    Stage,
-    config_names,
-    load_config,
-    outer_train,
-    save_best,
-    write_atomically,
-)
-from tests.helpers import assert_one_line, linear_family
-
-# Configurations -------------------------------------------------------------------------------------------------------
-
-MINIMAL = """
-name = "mine"
-design = "per_parameter_mlp"
-family = "imagenet8_cnn3"
-stages = [{ num_steps = 10, outer_steps = 3 }, { num_steps = 20, outer_steps = 2 }]
-"""
-
-
-@pytest.mark.parametrize("name", config_names())
-def test_a_shipped_configuration_loads_as_it_is_written(name):
-    config = load_config(name)
-    table = tomllib.loads((CONFIG_DIR / f"{name}.toml").read_text())
-    assert config.name == name
-    assert config.outer_steps == sum(stage["outer_steps"] for stage in table.pop("stages"))
-    assert dict(config.design_options) == table.pop("design_options", {})
-    for key, value in table.items():
-        assert getattr(config, key) == value
-    assert tasks.FAMILIES[config.family].pools, "outer-training draws tasks from a pool"
-    hash(config)
-
-
-@pytest.mark.parametrize("name", weights.shipped_names())
-def test_shipped_weights_were_made_by_a_shipped_configuration(name):
-    assert name in config_names()
-
-
-def test_a_configuration_of_ones_own_loads_by_path(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text(MINIMAL + "[design_options]\nhidden = 8\n")
-    config = load_config(str(path))
-    assert config == OuterConfig(
-        name="mine",
-        design="per_parameter_mlp",
-        family="imagenet8_cnn3",
-        stages=(Stage(10, 3), Stage(20, 2)),
-        design_options=(("hidden", 8),),
-    )
-
-
-def test_the_unroll_length_follows_the_stages():
-    config = OuterConfig("mine", "per_parameter_mlp", "imagenet8_cnn3", (Stage(10, 3), Stage(20, 2)))
-    assert config.outer_steps == 5
-    assert [config.num_steps_at(outer_step) for outer_step in range(6)] == [10, 10, 10, 20, 20, 20]
-
-
-def without(key):
-    return "".join(line for line in MINIMAL.splitlines(keepends=True) if not line.startswith(key))
-
-
-def replaced(key, value):
-    return without(key) + f"{key} = {value}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("name = ", "not TOML"),
-        ("\udcff", "not TOML"),
-        (without("name"), "expected keys name"),
-        (without("stages"), "expected keys stages"),
-        (MINIMAL + "learnin_rate = 1e-3\n", "unknown key 'learnin_rate'; did you mean learning_rate"),
-        (MINIMAL + 'sigma = "small"\n', "expected a number > 0 for sigma, got 'small'"),
-        (MINIMAL + "sigma = 0\n", "expected a number > 0 for sigma, got 0"),
-        (MINIMAL + "sigma = nan\n", "expected a number > 0 for sigma, got nan"),
-        (MINIMAL + "learning_rate = -1e-3\n", "expected a number >= 0 for learning_rate"),
-        (MINIMAL + "num_tasks = 0\n", "expected a whole number > 0 for num_tasks, got 0"),
-        (MINIMAL + "num_tasks = 2.5\n", "expected a whole number > 0 for num_tasks, got 2.5"),
-        (MINIMAL + "num_tasks = true\n", "expected a whole number > 0 for num_tasks, got True"),
-        (MINIMAL + "validation_every = 0\n", "expected a whole number > 0 for validation_every, got 0"),
-        (MINIMAL + "seed = -1\n", "expected a whole number >= 0 for seed, got -1"),
-        (MINIMAL + 'objective = "test"\n', "expected objective train or validation, got 'test'"),
-        (replaced("name", 3), "expected text for name, got 3"),
-        (replaced("design", 3), "expected text for design, got 3"),
-        (replaced("design", '"per_parameter"'), "unknown design 'per_parameter'; did you mean per_parameter_mlp"),
-        (replaced("family", '"imagenet9_cnn3"'), "unknown task 'imagenet9_cnn3'; did you mean imagenet"),
-        (replaced("stages", 3), "stages are tables of num_steps and outer_steps"),
-        (replaced("stages", "[]"), "stages are tables of num_steps and outer_steps"),
-        (replaced("stages", "[{ num_steps = 10 }]"), "stages are tables of num_steps and outer_steps"),
-        (
-            replaced("stages", '[{ num_steps = "a", outer_steps = 1 }]'),
-            "stages are tables of num_steps and outer_steps",
-        ),
-        (replaced("stages", "[{ num_steps = 0, outer_steps = 1 }]"), "stages are tables of num_steps and outer_steps"),
-        (MINIMAL + "[design_options]\nhiden = 8\n", "unknown option of per_parameter_mlp 'hiden'; did you mean hidden"),
-        (MINIMAL + '[design_options]\nhidden = "8"\n', "expected a number for design option hidden, got '8'"),
-        (MINIMAL + "design_options = 3\n", "design_options"),
-    ],
-    ids=lambda value: value.strip().splitlines()[-1] if value.strip() else "empty",
-)
-def test_a_mistake_in_a_configuration_is_answered_in_one_line(text, words, tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the words are compared below, not as a pattern)
-        load_config(str(path))
-    assert words in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert_one_line(caught.value)
-
-
-def test_an_unknown_configuration_answers_with_the_nearest():
-    with pytest.raises(tasks.UnknownNameError, match="did you mean lopt_paper_small"):
-        load_config("lopt_paper_smal")
-
+from learned.estimators import TRUNCATED
+from learned.outer_train import Engine, outer_train, save_best, write_atomically
+from tests.helpers import linear_family
 
 # Outer-training on least squares --------------------------------------------------------------------------------------
 
@@ -276,3 +164,104 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+# Estimators, averages and what goes wrong ----------------------------------------------------------------------------
+
+
+def engine(**changes):
+    return Engine(dataclasses.replace(CONFIG, **changes), linear_family())
+
+
+def one_step(made, state, outer_step=0):
+    num_steps, horizon = made.config.lengths_at(outer_step)
+    return made.step(state, made.arrays, outer_step, num_steps=num_steps, horizon=horizon)
+
+
+@pytest.mark.slow
+def test_an_outer_step_by_hand():
+    """The mean of the samples, clipped by value and then by norm, and one step of Adam: sign times rate."""
+    made = engine(clip_value=0.05, clip_norm=0.08, learning_rate=0.01, final_learning_rate=1.0, b1=0.5, ema=0.25)
+    state = made.init()
+    key = jax.random.fold_in(made.key, 1)
+    estimate, _ = made.estimator.estimate(state.theta, (), made.arrays, key, 10, 10)
+    mean = {name: np.mean(np.asarray(leaf, np.float64), axis=0) for name, leaf in estimate.gradients.items()}
+    clipped = {name: np.clip(leaf, -0.05, 0.05) for name, leaf in mean.items()}
+    norm = math.sqrt(sum(np.sum(leaf**2) for leaf in clipped.values()))
+    assert norm > 0.08
+    after, metrics = one_step(made, state)
+    np.testing.assert_allclose(metrics["gradient_norm"], math.sqrt(sum(np.sum(g**2) for g in mean.values())), rtol=1e-4)
+    for name, leaf in clipped.items():
+        gradient = leaf * 0.08 / norm
+        expected = np.asarray(state.theta[name]) - 0.01 * gradient / (np.abs(gradient) + 1e-8)
+        np.testing.assert_allclose(after.theta[name], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            after.average[name], 0.25 * state.theta[name] + 0.75 * expected, rtol=1e-4, atol=1e-6
+        )
+
+
+class Broken:
+    """An estimator whose gradient is NaN at chosen outer steps, as when every sample of a merge has failed."""
+
+    name = "broken"
+
+    def __init__(self, made, bad):
+        self.made, self.bad = made, bad
+
+    def init(self, *args):
+        return jnp.zeros((1,), jnp.int32)
+
+    def estimate(self, theta, state, arrays, key, num_steps, horizon):
+        found, _ = self.made.estimate(theta, (), arrays, key, num_steps, horizon)
+        bad = jnp.isin(state[0], jnp.asarray(self.bad))
+        return found._replace(gradients=jax.tree.map(lambda g: jnp.where(bad, jnp.nan, g), found.gradients)), state + 1
+
+
+@pytest.mark.slow
+def test_an_update_that_is_not_finite_is_skipped_and_the_step_halved():
+    made = engine()
+    made.estimator = Broken(made.estimator, [1, 2])
+    state, factors = made.init(), []
+    for outer_step in range(5):
+        before = state
+        state, metrics = one_step(made, state, outer_step)
+        factors.append(float(metrics["step_factor"]))
+        same = np.array_equal(state.theta["w1"], before.theta["w1"])
+        assert same == bool(metrics["skipped"]) == (outer_step in (1, 2))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((state.theta, state.opt_state)))
+    np.testing.assert_allclose(factors, [1.0, 1.0, 0.5, 0.25, 0.275], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_after_too_many_of_them_theta_goes_back_to_the_best(monkeypatch):
+    make = outer_train_module.make_estimator
+    monkeypatch.setattr(outer_train_module, "make_estimator", lambda *args: Broken(make(*args), [5, 6, 7]))
+    thetas = []
+    config = dataclasses.replace(CONFIG, stages=(Stage(10, 8),), patience=3, validation_every=1, learning_rate=3.0)
+    back_to = Engine.back_to
+
+    def noted(self, theta, state):
+        thetas.append(theta)
+        return back_to(self, theta, state)
+
+    monkeypatch.setattr(Engine, "back_to", noted)
+    _, log, facts = outer_train(config, linear_family())
+    assert [row["skipped"] for row in log] == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert (facts["skipped_updates"], facts["restored"]) == (3, 1)
+    assert len(thetas) == 1
+    best = min(log[:7], key=lambda row: row["outer_validation_loss"])
+    assert log[7]["outer_validation_loss"] == best["outer_validation_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("nres",), ("reparam", "es")])
+def test_every_kind_of_estimator_lowers_the_outer_loss(names):
+    window = 5 if names[0] in TRUNCATED else None
+    config = dataclasses.replace(CONFIG, estimator=names, window=window, num_tasks=8, learning_rate=0.03)
+    _, log, facts = outer_train(config, linear_family())
+    curve = [loss for _, _, loss in facts["outer_validation_curve"]]
+    assert min(curve) < 0.9 * curve[0]
+    noise = [name.partition("/")[2] for name in log[0] if name.startswith("signal_to_noise/")]
+    assert sorted(noise) == sorted({"+".join(names), *names})
+    if len(names) == 2:
+        assert all(0 <= row["merge_weight"] <= 1 for row in log)

@@ -7,6 +7,7 @@
     survival   the share of runs that have not reached a target, against time
     profiles   Dolan-More performance profiles over tasks
     ladder     the contender on every task, from in-distribution to out-of-distribution
+    outer_training  a run of outer-training so far
     tuning     losses of the tuning trials, against the learning rate and against the number of trials
 
 Alt text and caption are computed at once, the image when its bytes are asked for: what is never shown is never drawn.

@@ -1,0 +1,217 @@
+"""`bench outer-train` and `bench time --outer`: runs of outer-training seen from outside.
+
+What a run is lives in `learned`; here are its folder, the line that is printed while it goes, the figure of the run so
+far, and what an inner step of it costs next to a training step with Adam.
+"""
+
+import functools
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import tasks
+from bench.engine import compile_program
+from bench.entrants import resolve
+from bench.errors import UsageError
+from bench.provenance import git_state
+from bench.statistics import Interval, median_interval, ratio_interval
+from bench.store import safe_name
+from bench.timing import chunk_steps, interleave, training_region
+from learned import outer_train as outer
+from learned.config import OuterConfig, load_config
+
+FIGURE_FILE = "progress.png"
+SIGNAL_TO_NOISE = "signal_to_noise/"
+
+
+def read_config(name_or_path: str) -> OuterConfig:
+    """A configuration.
+
+    Raises:
+      UsageError: what is wrong with it, in one line.
+    """
+    try:
+        return load_config(name_or_path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def run(
+    config: OuterConfig,
+    family: tasks.TaskFamily,
+    facts: dict[str, Any],
+    results_dir: Path,
+    *,
+    resume: bool,
+    num_devices: int,
+    budget_seconds: float,
+    log: Callable[[str], None],
+    advance: Callable[..., None],
+) -> tuple[Path, dict[str, Any]]:
+    """Outer-trains; weights with their card, checkpoints, metrics and a figure of the run are on disk at any time.
+
+    Args:
+      config: what to run.
+      family: its data.
+      facts: name, version and digest of the data.
+      results_dir: the run goes to `outer-train/local/NAME` in it.
+      resume: whether to go on from the last checkpoint.
+      num_devices: devices that samples are spread over.
+      budget_seconds: wall-clock of this sitting.
+      log: called with a line after every outer-validation.
+      advance: called after every outer step with the share of steps done and a line on how it goes.
+
+    Returns:
+      The weights file and the facts of the run.
+
+    Raises:
+      UsageError: the folder has a run that is not resumed, or of another configuration; too few devices.
+    """
+    folder = results_dir / "outer-train" / "local" / safe_name("config", config.name)
+    path = folder / f"{config.name}.safetensors"
+    extra = {"data": f"{facts['name']} {facts['version']} {facts['digest'][:16]}", "commit": git_state()["commit"]}
+    reached = outer.has_checkpoint(folder)
+    if reached is not None and not resume:
+        raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
+    done = 0
+
+    def on_step(progress: outer.Progress) -> None:
+        nonlocal done
+        line = progress_line(config, progress, budget_seconds)
+        advance(progress.outer_step - done, line)
+        done = progress.outer_step
+        if "outer_validation_loss" in progress.metrics:
+            log(line)
+
+    try:
+        theta, _, summary = outer.outer_train(
+            config,
+            family,
+            folder=folder,
+            resume=resume,
+            num_devices=num_devices,
+            on_step=on_step,
+            on_best=lambda theta, found: outer.save_best(path, config, theta, found, extra),
+            on_checkpoint=functools.partial(_draw, folder / FIGURE_FILE, config.name),
+            budget_seconds=budget_seconds,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    outer.save_best(path, config, theta, summary, extra)  # now with what the whole run cost
+    return path, summary
+
+
+def _draw(path: Path, name: str, metrics: pd.DataFrame) -> None:
+    from bench.report.figures.outer_training import outer_training_figure
+
+    outer.write_atomically(path, outer_training_figure(name, metrics).png)
+
+
+def progress_line(config: OuterConfig, progress: outer.Progress, budget_seconds: float = float("inf")) -> str:
+    """One line on an outer step: place, length, losses, gradient, signal-to-noise, merge weight, speed, time left."""
+    metrics = progress.metrics
+    parts = [f"outer step {progress.outer_step}/{config.outer_steps}", f"length {metrics['horizon']:.0f}"]
+    parts += [f"loss {metrics['outer_loss']:.4f}"]
+    if "outer_validation_loss" in metrics:
+        parts += [f"validation {metrics['outer_validation_loss']:.4f}"]
+    parts += [f"gradient norm {metrics['gradient_norm']:.2g}"]
+    noise = {name.removeprefix(SIGNAL_TO_NOISE): v for name, v in metrics.items() if name.startswith(SIGNAL_TO_NOISE)}
+    parts += ["signal-to-noise " + ", ".join(f"{name} {value:.2g}" for name, value in noise.items())]
+    if "merge_weight" in metrics:
+        parts += [f"weight of {config.estimator[0]} {metrics['merge_weight']:.2f}"]
+    if progress.skipped:
+        parts += [f"{progress.skipped} skipped"]
+    parts += [f"{progress.inner_steps / progress.seconds:,.0f} inner steps/s"]
+    left = (config.outer_steps - progress.outer_step) * progress.seconds / progress.outer_step
+    parts += [f"about {duration(min(left, max(budget_seconds - progress.seconds, 0.0)))} left"]
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 3 min, 2 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def measure(
+    config: OuterConfig, family: tasks.TaskFamily, *, num_devices: int, num_blocks: int, tuned_dir: Path | None = None
+) -> dict[str, Any]:
+    """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
+
+    Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. Time
+    an inner step is that of an outer step over its inner steps: one net, one step, both signs counted.
+
+    Args:
+      config: whose first outer step, repeated, is timed.
+      family: its data.
+      num_devices: devices that samples are spread over; Adam's steps run on the first.
+      num_blocks: at least 6.
+      tuned_dir: of a user's own tuned values, for Adam's.
+
+    Raises:
+      UsageError: too few devices, or samples that do not divide among them.
+    """
+    try:
+        engine = outer.Engine(config, family, num_devices)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    num_steps, horizon = config.lengths_at(0)
+    inner_steps = outer.inner_steps_of(config, num_steps)
+    state = jax.block_until_ready(engine.init())
+    begin = time.perf_counter()
+    step = engine.step.lower(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon).compile()
+    compile_seconds = time.perf_counter() - begin
+    number = 0
+
+    def outer_step() -> None:
+        nonlocal state, number
+        state, metrics = step(state, engine.arrays, number, horizon=horizon)
+        jax.block_until_ready((state, metrics))
+        number += 1
+
+    adam = resolve("adam", family.problem.family, family.problem.horizon, tuned_dir=tuned_dir)
+    key = tasks.named_key("outer-train", "timing")
+    task = family.task(family.sample(key, "outer_train"))
+    length = chunk_steps(family.problem.horizon)
+    program = compile_program(adam, task, family.problem.horizon, [length])
+    alone = training_region(program, adam, task, key, length, 1)
+    outer_step(), alone()
+    # Regions of about the same length, so that a disturbance falls on both alike.
+    repeats = max(1, round(interleave([outer_step], 1).min() / interleave([alone], 3).min()))
+    region = training_region(program, adam, task, key, length, repeats)
+    region()
+    seconds = interleave([outer_step, region], num_blocks) / np.array([inner_steps, repeats * length])
+    rate = median_interval(seconds[:, 0])
+    return {
+        "config": config.name,
+        "inner_steps_per_second": _ends(Interval(1 / rate.estimate, 1 / rate.high, 1 / rate.low)),
+        "adam_step_seconds": float(f"{np.median(seconds[:, 1]):.5g}"),
+        "cost_ratio_to_adam": _ends(ratio_interval(seconds[:, 0], seconds[:, 1])),
+        "outer_step_seconds": float(f"{np.median(seconds[:, 0]) * inner_steps:.5g}"),
+        "compile_seconds": float(f"{compile_seconds:.4g}"),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "devices": num_devices,
+    }
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    ends = {"median": interval.estimate, "low": interval.low, "high": interval.high}
+    return {name: float(f"{value:.5g}") for name, value in ends.items()}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory so far: of the first device where it counts, else of this process."""
+    counted = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in counted:
+        return int(counted["peak_bytes_in_use"])
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts kibibytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

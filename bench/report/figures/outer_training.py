@@ -1,0 +1,77 @@
+"""An outer-training run so far: losses, lengths, gradient norm and signal-to-noise against outer steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter
+
+from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
+from bench.report.figures.parts import FAILED_COLOR, WIDTH, plain, short
+
+SMOOTHED = 50  # outer steps, by a running median: single estimates scatter over decades
+
+
+def outer_training_figure(name: str, metrics: pd.DataFrame) -> Figure:
+    """Four panels over one axis of outer steps.
+
+    Args:
+      name: of the run.
+      metrics: a row for each outer step, as `learned.outer_train` writes them.
+    """
+    last = metrics.iloc[-1]
+    judged = metrics["outer_validation_loss"].dropna() if "outer_validation_loss" in metrics else pd.Series(dtype=float)
+    best = f"; best outer-validation loss {judged.min():.4f}" if len(judged) else ""
+    alt = f"Outer-training of {name} after {int(last['outer_step'])} outer steps: loss {last['outer_loss']:.4f}{best}."
+    caption = f"Dots: every outer step. Lines: running median over {SMOOTHED}. Red ticks: skipped updates."
+    return Figure("outer_training", alt, caption, lambda: _draw(name, metrics), wide=True)
+
+
+def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
+    canvas = Canvas(figsize=(1.5 * WIDTH, 1.6 * WIDTH), layout="constrained")
+    loss, length, norm, noise = axes = canvas.subplots(4, 1, sharex=True, height_ratios=(2, 1, 1, 1))
+    canvas.suptitle(f"{short(name)}: outer-training so far", x=0.01, ha="left", fontsize=10.5)
+    steps = metrics["outer_step"].to_numpy()
+    _scatter(loss, steps, metrics["outer_loss"], HAND_DESIGNED_COLORS[0], "outer-training classes")
+    if "outer_validation_loss" in metrics:
+        judged = metrics.dropna(subset="outer_validation_loss")
+        loss.plot(
+            judged["outer_step"],
+            judged["outer_validation_loss"],
+            color=LEARNED_COLORS[0],
+            linewidth=1.8,
+            marker="o",
+            markersize=3,
+            label="outer-validation classes",
+        )
+    loss.set_ylabel("outer-loss")
+    length.step(steps, metrics["horizon"], where="post", color=HAND_DESIGNED_COLORS[5], label="a whole unroll")
+    if (metrics["horizon"] != metrics["num_steps"]).any():
+        length.step(steps, metrics["num_steps"], where="post", color=HAND_DESIGNED_COLORS[4], label="a window")
+    length.set_ylabel("inner steps")
+    length.set_ylim(bottom=0)
+    _scatter(norm, steps, metrics["gradient_norm"], HAND_DESIGNED_COLORS[0], "before clipping")
+    norm.set_ylabel("gradient norm")
+    names = [column for column in metrics if str(column).startswith("signal_to_noise/")]
+    for color, column in zip((HAND_DESIGNED_COLORS[1], *HAND_DESIGNED_COLORS[2:]), names, strict=False):
+        _scatter(noise, steps, metrics[column], color, str(column).partition("/")[2])
+    noise.axhline(1.0, color="#999999", linewidth=0.8)
+    noise.set_ylabel("signal to noise\n(1: noise alone)")
+    for axis in (norm, noise):
+        axis.set_yscale("log")
+    for axis in axes:
+        axis.yaxis.set_major_formatter(FuncFormatter(plain))
+        skipped = steps[metrics["skipped"].to_numpy() > 0] if "skipped" in metrics else []
+        if len(skipped):
+            axis.plot(skipped, np.zeros(len(skipped)), "|", color=FAILED_COLOR, transform=axis.get_xaxis_transform())
+        axis.legend(loc="upper right", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+    axes[-1].set_xlabel("outer step")
+    return canvas
+
+
+def _scatter(axis: Axes, steps: np.ndarray, values: pd.Series, color: str, label: str) -> None:
+    axis.plot(steps, values, ".", color=color, markersize=2, alpha=0.35)
+    smooth = values.rolling(SMOOTHED, min_periods=1, center=True).median()
+    axis.plot(steps, smooth, color=color, linewidth=1.3, label=label)

@@ -1,0 +1,137 @@
+import tomllib
+
+import pytest
+
+import tasks
+from learned import weights
+from learned.config import CONFIG_DIR, OuterConfig, config_names, load_config
+from learned.curriculum import Stage
+from tests.helpers import assert_one_line
+
+MINIMAL = """
+name = "mine"
+design = "per_parameter_mlp"
+family = "imagenet8_cnn3"
+stages = [{ num_steps = 10, outer_steps = 3 }, { num_steps = 20, outer_steps = 2 }]
+"""
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_a_shipped_configuration_loads_as_it_is_written(name):
+    config = load_config(name)
+    table = tomllib.loads((CONFIG_DIR / f"{name}.toml").read_text())
+    assert config.name == name
+    assert config.outer_steps == sum(stage["outer_steps"] for stage in table.pop("stages"))
+    assert dict(config.design_options) == table.pop("design_options", {})
+    names = table.pop("estimator", "es")
+    assert list(config.estimator) == ([names] if isinstance(names, str) else names)
+    for key, value in table.items():
+        assert getattr(config, key) == value
+    assert tasks.FAMILIES[config.family].pools, "outer-training draws tasks from a pool"
+    hash(config)
+
+
+@pytest.mark.parametrize("name", weights.shipped_names())
+def test_shipped_weights_were_made_by_a_shipped_configuration(name):
+    assert name in config_names()
+
+
+def test_a_configuration_of_ones_own_loads_by_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + "[design_options]\nhidden = 8\n")
+    config = load_config(str(path))
+    assert config == OuterConfig(
+        name="mine",
+        design="per_parameter_mlp",
+        family="imagenet8_cnn3",
+        stages=(Stage(10, 3), Stage(20, 2)),
+        design_options=(("hidden", 8),),
+    )
+
+
+def test_full_unrolls_are_as_long_as_the_curriculum_says():
+    config = OuterConfig("mine", "per_parameter_mlp", "imagenet8_cnn3", (Stage(10, 3), Stage(20, 2)))
+    assert config.outer_steps == 5
+    assert [config.lengths_at(outer_step) for outer_step in range(6)] == [(10, 10)] * 3 + [(20, 20)] * 3
+    assert not config.truncated
+
+
+def test_truncated_unrolls_take_windows_of_what_the_curriculum_says():
+    stages = (Stage(10, 1), Stage(95, 1), Stage(300, 1))
+    config = OuterConfig("mine", "per_parameter_mlp", "imagenet8_cnn3", stages, estimator=("pes",), window=20)
+    assert config.truncated
+    assert [config.lengths_at(outer_step) for outer_step in range(3)] == [(20, 20), (20, 100), (20, 300)]
+
+
+def without(key):
+    return "".join(line for line in MINIMAL.splitlines(keepends=True) if not line.startswith(key))
+
+
+def replaced(key, value):
+    return without(key) + f"{key} = {value}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", "not TOML"),
+        ("\udcff", "not TOML"),
+        (without("name"), "expected keys name"),
+        (without("stages"), "expected keys stages"),
+        (MINIMAL + "learnin_rate = 1e-3\n", "unknown key 'learnin_rate'; did you mean learning_rate"),
+        (MINIMAL + 'sigma = "small"\n', "expected a number > 0 for sigma, got 'small'"),
+        (MINIMAL + "sigma = 0\n", "expected a number > 0 for sigma, got 0"),
+        (MINIMAL + "sigma = nan\n", "expected a number > 0 for sigma, got nan"),
+        (MINIMAL + "learning_rate = -1e-3\n", "expected a number >= 0 for learning_rate"),
+        (MINIMAL + "num_tasks = 0\n", "expected a whole number > 0 for num_tasks, got 0"),
+        (MINIMAL + "num_tasks = 2.5\n", "expected a whole number > 0 for num_tasks, got 2.5"),
+        (MINIMAL + "num_tasks = true\n", "expected a whole number > 0 for num_tasks, got True"),
+        (MINIMAL + "validation_every = 0\n", "expected a whole number > 0 for validation_every, got 0"),
+        (MINIMAL + "seed = -1\n", "expected a whole number >= 0 for seed, got -1"),
+        (MINIMAL + 'objective = "test"\n', "expected objective train or validation, got 'test'"),
+        (replaced("name", 3), "expected text for name, got 3"),
+        (replaced("design", 3), "expected text for design, got 3"),
+        (replaced("design", '"per_parameter"'), "unknown design 'per_parameter'; did you mean per_parameter_mlp"),
+        (replaced("family", '"imagenet9_cnn3"'), "unknown task 'imagenet9_cnn3'; did you mean imagenet"),
+        (replaced("stages", 3), "stages are tables of num_steps and outer_steps"),
+        (replaced("stages", "[]"), "stages are tables of num_steps and outer_steps"),
+        (replaced("stages", "[{ num_steps = 10 }]"), "stages are tables of num_steps and outer_steps"),
+        (
+            replaced("stages", '[{ num_steps = "a", outer_steps = 1 }]'),
+            "stages are tables of num_steps and outer_steps",
+        ),
+        (replaced("stages", "[{ num_steps = 0, outer_steps = 1 }]"), "stages are tables of num_steps and outer_steps"),
+        (MINIMAL + 'estimator = "rp"\n', "unknown estimator 'rp'; did you mean reparam"),
+        (MINIMAL + "estimator = 3\n", "expected one estimator or two to merge, got 3"),
+        (MINIMAL + "estimator = []\n", "expected one estimator or two to merge, got []"),
+        (MINIMAL + 'estimator = ["es", "reparam", "es"]\n', "expected one estimator or two to merge"),
+        (MINIMAL + 'estimator = ["es", "pes"]\nwindow = 5\n', "two estimators over full unrolls or two over windows"),
+        (MINIMAL + 'estimator = ["tbptt", "pes"]\nwindow = 5\n', "expected two perturbed estimators to merge"),
+        (MINIMAL + 'estimator = ["es", "reparam"]\nnum_tasks = 1\n', "expected num_tasks >= 2"),
+        (MINIMAL + 'estimator = "pes"\n', "expected a window, in inner steps: pes"),
+        (MINIMAL + "window = 5\n", "expected no window: es go"),
+        (MINIMAL + "window = 0\n", "expected a whole number > 0 for window, got 0"),
+        (MINIMAL + "outer_batch = 1\n", "expected true or false for outer_batch, got 1"),
+        (MINIMAL + "ema = 1.5\n", "expected a number from 0 to 1 for ema, got 1.5"),
+        (MINIMAL + "seed = false\n", "expected a whole number >= 0 for seed, got False"),
+        (replaced("stages", "[{ num_steps = 1, outer_steps = 1, jitter = 1 }]"), "jitter is a number >= 0 and < 1"),
+        (replaced("stages", '[{ num_steps = 1, outer_steps = 1, growth = "cubic" }]'), "growth is linear or geometric"),
+        (MINIMAL + "[design_options]\nhiden = 8\n", "unknown option of per_parameter_mlp 'hiden'; did you mean hidden"),
+        (MINIMAL + '[design_options]\nhidden = "8"\n', "expected a number for design option hidden, got '8'"),
+        (MINIMAL + "design_options = 3\n", "design_options"),
+    ],
+    ids=lambda value: value.strip().splitlines()[-1] if value.strip() else "empty",
+)
+def test_a_mistake_in_a_configuration_is_answered_in_one_line(text, words, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the words are compared below, not as a pattern)
+        load_config(str(path))
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert_one_line(caught.value)
+
+
+def test_an_unknown_configuration_answers_with_the_nearest():
+    with pytest.raises(tasks.UnknownNameError, match="did you mean lopt_paper_small"):
+        load_config("lopt_paper_smal")

@@ -1,0 +1,195 @@
+"""A run that is stopped anywhere, also killed, goes on to the same theta, to the last bit."""
+
+import dataclasses
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from learned import outer_train as outer_train_module
+from learned.checkpoints import Checkpoints
+from learned.outer_train import METRICS_FILE, Engine, has_checkpoint, outer_train, read_metrics
+from tests.helpers import assert_one_line, linear_family
+from tests.learned.test_outer_train import CONFIG, Stage
+
+pytestmark = pytest.mark.slow  # a program to compile in almost every test
+
+ROOT = Path(__file__).parent.parent.parent
+# Two lengths, an average of theta: all that a resumed run must take up again.
+FULL = dataclasses.replace(CONFIG, stages=(Stage(5, 6), Stage(8, 6)), ema=0.5, validation_every=5)
+KINDS = {
+    "es": FULL,
+    "merged": dataclasses.replace(FULL, estimator=("reparam", "es"), stages=(Stage(5, 12),)),
+    "pes": dataclasses.replace(FULL, estimator=("pes",), window=5),
+}
+
+
+@functools.cache
+def engine(config, num_devices):
+    """Compiled once for all runs of a configuration; what a run changes is not in it."""
+    return Engine(config, linear_family(), num_devices)
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    monkeypatch.setattr(outer_train_module, "Engine", lambda config, family, num_devices: engine(config, num_devices))
+
+
+class Stop(Exception):
+    """Raised in the middle of a run, as if the process had ended there."""
+
+
+def run(config, folder, stop_after=None, stopping=Stop, **options):
+    """(best theta, metrics, facts, last checkpoint's arrays), or None where the run was stopped."""
+
+    def on_step(progress):
+        if progress.outer_step == stop_after:
+            raise stopping
+
+    try:
+        theta, log, facts = outer_train(config, linear_family(), folder=folder, on_step=on_step, **options)
+    except stopping:
+        return None
+    return theta, log, facts
+
+
+def last_arrays(folder):
+    """Every array of the last checkpoint, as numpy."""
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        restored = checkpoints._manager.restore(checkpoints.latest())
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(restored.arrays)}
+
+
+def is_key(leaf):
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def assert_same(one, other):
+    (theta, log, facts), (other_theta, other_log, other_facts) = one, other
+    for name in theta:
+        np.testing.assert_array_equal(theta[name], other_theta[name])
+    assert len(log) == len(other_log)
+    for row, other_row in zip(log, other_log, strict=True):
+        assert row == other_row
+    clocks = ("device_hours", "total_device_hours")
+    assert {k: v for k, v in facts.items() if k not in clocks} == {
+        k: v for k, v in other_facts.items() if k not in clocks
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(kind, tmp_path):
+    config = KINDS[kind]
+    whole = run(config, tmp_path / "whole")
+    for stop_after in (4, 5):  # before and at an outer-validation
+        folder = tmp_path / str(stop_after)
+        # A checkpoint after every outer step, so that it is stopped just there.
+        assert run(config, folder, stop_after, checkpoint_seconds=0.0) is None
+        assert has_checkpoint(folder) == stop_after
+        assert_same(run(config, folder, resume=True), whole)
+    ends = [last_arrays(tmp_path / name) for name in ("whole", "4")]
+    assert ends[0].keys() == ends[1].keys()
+    for name in ends[0]:
+        one, other = (jax.random.key_data(e[name]) if is_key(e[name]) else e[name] for e in ends)
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_what_was_done_since_the_last_checkpoint_is_done_again(tmp_path):
+    whole = run(FULL, None)
+    assert run(FULL, tmp_path, 3, checkpoint_seconds=0.0) is None
+    assert run(FULL, tmp_path, 8, resume=True, checkpoint_seconds=1e9) is None  # as if killed: five outer steps lost
+    assert has_checkpoint(tmp_path) == 3
+    assert_same(run(FULL, tmp_path, resume=True), whole)
+
+
+def test_metrics_past_the_checkpoint_are_cut_off(tmp_path):
+    """Metrics are written before their checkpoint; a process may end between the two."""
+    whole = run(FULL, None)
+    run(FULL, tmp_path, 6, checkpoint_seconds=0.0)
+    later = (tmp_path / METRICS_FILE).read_bytes()
+    run(FULL, tmp_path / "other", 4, checkpoint_seconds=0.0)
+    (tmp_path / "other" / METRICS_FILE).write_bytes(later)
+    assert_same(run(FULL, tmp_path / "other", resume=True), whole)
+
+
+def test_an_interruption_keeps_the_last_whole_outer_step(tmp_path):
+    whole = run(FULL, None)
+    assert run(FULL, tmp_path, 7, KeyboardInterrupt, checkpoint_seconds=1e9) is None
+    assert has_checkpoint(tmp_path) == 7
+    assert_same(run(FULL, tmp_path, resume=True), whole)
+
+
+def test_a_budget_ends_a_sitting_and_changes_nothing(tmp_path):
+    whole = run(FULL, None)
+    for sitting in (1, 2, 3):
+        _, log, facts = run(FULL, tmp_path, resume=True, budget_seconds=0.0)
+        assert len(log) == facts["total_outer_steps"] == has_checkpoint(tmp_path) == sitting
+        assert "outer_validation_loss" in log[-1]  # judged for whoever looks now
+    assert_same(run(FULL, tmp_path, resume=True), whole)
+
+
+def test_two_checkpoints_are_kept(tmp_path):
+    run(FULL, tmp_path, checkpoint_seconds=0.0)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["11", "12"]
+    assert [row["outer_step"] for row in read_metrics(tmp_path)] == list(range(1, 13))
+
+
+def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
+    run(FULL, tmp_path, 2, checkpoint_seconds=0.0)
+    with pytest.raises(ValueError, match=r"made with sigma = 0\.05, the configuration has 0\.1") as caught:
+        run(dataclasses.replace(FULL, sigma=0.1), tmp_path, resume=True)
+    assert_one_line(caught.value)
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+import numpy as np
+import jax
+jax.config.update("jax_numpy_rank_promotion", "raise")
+from learned.outer_train import outer_train
+from tests.helpers import linear_family
+from tests.learned.test_resume import KINDS
+
+folder = Path(sys.argv[1])
+tell = lambda progress: print(progress.outer_step, flush=True)
+options = dict(folder=folder, resume=True, on_step=tell, checkpoint_seconds=0)
+theta, log, _ = outer_train(KINDS["pes"], linear_family(), **options)
+np.savez(folder / "theta.npz", **theta)
+"""
+
+
+def start(folder, cache):
+    command = [sys.executable, "-W", "error", "-c", PROCESS, str(folder)]
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_process_killed_with_minus_nine_at_any_moment_goes_on_to_the_same_theta(tmp_path):
+    theta, log, _ = run(KINDS["pes"], tmp_path / "whole")
+    kills, rng = 0, np.random.default_rng(0)
+    while True:
+        process = start(tmp_path, tmp_path / "compiled")
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(int(rng.integers(2, 6)))]
+        if told[-1]:
+            time.sleep(float(rng.uniform(0, 0.05)))  # in a step, in a save, between them
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.stdout.close()
+        status = process.wait(timeout=60)
+        if not told[-1]:  # it ended by itself
+            assert status == 0
+            break
+    assert kills >= 2
+    with np.load(tmp_path / "theta.npz") as saved:
+        for name in theta:
+            np.testing.assert_array_equal(saved[name], theta[name])
+    assert read_metrics(tmp_path) == log
