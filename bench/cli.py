@@ -822,7 +822,7 @@ def _time_outer(
     use_devices(device, devices)
     import tasks
     from bench import outer_training
-    from bench.provenance import device_facts
+    from bench.provenance import device as device_facts
 
     settings = outer_training.read_config(config)
     family = tasks.load_family(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)

@@ -184,16 +184,16 @@ def measure(
     length = chunk_steps(family.problem.horizon)
     program = compile_program(adam, task, family.problem.horizon, [length])
     alone = training_region(program, adam, task, key, length, 1)
-    outer_step(), alone()
+    outer_step()
+    alone()
     # Regions of about the same length, so that a disturbance falls on both alike.
     repeats = max(1, round(interleave([outer_step], 1).min() / interleave([alone], 3).min()))
     region = training_region(program, adam, task, key, length, repeats)
     region()
     seconds = interleave([outer_step, region], num_blocks) / np.array([inner_steps, repeats * length])
-    rate = median_interval(seconds[:, 0])
     return {
         "config": config.name,
-        "inner_steps_per_second": _ends(Interval(1 / rate.estimate, 1 / rate.high, 1 / rate.low)),
+        "inner_steps_per_second": _ends(median_interval(1 / seconds[:, 0])),
         "adam_step_seconds": float(f"{np.median(seconds[:, 1]):.5g}"),
         "cost_ratio_to_adam": _ends(ratio_interval(seconds[:, 0], seconds[:, 1])),
         "outer_step_seconds": float(f"{np.median(seconds[:, 0]) * inner_steps:.5g}"),
@@ -204,8 +204,8 @@ def measure(
 
 
 def _ends(interval: Interval) -> dict[str, float]:
-    ends = {"median": interval.estimate, "low": interval.low, "high": interval.high}
-    return {name: float(f"{value:.5g}") for name, value in ends.items()}
+    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
+    return {name: float(f"{value:.5g}") for name, value in ends}
 
 
 def peak_memory_bytes() -> int:

@@ -41,9 +41,7 @@ class Checkpoints:
 
     def facts(self) -> dict[str, Any]:
         """The facts of the last one."""
-        return self._manager.restore(
-            self._manager.latest_step(), args=ocp.args.Composite(facts=ocp.args.JsonRestore())
-        ).facts
+        return self._restored(facts=ocp.args.JsonRestore())["facts"]
 
     def arrays(self, like: Any) -> Any:
         """The arrays of the last one.
@@ -54,7 +52,12 @@ class Checkpoints:
         Raises:
           ValueError: the checkpoint has another structure.
         """
-        abstract = jax.tree.map(lambda leaf: ocp.tree.to_shape_dtype_struct(jnp.asarray(leaf)), like)
-        return self._manager.restore(
-            self._manager.latest_step(), args=ocp.args.Composite(arrays=ocp.args.StandardRestore(abstract))
-        ).arrays
+
+        def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+            leaf = jnp.asarray(leaf)
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+        return self._restored(arrays=ocp.args.StandardRestore(jax.tree.map(abstract, like)))["arrays"]
+
+    def _restored(self, **parts: Any) -> Any:
+        return self._manager.restore(self._manager.latest_step(), args=ocp.args.Composite(**parts))

@@ -104,7 +104,8 @@ class Engine:
         # What an outer step is given and gives lies in the same way, else its second call would compile anew.
         self.whole = NamedSharding(self.mesh, PartitionSpec())
         split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
-        self.shardings = OuterState(self.whole, self.whole, self.whole, split, self.whole)
+        whole: Any = self.whole
+        self.shardings = OuterState(whole, whole, whole, split, whole)
         self.arrays = jax.device_put(family.arrays, self.whole)
         self.estimator = make_estimator(config, self.objective("outer_train"), self._each(2 * config.num_tasks))
         self.key = tasks.named_key("outer-train", config.name, config.seed)
@@ -170,7 +171,8 @@ class Engine:
         each = self._each(config.validation_num_tasks)
 
         def loss(shared, key):
-            return held_out(*shared, key, config.validation_num_steps)
+            theta, arrays = shared
+            return held_out(theta, arrays, key, config.validation_num_steps)
 
         return jnp.mean(each(loss, (theta, arrays), keys))
 
@@ -291,7 +293,8 @@ def outer_train(
                 state, metrics = engine.step(
                     at.state, engine.arrays, at.record.outer_step, num_steps=num_steps, horizon=horizon
                 )
-                row = {"outer_step": at.record.outer_step + 1, "num_steps": num_steps, "horizon": horizon}
+                row: dict[str, float] = {"outer_step": at.record.outer_step + 1}
+                row |= {"num_steps": num_steps, "horizon": horizon}
                 row |= {name: float(value) for name, value in metrics.items()}
                 skipped = int(row["skipped"])
                 record = dataclasses.replace(

@@ -51,7 +51,7 @@ def truncated_estimator(
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Particles:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        start = each(lambda shared, k: objective.start(*shared, k), (theta, arrays), episode.key)
+        start = each(lambda shared, k: objective.start(shared[0], shared[1], k), (theta, arrays), episode.key)
         nothing = jax.tree.map(lambda t: jnp.zeros((num_tasks, *t.shape), t.dtype), theta)
         return Particles(episode, start, start, nothing)
 

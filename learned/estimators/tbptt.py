@@ -38,7 +38,9 @@ def tbptt(objective: OuterObjective, num_tasks: int, each: Each = one_by_one) ->
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Carried:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        return Carried(episode, each(lambda shared, k: objective.start(*shared, k), (theta, arrays), episode.key))
+        return Carried(
+            episode, each(lambda shared, k: objective.start(shared[0], shared[1], k), (theta, arrays), episode.key)
+        )
 
     def estimate(theta: Theta, state: Carried, arrays, key: Key, num_steps: int, horizon):
         new_keys = jax.random.split(jax.random.split(key)[1], num_tasks)  # as `base.samples` names tasks

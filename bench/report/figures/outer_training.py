@@ -33,13 +33,14 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     canvas = Canvas(figsize=(1.5 * WIDTH, 1.6 * WIDTH), layout="constrained")
     loss, length, norm, noise = axes = canvas.subplots(4, 1, sharex=True, height_ratios=(2, 1, 1, 1))
     canvas.suptitle(f"{short(name)}: outer-training so far", x=0.01, ha="left", fontsize=10.5)
-    steps = metrics["outer_step"].to_numpy()
-    _scatter(loss, steps, metrics["outer_loss"], HAND_DESIGNED_COLORS[0], "outer-training classes")
-    if "outer_validation_loss" in metrics:
-        judged = metrics.dropna(subset="outer_validation_loss")
+    columns = {str(name): values.to_numpy(np.float64) for name, values in metrics.items()}
+    steps, windows = columns["outer_step"], columns["num_steps"]
+    _scatter(loss, steps, columns["outer_loss"], HAND_DESIGNED_COLORS[0], "outer-training classes")
+    if "outer_validation_loss" in columns:
+        judged = np.isfinite(columns["outer_validation_loss"])
         loss.plot(
-            judged["outer_step"],
-            judged["outer_validation_loss"],
+            steps[judged],
+            columns["outer_validation_loss"][judged],
             color=LEARNED_COLORS[0],
             linewidth=1.8,
             marker="o",
@@ -47,23 +48,23 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
             label="outer-validation classes",
         )
     loss.set_ylabel("outer-loss")
-    length.step(steps, metrics["horizon"], where="post", color=HAND_DESIGNED_COLORS[5], label="a whole unroll")
-    if (metrics["horizon"] != metrics["num_steps"]).any():
-        length.step(steps, metrics["num_steps"], where="post", color=HAND_DESIGNED_COLORS[4], label="a window")
+    length.step(steps, columns["horizon"], where="post", color=HAND_DESIGNED_COLORS[5], label="a whole unroll")
+    if np.any(columns["horizon"] != windows):
+        length.step(steps, windows, where="post", color=HAND_DESIGNED_COLORS[4], label="a window")
     length.set_ylabel("inner steps")
     length.set_ylim(bottom=0)
-    _scatter(norm, steps, metrics["gradient_norm"], HAND_DESIGNED_COLORS[0], "before clipping")
+    _scatter(norm, steps, columns["gradient_norm"], HAND_DESIGNED_COLORS[0], "before clipping")
     norm.set_ylabel("gradient norm")
-    names = [column for column in metrics if str(column).startswith("signal_to_noise/")]
+    names = [name for name in columns if name.startswith("signal_to_noise/")]
     for color, column in zip((HAND_DESIGNED_COLORS[1], *HAND_DESIGNED_COLORS[2:]), names, strict=False):
-        _scatter(noise, steps, metrics[column], color, str(column).partition("/")[2])
+        _scatter(noise, steps, columns[column], color, column.partition("/")[2])
     noise.axhline(1.0, color="#999999", linewidth=0.8)
     noise.set_ylabel("signal to noise\n(1: noise alone)")
     for axis in (norm, noise):
         axis.set_yscale("log")
     for axis in axes:
         axis.yaxis.set_major_formatter(FuncFormatter(plain))
-        skipped = steps[metrics["skipped"].to_numpy() > 0] if "skipped" in metrics else []
+        skipped = steps[columns["skipped"] > 0]
         if len(skipped):
             axis.plot(skipped, np.zeros(len(skipped)), "|", color=FAILED_COLOR, transform=axis.get_xaxis_transform())
         axis.legend(loc="upper right", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
@@ -71,7 +72,7 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     return canvas
 
 
-def _scatter(axis: Axes, steps: np.ndarray, values: pd.Series, color: str, label: str) -> None:
+def _scatter(axis: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
     axis.plot(steps, values, ".", color=color, markersize=2, alpha=0.35)
-    smooth = values.rolling(SMOOTHED, min_periods=1, center=True).median()
+    smooth = pd.Series(values).rolling(SMOOTHED, min_periods=1, center=True).median()
     axis.plot(steps, smooth, color=color, linewidth=1.3, label=label)
