@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
 from bench.report.figures.parts import FAILED_COLOR, WIDTH, plain, short
 
-SMOOTHED = 50  # outer steps, by a running median: single estimates scatter over decades
+SMOOTHED = 50  # outer steps at most, by a running median: single estimates scatter over decades
 
 
 def outer_training_figure(name: str, metrics: pd.DataFrame) -> Figure:
@@ -25,7 +25,7 @@ def outer_training_figure(name: str, metrics: pd.DataFrame) -> Figure:
     judged = metrics["outer_validation_loss"].dropna() if "outer_validation_loss" in metrics else pd.Series(dtype=float)
     best = f"; best outer-validation loss {judged.min():.4f}" if len(judged) else ""
     alt = f"Outer-training of {name} after {int(last['outer_step'])} outer steps: loss {last['outer_loss']:.4f}{best}."
-    caption = f"Dots: every outer step. Lines: running median over {SMOOTHED}. Red ticks: skipped updates."
+    caption = f"Dots: every outer step. Lines: running median, over {SMOOTHED} at most. Red ticks: skipped updates."
     return Figure("outer_training", alt, caption, lambda: _draw(name, metrics), wide=True)
 
 
@@ -52,7 +52,7 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     if np.any(columns["horizon"] != windows):
         length.step(steps, windows, where="post", color=HAND_DESIGNED_COLORS[4], label="a window")
     length.set_ylabel("inner steps")
-    length.set_ylim(bottom=0)
+    length.set_ylim(0, 1.7 * columns["horizon"].max())  # room for the legend
     _scatter(norm, steps, columns["gradient_norm"], HAND_DESIGNED_COLORS[0], "before clipping")
     norm.set_ylabel("gradient norm")
     names = [name for name in columns if name.startswith("signal_to_noise/")]
@@ -62,6 +62,7 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     noise.set_ylabel("signal to noise\n(1: noise alone)")
     for axis in (norm, noise):
         axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     for axis in axes:
         axis.yaxis.set_major_formatter(FuncFormatter(plain))
         skipped = steps[columns["skipped"] > 0]
@@ -74,5 +75,6 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
 
 def _scatter(axis: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
     axis.plot(steps, values, ".", color=color, markersize=2, alpha=0.35)
-    smooth = pd.Series(values).rolling(SMOOTHED, min_periods=1, center=True).median()
+    window = max(min(SMOOTHED, len(values) // 10), 1)
+    smooth = pd.Series(values).rolling(window, min_periods=1, center=True).median()
     axis.plot(steps, smooth, color=color, linewidth=1.3, label=label)
