@@ -117,10 +117,12 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
             def steps(_, carry):
                 state, _ = carry
                 for _ in range(entrant.repeats - 1):
-                    # The same work again must depend on its having been done: a barrier alone is taken away on CPUs,
-                    # and two equal loops become one. Unless a loss is NaN, nothing is added.
-                    _, done = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
-                    failed = jax.lax.optimization_barrier(jnp.isnan(done.inner_loss[-1])).astype(jnp.int32)
+                    # The same work again must depend on its having been done, to the last update: a barrier alone is
+                    # taken away on CPUs, two equal loops become one, and of a loop of one step that is asked for its
+                    # loss nothing is left but the forward pass. Unless a number is NaN, nothing is added.
+                    end, done = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
+                    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(end.params)) + done.inner_loss[-1]
+                    failed = jax.lax.optimization_barrier(jnp.isnan(total)).astype(jnp.int32)
                     state = state._replace(inner_step=state.inner_step + failed)
                 state, trace = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
                 return state, trace.inner_loss
