@@ -882,8 +882,8 @@ def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, 
     levels = frozen.levels[reference]["train_loss"]
     table = race(entrants, loaded, run_key(task, 0), horizon, levels["hard"])
     table = table.pivot(index="step", columns="metric", values="value")
-    per_step = dict(zip((contender, reference), np.median(timings.seconds_per_step, axis=0), strict=True))
-    found = race_result(task, table, per_step, contender, reference, levels)
+    cost_ratio = float(np.median(timings.seconds_per_step[:, 0] / timings.seconds_per_step[:, 1]))
+    found = race_result(task, table, cost_ratio, contender, reference, levels)
     rows = [
         {
             "task": task,

@@ -448,13 +448,13 @@ class Race:
     reference: str
     target: str
     raced: float  # reference seconds / contender seconds, on the race's own clocks
-    predicted: float  # the same from steps to target times median seconds per step of the timing cell
+    predicted: float  # the same from steps to target times the step-cost ratio of the timing cell
 
 
 def race_result(
     task: str,
     table: Frame,
-    seconds_per_step: Mapping[str, float],
+    cost_ratio: float,
     contender: str,
     reference: str,
     levels: Mapping[str, float],
@@ -464,7 +464,7 @@ def race_result(
     Args:
       task: name.
       table: (step x metric) of the race, metrics "train_loss/NAME" and "wall_time_sec/NAME".
-      seconds_per_step: of both, from interleaved blocks.
+      cost_ratio: seconds per step, contender / reference: the median over interleaved blocks of the ratio within one.
       contender: name.
       reference: name.
       levels: target -> smoothed train loss.
@@ -476,7 +476,7 @@ def race_result(
             steps.append(steps_to(level, table.index, table[f"train_loss/{name}"]))
             seconds.append(float(np.interp(steps[-1], table.index, table[f"wall_time_sec/{name}"])))
         if all(map(math.isfinite, steps)) and min(seconds) > 0:
-            predicted = steps[1] * seconds_per_step[reference] / (steps[0] * seconds_per_step[contender])
+            predicted = steps[1] / (steps[0] * cost_ratio)
             found.append(Race(task, contender, reference, target, seconds[1] / seconds[0], predicted))
     return found
 
@@ -488,13 +488,12 @@ def races(rows: Rows, targets: TargetsByTask) -> list[Race]:
         names = [column.partition("/")[2] for column in table.columns if column.startswith("train_loss/")]
         learners = [name for name in names if rows.role(name) == LEARNED]
         rivals = [name for name in names if name not in learners]
-        blocks = rows.blocks.get(task)
-        if task not in targets or blocks is None or len(learners) != 1 or len(rivals) != 1:
+        if task not in targets or len(learners) != 1 or len(rivals) != 1:
             continue
+        ratios = block_ratio(rows, task, learners[0], rivals[0])
         levels = targets[task].levels.get(rivals[0], {}).get("train_loss")
-        if levels:
-            per_step = {name: float(blocks[name].median()) for name in names}
-            found += race_result(task, table, per_step, learners[0], rivals[0], levels)
+        if levels and ratios is not None:
+            found += race_result(task, table, float(np.median(ratios)), learners[0], rivals[0], levels)
     return found
 
 

@@ -170,6 +170,6 @@ def races_table(screen: dict[str, Any]) -> Table | None:
     )
     notes = (
         "Both train side by side in one process, a chunk each in turn, until both have reached the loss; each has a "
-        "clock that runs over its own chunks alone. Predicted: steps to the target times seconds per step.",
+        "clock that runs over its own chunks alone. Predicted: the ratio of steps over that of step costs.",
     )
     return Table("races", "Races: wall-clock speed-up to a target", columns, tuple(rows), notes)
