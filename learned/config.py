@@ -28,6 +28,7 @@ class OuterConfig:
       family: task family; tasks are drawn from its outer_train pool.
       objective: "train" or "validation", the split that scores a step.
       outer_batch: whether a step is scored by a batch of its own under "train" too; see `FamilyObjective`.
+      score_every: with a batch of its own, inner steps that one score stands for; see `FamilyObjective`.
       estimator: rows of `learned.estimators.ESTIMATORS`: one, or two that are merged.
       shared_samples: whether two that are merged get the same tasks and perturbations.
       window: inner steps by which truncated estimators carry their unrolls on; their unrolls are as long as the
@@ -55,6 +56,7 @@ class OuterConfig:
     design_options: tuple[tuple[str, float], ...] = ()
     objective: str = "train"
     outer_batch: bool = False
+    score_every: int = 1
     estimator: tuple[str, ...] = ("es",)
     shared_samples: bool = True
     window: int | None = None
@@ -157,6 +159,8 @@ def _parsed(table: dict[str, Any]) -> OuterConfig:
     for key in ("ema", "final_learning_rate"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"expected a number from 0 to 1 for {key}, got {getattr(config, key)!r}")
+    if config.score_every > 1 and not (config.outer_batch or config.objective == "validation"):
+        raise ValueError("expected score_every = 1: the inner batch's own loss is there at every step")
     if len(config.estimator) == 2 and config.num_tasks < 2:
         raise ValueError("expected num_tasks >= 2: merging takes the variance of the samples")
     return config

@@ -40,6 +40,7 @@ class FamilyObjective:
       objective: "train" scores each step by the loss of the inner batch it is about to use, which is fresh and so
         unbiased for l(w_t), and costs nothing; "validation" by a fresh batch of the validation split after the step.
       outer_batch: "train" too by a batch of its own after the step, which costs a forward pass.
+      score_every: of what is scored by a batch of its own, one score stands for so many steps: a share of that cost.
     """
 
     design: LearnedOptimizer
@@ -48,6 +49,7 @@ class FamilyObjective:
     pool: str
     objective: Objective = "train"
     outer_batch: bool = False
+    score_every: int = 1
 
     def start(self, theta: Theta, arrays, key: Key) -> tasks.unroll.InnerState:
         """The inner state before the first step, for the task and initialization of `key`."""
@@ -65,7 +67,9 @@ class FamilyObjective:
 
         scored = self.outer_batch or self.objective == "validation"
         optimizer = self.design.optimizer(theta)
-        state, trace = tasks.unroll.unroll(task, optimizer, state, run_key, num_steps, score if scored else None)
+        state, trace = tasks.unroll.unroll(
+            task, optimizer, state, run_key, num_steps, score if scored else None, self.score_every
+        )
         return state, trace.score if scored else trace.inner_loss
 
     def _task(self, arrays, key: Key) -> tuple[tasks.Task, Key]:

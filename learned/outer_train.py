@@ -116,8 +116,9 @@ class Engine:
     def objective(self, pool: str) -> FamilyObjective:
         """The outer-loss on tasks of a pool."""
         kind = cast(Objective, self.config.objective)
+        config = self.config
         return FamilyObjective(
-            self.design, self.family.problem, self.family.sample, pool, kind, self.config.outer_batch
+            self.design, self.family.problem, self.family.sample, pool, kind, config.outer_batch, config.score_every
         )
 
     def _each(self, num_samples: int) -> Each:

@@ -30,7 +30,7 @@ class Trace(NamedTuple):
     """What a run leaves behind, a row for each inner step."""
 
     inner_loss: Array  # (num_steps,) mini-batch loss before the step
-    score: Array  # (num_steps,) of `score` after the step; (num_steps, 0) without one
+    score: Array  # (num_steps,) of `score` after the step, or after a later one for several; (num_steps, 0) without one
 
 
 def init_params(task: Task, key: Key) -> Params:
@@ -55,6 +55,7 @@ def unroll(
     key: Key,
     num_steps: int,
     score: Score | None = None,
+    score_every: int = 1,
 ) -> tuple[InnerState, Trace]:
     """Trains for `num_steps` inner steps: w_{t+1} = w_t + u(grad l(w_t, batch_t), state_t).
 
@@ -68,6 +69,7 @@ def unroll(
       key: the run's key.
       num_steps: static number of steps.
       score: (params, key) -> scalar, evaluated after every step, for instance on a fresh batch; None skips it.
+      score_every: with more than one, a score stands for so many steps, the last of which it is taken after.
 
     Returns:
       The state after the last step and the trace. A diverged run goes on and shows as non-finite numbers: inside
@@ -82,10 +84,24 @@ def unroll(
         loss, grads = jax.value_and_grad(task.loss)(state.params, task.batch(batch_key, "train"))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
-        scored = jnp.zeros((0,)) if score is None else score(params, score_key)
+        scored = jnp.zeros((0,)) if score is None or score_every > 1 else score(params, score_key)
         return InnerState(params, opt_state, state.inner_step + 1), Trace(loss, scored)
 
-    return jax.lax.scan(step, state, length=num_steps)
+    if score is None or score_every == 1:
+        return jax.lax.scan(step, state, length=num_steps)
+
+    def steps(state: InnerState, length: int) -> tuple[InnerState, Trace]:
+        state, trace = jax.lax.scan(step, state, length=length)
+        _, score_key = jax.random.split(jax.random.fold_in(key, state.inner_step))  # that of the last step
+        return state, Trace(trace.inner_loss, jnp.full((length,), score(state.params, score_key)))
+
+    whole, rest = divmod(num_steps, score_every)
+    state, trace = jax.lax.scan(lambda state, _: steps(state, score_every), state, length=whole)
+    trace = jax.tree.map(jnp.ravel, trace)
+    if rest:
+        state, last = steps(state, rest)
+        trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, last)
+    return state, trace
 
 
 # Protocol rule 10: what a run is evaluated on along its way is a fixed sample; the last word is a whole split's. The

@@ -89,6 +89,8 @@ def replaced(key, value):
         (MINIMAL + "validation_every = 0\n", "expected a whole number > 0 for validation_every, got 0"),
         (MINIMAL + "seed = -1\n", "expected a whole number >= 0 for seed, got -1"),
         (MINIMAL + 'objective = "test"\n', "expected objective train or validation, got 'test'"),
+        (MINIMAL + "score_every = 2\n", "expected score_every = 1: the inner batch's own loss"),
+        (MINIMAL + "outer_batch = true\nscore_every = 0\n", "expected a whole number > 0 for score_every, got 0"),
         (replaced("name", 3), "expected text for name, got 3"),
         (replaced("design", 3), "expected text for design, got 3"),
         (replaced("design", '"per_parameter"'), "unknown design 'per_parameter'; did you mean per_parameter_mlp"),

@@ -86,6 +86,20 @@ def test_score_sees_the_parameters_after_the_step_and_a_key_of_its_own_and_chang
     np.testing.assert_allclose(trace.score[-1], score(state.params, score_key), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("every", "scored_after"), [(2, [2, 2, 4, 4, 5]), (3, [3, 3, 3, 5, 5]), (7, [5] * 5)])
+def test_one_score_may_stand_for_several_steps_and_changes_nothing(every, scored_after):
+    def score(params, key):
+        return params["w"][0] + jax.random.uniform(key)
+
+    task = linear_task()
+    whole, some = (
+        jax.jit(lambda state, k=k: unroll(task, sgd(), state, KEY, 5, score, k))(first(task, KEY)) for k in (1, every)
+    )
+    np.testing.assert_allclose(some[1].inner_loss, whole[1].inner_loss, rtol=1e-6)
+    np.testing.assert_allclose(some[1].score, whole[1].score[np.array(scored_after) - 1], rtol=1e-6)
+    assert_trees_close(some[0], whole[0], rtol=1e-6)
+
+
 def test_the_optimizer_is_told_the_loss_of_the_batch():
     def update(updates, state, params=None, *, value, **extra_args):
         return jax.tree.map(jnp.zeros_like, updates), value
