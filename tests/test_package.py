@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-WITH_EXAMPLES = ["tasks.base", "learned", "learned.per_parameter_mlp", "bench.statistics.intervals"]
+WITH_EXAMPLES = ["tasks.base", "learned", "learned.per_parameter_mlp", "learned.lean_mlp", "bench.statistics.intervals"]
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

@@ -3,11 +3,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import pytest
 
 from learned.per_parameter_mlp import NUM_INPUTS, per_parameter_mlp
-from tests.helpers import CountingTraces, assert_trees_close, central_differences, kinds
+from tests.helpers import CountingTraces
 
 DESIGN = per_parameter_mlp()
 PARAMS = {"w": jnp.array([[0.3, -0.2, 0.5], [1.0, -1.0, 0.1]]), "b": jnp.array([0.1, 0.2, -0.3]), "s": jnp.array(0.7)}
@@ -111,127 +109,6 @@ def test_the_scales_of_step_and_exponent_are_options():
     np.testing.assert_allclose(updates["b"], expected, rtol=1e-5, atol=1e-6)
 
 
-# What every learned optimizer passes ----------------------------------------------------------------------------------
-
-
-def test_structure_shapes_and_dtypes_are_kept_and_nothing_retraces():
-    state = DESIGN.optimizer(example_theta()).init(PARAMS)
-    expected, before = kinds(state), None
-    for inner_step in range(3):
-        updates, state = STEP(example_theta(), gradients(inner_step), state, PARAMS)
-        before = before or TRACES.count
-        assert kinds(updates) == kinds(PARAMS)
-        assert kinds(state) == expected
-    assert TRACES.count == before
-    assert state.count == 3
-
-
 def test_the_state_takes_40_bytes_a_parameter():
     state = jax.eval_shape(DESIGN.optimizer(example_theta()).init, {"w": jnp.zeros((10, 10))})
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 40 * 100 + 4
-
-
-def test_jit_equals_eager():
-    params = {"b": PARAMS["b"]}
-    optimizer = DESIGN.optimizer(example_theta())
-    eager, _ = optimizer.update(gradients(0, params), optimizer.init(params), params)
-    assert_trees_close(first_update(optimizer, params), eager, rtol=1e-5, atol=1e-8)
-
-
-def test_vmap_over_theta_equals_a_loop():
-    state = DESIGN.optimizer(example_theta()).init(PARAMS)
-    thetas = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf, -leaf]), example_theta())
-    batched = jax.jit(jax.vmap(STEP, in_axes=(0, None, None, None)))(thetas, gradients(0), state, PARAMS)[0]
-    for row in range(3):
-        theta = jax.tree.map(lambda leaf, row=row: leaf[row], thetas)
-        alone = STEP(theta, gradients(0), state, PARAMS)[0]
-        assert_trees_close(jax.tree.map(lambda u, row=row: u[row], batched), alone, rtol=1e-5, atol=1e-8)
-
-
-def test_the_gradient_in_theta_equals_finite_differences():
-    design = per_parameter_mlp(hidden=3, step_scale=1.0, exp_scale=0.1)
-    params = {"b": np.array([0.1, 0.2, -0.3], np.float32)}
-    with jax.enable_x64(True):
-        flat, unflatten = jax.flatten_util.ravel_pytree(
-            jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), example_theta(3))
-        )
-
-        def sum_of_updates(flat):
-            optimizer = design.optimizer(unflatten(flat))
-            state, total = optimizer.init(params), 0.0
-            for inner_step in range(2):
-                # A float64 gradient gets a float64 update, and float32 parameters and state do not depend on theta.
-                grads = {"b": jnp.asarray(gradients(inner_step, params)["b"], jnp.float64)}
-                updates, state = optimizer.update(grads, state, params)
-                total = total + jnp.sum(updates["b"] * jnp.array([1.0, -2.0, 0.5]))
-            return total
-
-        value_and_grad = jax.jit(jax.value_and_grad(sum_of_updates))
-        gradient = np.asarray(value_and_grad(flat)[1])
-        expected = central_differences(lambda point: float(value_and_grad(point)[0]), flat)
-    assert gradient.dtype == np.float64
-    assert np.count_nonzero(gradient) > 50  # of 107, some behind a closed ReLU
-    # Central differences at 1e-6 in float64: 1e-10 of rounding; no ReLU switches that close to these points.
-    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
-
-
-def test_no_implicit_promotion():
-    with jax.numpy_dtype_promotion("strict"):
-        for dtype in (jnp.float32, jnp.bfloat16):
-            params = jax.tree.map(lambda p, dtype=dtype: p.astype(dtype), PARAMS)
-            state = jax.eval_shape(DESIGN.optimizer(example_theta()).init, params)
-            updates, new_state = jax.eval_shape(DESIGN.optimizer(example_theta()).update, params, state, params)
-            assert kinds(updates) == kinds(params)
-            assert kinds(new_state) == kinds(state)
-
-
-# Inside optax ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return STEP(example_theta(), gradients(0), DESIGN.optimizer(example_theta()).init(PARAMS), PARAMS)[0]
-
-
-def test_it_chains(plain):
-    chained = first_update(optax.chain(DESIGN.optimizer(example_theta()), optax.scale(2.0)))
-    assert_trees_close(chained, jax.tree.map(lambda u: 2 * u, plain), rtol=1e-5, atol=1e-8)
-
-
-def test_masked_it_leaves_other_parameters_to_others(plain):
-    mask = {"w": True, "b": False, "s": False}
-    updates = first_update(optax.masked(DESIGN.optimizer(example_theta()), mask))
-    assert_trees_close(updates, {**gradients(0), "w": plain["w"]}, rtol=1e-5, atol=1e-8)
-
-
-def test_it_shares_a_model_with_another_optimizer(plain):
-    labels = {"w": "learned", "b": "sgd", "s": "learned"}
-    transforms = {"learned": DESIGN.optimizer(example_theta()), "sgd": optax.sgd(0.1)}
-    updates = first_update(optax.multi_transform(transforms, labels))
-    assert_trees_close(updates, {**plain, "b": -0.1 * gradients(0)["b"]}, rtol=1e-5, atol=1e-8)
-
-
-def test_it_takes_the_extra_arguments_of_the_inner_loop(plain):
-    optimizer = optax.with_extra_args_support(DESIGN.optimizer(example_theta()))
-    updates, _ = jax.eval_shape(
-        lambda: optimizer.update(gradients(0), optimizer.init(PARAMS), PARAMS, value=jnp.zeros(()))
-    )
-    assert kinds(updates) == kinds(plain)
-
-
-def test_half_precision_parameters_get_half_precision_updates_from_a_full_precision_state():
-    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
-    grads = gradients(0, params)
-    half = first_update(DESIGN.optimizer(example_theta()), params)
-    assert kinds(half) == kinds(params)
-    full_params, full_grads = (jax.tree.map(lambda x: x.astype(jnp.float32), tree) for tree in (params, grads))
-    state = DESIGN.optimizer(example_theta()).init(full_params)
-    full, _ = STEP(example_theta(), full_grads, state, full_params)
-    # The computation is in float32; only the result is rounded, to 8 bits.
-    assert_trees_close(jax.tree.map(lambda u: u.astype(jnp.float32), half), full, rtol=2**-8, atol=1e-8)
-
-
-def test_without_parameters_it_says_what_it_needs():
-    optimizer = DESIGN.optimizer(example_theta())
-    with pytest.raises(ValueError, match=r"reads the parameters: call update\(grads, state, params\)"):
-        optimizer.update(PARAMS, optimizer.init(PARAMS))

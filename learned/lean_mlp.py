@@ -1,0 +1,138 @@
+"""The lean per-parameter MLP: few inputs that vary over a tensor, and everything that does not in a net of its own.
+
+A network with one hidden layer of `hidden` ReLU units is applied to every parameter by itself; what it says is added to
+Adam's direction, and a rate of the tensor's own multiplies the sum:
+
+    update = -rate exp(5 rho) (m_.9 r + w2 relu(w1 x + b))
+
+Inputs x, six of them, for decays b in .5 .9 .99, all bias-corrected as in Adam: g r, m_b r with
+r = 1 / (sqrt(v_.999) + 1e-8), g over its root mean square in the tensor, the parameter w over its own.
+
+The hidden bias b and the rate's exponent rho come from a second small network of what is constant over the tensor, so
+that they cost next to nothing a parameter: nine time features tanh(t / s - 1); whether it is a vector, and its fan-in
+and fan-out; the logarithms of the root mean squares of w and of m_.9 r; the cosines of m_.9 with g and with w.
+
+The last layers begin at zero: before any outer-training it is Adam at `rate`. After the designs of Metz et al.,
+arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of state a parameter.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from learned.base import Key, LearnedOptimizer, Theta
+from learned.per_parameter_mlp import TIME_SCALES, time_features
+
+DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
+ADAM = 1  # place of Adam's decay among them
+SECOND_DECAY, EPS = 0.999, 1e-8
+NUM_INPUTS = 3 + len(DECAYS)
+NUM_TENSOR_INPUTS = len(TIME_SCALES) + 7
+TENSOR_HIDDEN = 16
+RATE_SCALE = 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
+FEATURES_VERSION = "lean-6+16"
+
+
+class LeanMLPState(NamedTuple):
+    """State of `lean_mlp`; 16 bytes a parameter."""
+
+    count: Array  # (), int32: steps taken
+    momenta: optax.Params  # a (3, *shape) float32 leaf for each parameter
+    second_moment: optax.Params  # a float32 leaf of the parameter's shape
+
+
+def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
+    """The design, for a hidden width and the rate that it begins with.
+
+    Args:
+      hidden: units of the per-parameter network.
+      rate: of Adam, which it is before any outer-training.
+
+    Returns:
+      The learned optimizer; theta is {"w1": (hidden, 6), "b1": (hidden,), "w2": (hidden,), "t1": (16, 16), "c1": (16,),
+      "t2": (hidden + 1, 16), "c2": (hidden + 1,)}.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> design = lean_mlp()
+      >>> optimizer = design.optimizer(design.init_theta(jax.random.key(0)))
+      >>> params = {"w": jnp.ones((3, 2))}
+      >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+      >>> updates["w"].shape
+      (3, 2)
+    """
+
+    def init_theta(key: Key) -> Theta:
+        key_hidden, key_tensor = jax.random.split(key)
+        return {
+            "w1": jax.random.normal(key_hidden, (hidden, NUM_INPUTS)) / np.sqrt(NUM_INPUTS),
+            "b1": jnp.zeros((hidden,)),
+            "w2": jnp.zeros((hidden,)),
+            "t1": jax.random.normal(key_tensor, (TENSOR_HIDDEN, NUM_TENSOR_INPUTS)) / np.sqrt(NUM_TENSOR_INPUTS),
+            "c1": jnp.zeros((TENSOR_HIDDEN,)),
+            "t2": jnp.zeros((hidden + 1, TENSOR_HIDDEN)),
+            "c2": jnp.zeros((hidden + 1,)),
+        }
+
+    def init(params: optax.Params) -> LeanMLPState:
+        momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), jnp.float32), params)
+        second = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        return LeanMLPState(jnp.zeros((), jnp.int32), momenta, second)
+
+    def optimizer(theta: Theta) -> optax.GradientTransformationExtraArgs:
+        def update(updates, state, params=None, **extra_args):
+            del extra_args
+            if params is None:
+                raise ValueError("lean_mlp reads the parameters: call update(grads, state, params)")
+            steps = (state.count + 1).astype(jnp.float32)
+            corrections = 1 / (1 - DECAYS**steps)
+            second_correction = 1 / (1 - SECOND_DECAY**steps)
+            time = time_features(state.count)
+
+            def leaf(grad, param, momenta, second):
+                g, w = (x.reshape(-1).astype(jnp.float32) for x in (grad, param))
+                decays = DECAYS[:, None]
+                m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * g[None]
+                v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
+                normalized = jnp.concatenate([g[None], m]) / (jnp.sqrt(second_correction * v) + EPS)[None]
+                adam = corrections[ADAM] * normalized[1 + ADAM]
+                rms_g, rms_w, rms_adam = (jnp.sqrt(jnp.mean(x**2)) for x in (g, w, adam))
+                about = jnp.concatenate(
+                    [
+                        time,
+                        _shape_features(grad.shape),
+                        jnp.log(jnp.stack([1e-3 + rms_w, 1e-3 + rms_adam])),
+                        jnp.stack([_cosine(m[ADAM], g), _cosine(m[ADAM], w)]),
+                    ]
+                )
+                said = theta["t2"] @ jax.nn.relu(theta["t1"] @ about + theta["c1"]) + theta["c2"]
+                # Scales that are constant over the tensor belong to the weights: inputs are read as they are.
+                scales = jnp.concatenate([jnp.ones(1), corrections, 1 / (jnp.stack([rms_g, rms_w]) + EPS)])
+                inputs = jnp.concatenate([normalized, g[None], w[None]])
+                units = jax.nn.relu((theta["w1"] * scales[None]) @ inputs + (theta["b1"] + said[:-1])[:, None])
+                step = rate * jnp.exp(RATE_SCALE * said[-1]) * (adam + theta["w2"] @ units)
+                return -step.reshape(grad.shape).astype(grad.dtype), m.reshape(momenta.shape), v.reshape(second.shape)
+
+            found = jax.tree.map(leaf, updates, params, state.momenta, state.second_moment)
+            structure = jax.tree.structure(updates)
+            steps_taken, momenta, second = jax.tree.transpose(structure, jax.tree.structure((0, 0, 0)), found)
+            return steps_taken, LeanMLPState(state.count + 1, momenta, second)
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    return LearnedOptimizer(init_theta, optimizer)
+
+
+def _shape_features(shape: tuple[int, ...]) -> np.ndarray:
+    """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
+    fan_in, fan_out = (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, int(np.prod(shape)))
+    return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    """Of two vectors, (); 0 where one is zero."""
+    return jnp.sum(a * b) * jax.lax.rsqrt(jnp.sum(a**2) * jnp.sum(b**2) + 1e-20)
