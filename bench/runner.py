@@ -171,9 +171,6 @@ def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None) 
     name = str(suite.measurement)
     measurement = MEASUREMENTS[name]
     parts = {f"{name}/{part}": facts for part, facts in measurement.parts().items()}
-    entrants = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
-    base = controls.base_of(entrants) if suite.controls else None
-    timed = (*entrants, *(controls.timed_controls(base) if base else ()))
     common = {
         "kind": "measure",
         "version": VERSION,
@@ -181,11 +178,20 @@ def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None) 
         "measurement": name,
         "family": name,
         "horizon": measurement.horizon,
-        "blocks": suite.timing_blocks,
-        "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in timed},
-        "roles": {entrant.name: entrant.role for entrant in timed},
-        "device_kind": default_device().device_kind,
     }
+    timed: tuple[Entrant, ...] = ()
+    if measurement.timed:
+        entrants = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
+        base = controls.base_of(entrants) if suite.controls else None
+        timed = (*entrants, *(controls.timed_controls(base) if base else ()))
+        common |= {
+            "blocks": suite.timing_blocks,
+            "hyperparameters": {entrant.name: dict(entrant.identity) for entrant in timed},
+            "roles": {entrant.name: entrant.role for entrant in timed},
+        }
+    else:
+        common["replications"] = suite.replications
+    common["device_kind"] = default_device().device_kind
     chosen = expand_tasks(suite.tasks, list(parts)) if suite.tasks else parts
     return [Cell({**common, "task": part, **parts[part]}, timed) for part in chosen]
 
@@ -239,8 +245,7 @@ def run(
             advance(1.0)
             continue
         name = cell.config["task"]
-        measured = cell.config["kind"] == "measure"  # on no task's data
-        if not measured and name not in loaded:
+        if cell.config["kind"] != "measure" and name not in loaded:
             if not any(registry.problem(other) == registry.problem(name) for other in loaded):
                 programs.clear()
             loaded = {name: registry.load(name)}
@@ -250,12 +255,18 @@ def run(
             "cell": cell.name,
             "config": cell.config,
             "started_at": started,
-            "provenance": provenance({} if measured else registry.data_facts(name)),
+            "provenance": provenance(_data_facts(cell, registry)),
         }
         store.put(record, curve.assign(cell=cell.name))
         counts[record["status"]] = counts.get(record["status"], 0) + 1
         log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(record)}")
     return counts
+
+
+def _data_facts(cell: Cell, registry: Registry) -> dict[str, str]:
+    """Facts of the data that a cell reads; a measurement may read none."""
+    name = cell.config.get("inner_task") if cell.config["kind"] == "measure" else cell.config["task"]
+    return registry.data_facts(name) if name else {}
 
 
 def _run_one(
@@ -276,8 +287,9 @@ def _run_one(
 
     try:
         if cell.config["kind"] == "measure":
-            blocks, (name, _, part) = cell.config["blocks"], cell.config["task"].partition("/")
-            return {"status": "ok"}, MEASUREMENTS[name].measure(part, cell.entrants, blocks, lambda: tick(1 / blocks))
+            repeats = cell.config.get("blocks") or cell.config["replications"]
+            name, _, part = cell.config["task"].partition("/")
+            return {"status": "ok"}, MEASUREMENTS[name].measure(part, cell.entrants, repeats, lambda: tick(1 / repeats))
         assert task is not None
 
         def program_of(entrant: Entrant) -> engine.Program:

@@ -11,8 +11,9 @@ controls = true          the rows whose outcome is known (bench/controls.py)
 
 kind = "measure"         a cell is a part of a measurement (bench/measure)
 measurement = "update_cost"
-optimizers = ["adam", "learned"]
+optimizers = ["adam", "learned"]    of one that times them,
 timing_blocks = 20
+replications = 64                   else the independent replications
 """
 
 import dataclasses
@@ -27,9 +28,11 @@ from bench.errors import UsageError, nearest
 SUITE_DIR = Path(__file__).parent / "suites"
 KEYS = {
     "train": ("kind", "description", "tasks", "optimizers", "seeds", "steps", "timing_blocks", "controls"),
-    "measure": ("kind", "description", "measurement", "optimizers", "timing_blocks", "controls"),
+    "measure": ("kind", "description", "measurement", "optimizers", "timing_blocks", "replications", "controls"),
 }
-NEEDED = {"train": ("tasks", "optimizers", "seeds"), "measure": ("measurement", "optimizers")}
+NEEDED = {"train": ("tasks", "optimizers", "seeds"), "measure": ("measurement",)}
+# Whole numbers of a suite and the least they can be: the clock can be switched off, but not in a measurement.
+FEWEST = {"train": {"steps": 1, "timing_blocks": 0}, "measure": {"timing_blocks": 1, "replications": 4}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Suite:
       seeds: reporting seeds.
       steps: horizon, or None for each task's own.
       timing_blocks: interleaved timing blocks a task.
+      replications: of a measurement that times nothing.
       controls: whether the controls run beside the optimizers.
       overrides: hyperparameters set by hand, optimizer -> name -> value.
       measurement: of a suite of kind "measure", a row of `bench.measure.MEASUREMENTS`.
@@ -59,6 +63,7 @@ class Suite:
     description: str = ""
     steps: int | None = None
     timing_blocks: int = 20
+    replications: int = 64
     controls: bool = True
     overrides: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     measurement: str | None = None
@@ -111,7 +116,13 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
 
         if table["measurement"] not in list(MEASUREMENTS):
             raise nearest(f"measurement of suite {name}", str(table["measurement"]), list(MEASUREMENTS))
-    for key, low in (("steps", 1), ("timing_blocks", _fewest_blocks(kind))):
+        timed = MEASUREMENTS[table["measurement"]].timed
+        if timed and not table.get("optimizers"):
+            raise UsageError(f"suite {name}: expected a non-empty 'optimizers'")
+        for key in ("replications",) if timed else ("optimizers", "timing_blocks", "controls"):
+            if key in table:
+                raise UsageError(f"suite {name}: {table['measurement']} has no {key!r}; leave it out")
+    for key, low in FEWEST[kind].items():
         value = table.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
             raise UsageError(f"suite {name}: expected {key} to be a whole number of at least {low}, got {value!r}")
@@ -126,18 +137,14 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
         kind=kind,
         description=description,
         tasks=tuple(dict.fromkeys(table.get("tasks", ()))),
-        optimizers=tuple(dict.fromkeys(table["optimizers"])),
+        optimizers=tuple(dict.fromkeys(table.get("optimizers", ()))),
         seeds=parse_seeds(table["seeds"]) if "seeds" in table else (),
         steps=table.get("steps"),
         timing_blocks=table.get("timing_blocks", Suite.timing_blocks),
+        replications=table.get("replications", Suite.replications),
         controls=controls,
         measurement=table.get("measurement"),
     )
-
-
-def _fewest_blocks(kind: str) -> int:
-    """The clock can be switched off, but not in a measurement, which is nothing else."""
-    return 1 if kind == "measure" else 0
 
 
 def parse_seeds(text: str | Sequence[int] | int) -> tuple[int, ...]:
@@ -197,10 +204,9 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
             raise UsageError(f"--set expects key=value, got {setting!r}")
         optimizer, dot, name = key.partition(".")
         if not dot:
-            fewest = {"steps": 1, "timing_blocks": _fewest_blocks(suite.kind)}
-            numbers = [number for number in fewest if number in KEYS[suite.kind]]
-            if key not in numbers:
-                raise nearest("key for --set", key, [*numbers, *(f"{o}.learning_rate" for o in suite.optimizers)])
+            fewest = FEWEST[suite.kind]
+            if key not in fewest:
+                raise nearest("key for --set", key, [*fewest, *(f"{o}.learning_rate" for o in suite.optimizers)])
             if not text.isdecimal() or int(text) < fewest[key]:
                 raise UsageError(f"--set {key}: expected a whole number of at least {fewest[key]}, got {text!r}")
             suite = dataclasses.replace(suite, **{key: int(text)})

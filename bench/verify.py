@@ -21,9 +21,9 @@ import pandas as pd
 from bench import targets
 from bench.engine import summarize
 from bench.errors import UsageError
-from bench.measure import write_table
 from bench.measure.update_cost import update_costs
 from bench.report import write_report
+from bench.report.measurement import write_measurement
 from bench.rows import Frame
 from bench.store import LOCAL, Results, Store
 from bench.suite import load_suite, suite_names
@@ -98,25 +98,24 @@ def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: 
 def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str, label: str, **drawing: Any) -> Path:
     """The report of stored rows, with the targets, the headline and the suite's description as they are now.
 
-    Of a measurement it is a table: nothing was trained, so there is nothing to rank. `drawing` is `draw` and `formats`
-    of `bench.report.write_report`.
+    Of a measurement it is a table, or a page of its own: nothing was trained, so there is nothing to rank. `drawing` is
+    `draw` and `formats` of `bench.report.write_report`.
 
     Raises:
       OSError: the folder cannot be written.
     """
     import learned
 
-    if set(results.cells["kind"]) == {"measure"}:
-        return write_table(results.cells, results.curves, out_dir)
     known = load_suite(suite) if suite in suite_names() else None
+    head = {"title": f"{suite} ({label})", "suite": suite, "label": label}
+    head["description"] = known.description if known else ""
+    if set(results.cells["kind"]) == {"measure"}:
+        return write_measurement(results.cells, results.curves, out_dir, **head, **drawing)
     return write_report(
         results.cells,
         results.curves,
         out_dir,
-        title=f"{suite} ({label})",
-        suite=suite,
-        label=label,
-        description=known.description if known else "",
+        **head,
         targets=targets_of(results, results_dir),
         headline=learned.HEADLINE,
         costs=_update_costs(results_dir, label),

@@ -132,9 +132,9 @@ def _cifar(name: str, module, description: str) -> FamilyRow:
     return FamilyRow(description, problem, "cifar10")
 
 
-def _digits(name: str, module, description: str) -> FamilyRow:
-    problem = _problem(name, module, (8, 8, 1), take_images, DIGITS_NORMALIZE, (1197, 300, 300), 500)
-    return FamilyRow(description, problem, "digits8")
+def _digits(name: str, module, description: str, size: int = 8) -> FamilyRow:
+    problem = _problem(name, module, (size, size, 1), take_images, DIGITS_NORMALIZE, (1197, 300, 300), 500)
+    return FamilyRow(description, problem, "digits8", 8 // size)
 
 
 _CNN3 = CNN((32, 32, 32), (2, 2, 1), NUM_CLASSES)
@@ -163,6 +163,8 @@ _ROWS = [
         "digits8_cnn3", CNN((16, 16, 16), (2, 2, 1), NUM_CLASSES), "embedded: handwritten digits, three convolutions"
     ),
     _digits("digits8_mlp", MLP((64,), NUM_CLASSES), "embedded: handwritten digits, one hidden layer of 64"),
+    # 118 parameters: thousands of unrolls of a thousand steps take minutes.
+    _digits("digits4_mlp", MLP((4,), NUM_CLASSES), "embedded: digits at 4x4, one hidden layer of 4, for studies", 4),
 ]
 FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
 

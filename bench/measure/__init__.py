@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entrants import Entrant
-from bench.measure import update_cost
+from bench.measure import pathologies, update_cost
 
 Tick = Callable[[], None]
 
@@ -23,28 +23,47 @@ class Measurement:
     """A named measurement.
 
     Attributes:
+      name: of the measurement.
       parts: () -> {name: what defines the part, JSON-ready}; each is a cell.
       horizon: inner steps, for schedules.
-      measure: (part, entrants, num_blocks, tick) -> the cell's curve (step, metric, value); tick is called after every
-        interleaved block.
+      measure: (part, entrants, repeats, tick) -> the cell's curve (step, metric, value); tick is called after every
+        repeat.
       table: (cells, curves) -> the figures that follow from the rows.
+      timed: whether it times the optimizers of the suite, in so many interleaved blocks; else it has none, and repeats
+        are independent replications.
     """
 
+    name: str
     parts: Callable[[], Mapping[str, Mapping[str, Any]]]
     horizon: int
     measure: Callable[[str, Sequence[Entrant], int, Tick], pd.DataFrame]
     table: Callable[[Any, Any], pd.DataFrame]
+    timed: bool = True
 
 
-MEASUREMENTS = {
-    "update_cost": Measurement(update_cost.parts, update_cost.HORIZON, update_cost.measure, update_cost.update_costs),
-}
+_ROWS = (
+    Measurement("update_cost", update_cost.parts, update_cost.HORIZON, update_cost.measure, update_cost.update_costs),
+    Measurement(
+        "pathologies",
+        pathologies.parts,
+        pathologies.HORIZON,
+        pathologies.measure,
+        pathologies.table,
+        timed=False,
+    ),
+)
+MEASUREMENTS = {row.name: row for row in _ROWS}
+
+
+def measurement_of(cells: pd.DataFrame) -> Measurement:
+    """The measurement that all cells are of."""
+    (name,) = {json.loads(config)["measurement"] for config in cells["config"]}
+    return MEASUREMENTS[name]
 
 
 def table(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The figures of the measurement that all cells are of."""
-    (name,) = {json.loads(config)["measurement"] for config in cells["config"]}
-    return MEASUREMENTS[name].table(cells, curves)
+    return measurement_of(cells).table(cells, curves)
 
 
 def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Path:

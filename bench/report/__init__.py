@@ -1,7 +1,7 @@
 """From rows to a page: tables, figures and one self-contained HTML file, all recomputed from the rows given.
 
-The other modules hold what is computed, `figures` what is drawn, `page.html.jinja` how it reads. Nothing here trains
-or times.
+The other modules hold what is computed, `figures` what is drawn, `page.html.jinja` how it reads; `measurement` makes
+the pages of suites that train nothing. Nothing here trains or times.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from bench.report.figures import Figure
+    from bench.report.table import Table
     from bench.rows import Frame, Rows
     from bench.targets import Targets
 
@@ -73,24 +75,29 @@ def write_report(
     page = _page(results, screen, targets or {}, costs)
 
     out_dir = Path(out_dir)
+    write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
+    (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    path = out_dir / "report.html"
+    head = {"title": title, "suite": suite, "label": label, "description": description}
+    text = template("page").render(**head, verdict=screen["verdict"], rules=_rules(), draw=draw, **page)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_files(out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure], formats: Sequence[str]) -> None:
+    """Writes tables and figures under a folder, made if missing; what an earlier report left in the two is deleted."""
     for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
         folder = out_dir / kind
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (path for suffix in suffixes for path in folder.glob(f"*.{suffix}")):
             stale.unlink()
-    for table in page["all_tables"]:
+    for table in tables:
         for suffix, method in TABLE_FORMATS.items():
             (out_dir / "tables" / f"{table.slug}.{suffix}").write_text(getattr(table, method)(), encoding="utf-8")
-    for figure in page["all_figures"] if draw else ():
+    for figure in figures:
         for suffix in formats:
             (out_dir / "figures" / f"{figure.slug}.{suffix}").write_bytes(getattr(figure, suffix))
-    (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-    path = out_dir / "report.html"
-    head = {"title": title, "suite": suite, "label": label, "description": description}
-    text = _template().render(**head, verdict=screen["verdict"], rules=_rules(), draw=draw, **page)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def without_controls(
@@ -173,7 +180,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
         "failures": provenance.failures_table(results),
         "hyperparameters": provenance.hyperparameters_table(results),
         "seeds": provenance.seeds_table(results),
-        "provenance": provenance.provenance_table(results),
+        "provenance": provenance.provenance_table(results.train, results.timing),
     }
     tables = [*opening.values(), *overall["tables"], *fair, *tuned["tables"], *closing.values()]
     tables += [table for section in sections for table in (section["score"], *section["tables"])]
@@ -214,12 +221,13 @@ def _breakable(text: str) -> Any:
     return Markup("<wbr>").join(parts)
 
 
-def _template() -> Any:
-    from importlib.resources import files
+def template(name: str) -> Any:
+    """A page of this folder: "page" of a comparison, "measurement" of a measurement."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from jinja2 import Environment, StrictUndefined
-
-    source = files("bench.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("bench", "report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["breakable"] = _breakable
-    return environment.from_string(source)
+    return environment.get_template(f"{name}.html.jinja")

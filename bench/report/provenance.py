@@ -111,10 +111,10 @@ def seeds_table(results: Results) -> Table | None:
     return Table("seeds", "Tasks and seeds", columns, tuple(rows), notes)
 
 
-def provenance_table(results: Results) -> Table:
-    """Every recorded field with its distinct values and the number of cells behind each."""
+def provenance_table(*frames: Frame) -> Table:
+    """Every field that cells record, with its distinct values and the number of cells behind each."""
     fields: dict[str, dict[str, int]] = {}
-    records = [_json_object(text) for frame in (results.train, results.timing) for text in frame["provenance"]]
+    records = [_json_object(text) for frame in frames for text in frame["provenance"]]
     for record in records:
         for key, value in _flatten(record):
             counts = fields.setdefault(key, {})

@@ -8,6 +8,7 @@ from learned.estimators.base import over_devices as over_devices
 from learned.estimators.base import side_by_side as side_by_side
 from learned.estimators.es import es as es
 from learned.estimators.merge import merge as merge
+from learned.estimators.merge import merged as merged
 from learned.estimators.nres import nres as nres
 from learned.estimators.pes import pes as pes
 from learned.estimators.reparam import reparam as reparam

@@ -32,8 +32,7 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
       shared: whether both get the same key and so the same tasks and perturbations.
 
     Returns:
-      Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient; `info` has the mean weight of a as
-      "merge_weight", and of each, by its name, the signal-to-noise and whether it was finite.
+      The estimator; what it estimates is `merged` of both.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon):
@@ -45,28 +44,38 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
         (one, state_a), (other, state_b) = (
             e.estimate(theta, s, arrays, k, num_steps, horizon) for e, s, k in zip((a, b), state, keys, strict=True)
         )
-        finite_a, finite_b = all_finite(one.gradients), all_finite(other.gradients)
-        (_, var_a), (_, var_b) = mean_and_variance(one.gradients), mean_and_variance(other.gradients)
-
-        def weight_of_a(x, y):
-            precision_a, precision_b = 1 / (x + VARIANCE_FLOOR), 1 / (y + VARIANCE_FLOOR)
-            between = precision_a / (precision_a + precision_b)
-            return jnp.where(finite_a & finite_b, between, jnp.where(finite_a, 1.0, 0.0))
-
-        weights = jax.tree.map(weight_of_a, var_a, var_b)
-
-        def mixed(w, x, y):
-            # By `where`: zero times a number that is not finite is not zero.
-            w = w[None]
-            return jnp.where(w == 0, 0.0, w * x) + jnp.where(w == 1, 0.0, (1 - w) * y)
-
-        gradients = jax.tree.map(mixed, weights, one.gradients, other.gradients)
-        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(weights)])
-        info = {"merge_weight": flat.mean()}
-        for estimator, found, finite in ((a, one, finite_a), (b, other, finite_b)):
-            info[f"finite/{estimator.name}"] = finite
-            info[f"signal_to_noise/{estimator.name}"] = signal_to_noise(found.gradients)
-        bad = one.num_non_finite + other.num_non_finite
-        return Estimate(gradients, one.losses, bad, one.info | other.info | info), (state_a, state_b)
+        return merged(one, other, (a.name, b.name)), (state_a, state_b)
 
     return Estimator(init, estimate, f"{a.name}+{b.name}")
+
+
+def merged(one: Estimate, other: Estimate, names: tuple[str, str]) -> Estimate:
+    """Two estimates of as many samples as one.
+
+    Returns:
+      Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient; `info` has the mean weight of the first
+      as "merge_weight", and of each, by its name, the signal-to-noise and whether it was finite.
+    """
+    finite_a, finite_b = all_finite(one.gradients), all_finite(other.gradients)
+    (_, var_a), (_, var_b) = mean_and_variance(one.gradients), mean_and_variance(other.gradients)
+
+    def weight_of_a(x, y):
+        precision_a, precision_b = 1 / (x + VARIANCE_FLOOR), 1 / (y + VARIANCE_FLOOR)
+        between = precision_a / (precision_a + precision_b)
+        return jnp.where(finite_a & finite_b, between, jnp.where(finite_a, 1.0, 0.0))
+
+    weights = jax.tree.map(weight_of_a, var_a, var_b)
+
+    def mixed(w, x, y):
+        # By `where`: zero times a number that is not finite is not zero.
+        w = w[None]
+        return jnp.where(w == 0, 0.0, w * x) + jnp.where(w == 1, 0.0, (1 - w) * y)
+
+    gradients = jax.tree.map(mixed, weights, one.gradients, other.gradients)
+    flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(weights)])
+    info = {"merge_weight": flat.mean()}
+    for name, found, finite in zip(names, (one, other), (finite_a, finite_b), strict=True):
+        info[f"finite/{name}"] = finite
+        info[f"signal_to_noise/{name}"] = signal_to_noise(found.gradients)
+    bad = one.num_non_finite + other.num_non_finite
+    return Estimate(gradients, one.losses, bad, one.info | other.info | info)

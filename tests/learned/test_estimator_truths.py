@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bench.measure.pathologies import influence
+from bench.measure.pathologies.influence import Influence
 from learned.estimators import (
     ESTIMATORS,
     PERTURBED,
@@ -28,36 +30,6 @@ pytestmark = pytest.mark.slow  # a program to compile in almost every test
 SIGMA = 0.01
 KEY = jax.random.key(7)
 UNBIASED = ("reparam", "es", "pes", "nres")  # for the gradient of a whole unroll, whatever the window
-
-
-class Influence:
-    """Influence balancing: s <- A s + theta (1, ..., 1, -1, ..., -1), loss (s_1 - 1)^2 / 20, from s = 0.
-
-    A has 1/2 on the diagonal and above it; 10 of 23 signs are +1. At first theta moves s_1 up, in the end down by 6
-    theta: whoever sees short windows alone goes the wrong way. The loss is quadratic in theta, so smoothing leaves its
-    gradient as it is; a tenth of the usual one, it stays below the clip.
-
-    Tallec, Ollivier, "Unbiasing truncated backpropagation through time", arXiv 1705.08209; as in Vicol, Metz,
-    Sohl-Dickstein, arXiv 2112.13835, section 5.1.
-    """
-
-    n, positive = 23, 10
-    theta = {"theta": jnp.float32(0.5)}
-
-    def start(self, theta, arrays, key):
-        del theta, arrays, key
-        return jnp.zeros(self.n)
-
-    def advance(self, theta, arrays, state, key, num_steps):
-        del arrays, key
-        matrix = 0.5 * (jnp.eye(self.n) + jnp.eye(self.n, k=1))
-        signs = jnp.where(jnp.arange(self.n) < self.positive, 1.0, -1.0)
-
-        def step(s, _):
-            s = matrix @ s + theta["theta"] * signs
-            return s, (s[0] - 1) ** 2 / 20
-
-        return jax.lax.scan(step, state, length=num_steps)
 
 
 class Descent:
@@ -129,7 +101,7 @@ def exact(objective, keys, num_steps):
     return flat(gradients)
 
 
-HORIZON = 100
+HORIZON = influence.HORIZON
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +112,7 @@ def balance():
 
 def episodes(name, window, num_tasks=1000):
     """Each particle's mean gradient over one whole episode after its first, cut one: independent replications."""
-    windows = HORIZON // window
-    found = run(name, Influence(), num_tasks, window, HORIZON, 2 * windows)
-    # From outer step `windows` on all particles are in whole episodes, begun at different times: each position once.
-    return np.asarray(found.gradients["theta"], np.float64)[windows:].mean(axis=0)
+    return np.asarray(influence.episodes(name, window, num_tasks)(KEY), np.float64)
 
 
 def z_score(values, expected):

@@ -21,6 +21,7 @@ NUM_PARAMS = {
     "imagenet32_cnn3": 19_722,  # the paper's
     "imagenet16_cnn3": 5_258,
     "imagenet8_cnn3": 1_482,
+    "digits4_mlp": 118,
     "mnist28_cnn3": 19_146,
     "mnist14_cnn3": 19_146,  # global pooling: the image's size does not count
     "mnist28_cnn6": 46_890,  # 320 + 5 x 9,248 + 330

@@ -1,0 +1,66 @@
+"""The pathologies of outer-training, measured: what estimators of the outer-gradient do as unrolls grow.
+
+Metz et al., arXiv 1810.10180, sections 2 to 4. The paper's learned optimizer, at its initial theta and at the shipped
+trained one, trains a network of 118 parameters on handwritten digits, so that thousands of unrolls of up to a thousand
+steps take minutes. Parts, each a cell:
+
+    gradient_norm/THETA         norm of the backpropagated gradient against the length of the unroll
+    slices/THETA                the outer-loss along a line, as it is and smoothed, for several lengths
+    truncation/THETA            bias of truncated backpropagation against its window
+    variance/THETA/LENGTH       variance of every estimator, from independent replications; the bias of the merged one
+    merged_bias                 the same bias where the truth is known: a heavy-tailed estimate merged with a normal one
+    influence_balancing         the problem on which short windows point the wrong way
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from bench.measure.pathologies import heavy_tails, influence, summary, truncation, unrolls, variance
+from bench.measure.pathologies.inner import THETAS, Curve, facts
+
+HORIZON = unrolls.LENGTHS[-1]
+table = summary.tidy
+
+# Pathology -> (theta name and length where the part has them, replications, tick) -> rows
+_MEASURES: dict[str, Callable[..., Curve]] = {
+    "gradient_norm": unrolls.gradient_norms,
+    "slices": unrolls.slices,
+    "truncation": truncation.biases,
+    "variance": variance.variances,
+    "merged_bias": heavy_tails.merged_means,
+    "influence_balancing": influence.paths,
+}
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """What defines each part: pathology, theta, length, data, learned optimizer."""
+    found: dict[str, dict[str, Any]] = {}
+    for theta in THETAS:
+        known = {"theta": theta, **facts(theta)}
+        for name in ("gradient_norm", "slices", "truncation"):
+            found[f"{name}/{theta}"] = {"pathology": name, **known}
+        for length in unrolls.LENGTHS:
+            found[f"variance/{theta}/{length}"] = {"pathology": "variance", "length": length, **known}
+    for name in ("merged_bias", "influence_balancing"):
+        found[name] = {"pathology": name}
+    return found
+
+
+def measure(part: str, entrants, replications: int, tick: Callable[[], None] = lambda: None) -> pd.DataFrame:
+    """Measures one part.
+
+    Args:
+      part: a name of `parts`.
+      entrants: none; the learned optimizer is that of the part.
+      replications: independent ones.
+      tick: called `replications` times.
+
+    Returns:
+      Rows (step, metric, value); what they mean is said by the function of the part.
+    """
+    del entrants
+    name, *rest = part.split("/")
+    rows = _MEASURES[name](*(int(word) if word.isdecimal() else word for word in rest), replications, tick)
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])

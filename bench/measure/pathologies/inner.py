@@ -1,0 +1,56 @@
+"""What is unrolled: the paper's learned optimizer on a small network on handwritten digits."""
+
+import functools
+import hashlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tasks
+from learned import weights
+from learned.base import Theta
+from learned.designs import make_design
+from learned.objective import FamilyObjective
+
+TASK = "digits4_mlp"
+OPTIMIZER = "lopt_paper_small"  # the paper's network; its weights are the trained theta
+THETAS = ("initial", "trained")
+SIGMA = 0.01  # of all perturbations: the paper's
+
+Curve = list[tuple[int, str, float]]  # (step, metric, value), as a cell stores them
+
+
+class Inner(NamedTuple):
+    """An outer-loss, where it is looked at, and its data."""
+
+    objective: FamilyObjective
+    theta: Theta
+    arrays: Any
+
+
+@functools.cache
+def load(theta_name: str) -> Inner:
+    """The outer-loss of the paper's learned optimizer and a theta of `THETAS`."""
+    theta, card = weights.read(OPTIMIZER)
+    design = make_design(card.design, card.design_options)
+    if theta_name == "initial":
+        theta = jax.jit(design.init_theta)(tasks.named_key("pathologies", "initial"))
+    family = tasks.load_family(TASK)
+    objective = FamilyObjective(design, family.problem, family.sample, "train")
+    return Inner(objective, jax.tree.map(jnp.asarray, theta), family.arrays)
+
+
+def facts(theta_name: str) -> dict[str, Any]:
+    """What identifies it: task and digests of task, data and theta."""
+    theta = load(theta_name).theta
+    leaves = b"".join(np.asarray(theta[name], "<f4").tobytes() for name in sorted(theta))
+    return {
+        "inner_task": TASK,
+        "task_digest": tasks.task_digest(TASK),
+        "data_digest": tasks.data_facts(TASK)["digest"],
+        "learned_optimizer": OPTIMIZER,
+        "theta_sha256": hashlib.sha256(leaves).hexdigest(),
+        "sigma": SIGMA,
+    }

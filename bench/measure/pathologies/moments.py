@@ -1,0 +1,66 @@
+"""Squared lengths of means of vectors, and variances, from independent replications: unbiased, with their intervals.
+
+A mean of R noisy vectors is longer than the mean of their distribution; the products of different replications are not.
+What is stored of each replication is one number, from which estimate and jackknife interval follow.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from bench.statistics import CONFIDENCE, Interval
+
+
+def products(a: ArrayLike, b: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Of each replication of a, (R, P), its product with the mean of the others of b, (R,).
+
+    Their mean is an unbiased estimate of E[a] . E[b], where a replication of a is independent of the others of b; with
+    b left out, of |E[a]|^2.
+    """
+    a = np.asarray(a, np.float64)
+    b = a if b is None else np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.sum(a * (b.sum(axis=0) - b), axis=1) / (len(a) - 1)
+
+
+def deviations(values: ArrayLike) -> NDArray[np.float64]:
+    """Squared distances of the replications, (R, P), from their mean, times R / (R - 1): their mean is the variance."""
+    values = np.asarray(values, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.sum((values - values.mean(axis=0)) ** 2, axis=1) * len(values) / (len(values) - 1)
+
+
+def jackknife(
+    function: Callable[..., NDArray[np.float64]], *stored: tuple[ArrayLike, int], log: bool = False
+) -> Interval:
+    """A function of means over replications, with the interval of the jackknife.
+
+    Args:
+      function: of arrays, elementwise.
+      stored: for each argument a number for each replication, (R,), whose mean it is, and its degree: 1 for a mean or
+        `deviations`, 2 for `products`, whose every value has two replications as factors.
+      log: whether the interval is made on the logarithm: for variances and their ratios.
+
+    Returns:
+      The estimate with the 95 % t interval of R - 1 degrees of freedom; without bounds where it is not finite.
+    """
+    columns = [(np.asarray(values, np.float64), degree) for values, degree in stored]
+    n = len(columns[0][0])
+    scale, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    with np.errstate(all="ignore"):
+        estimate = scale(function(*(values.mean() for values, _ in columns)))
+        left_out = scale(
+            function(*((n * values.mean() - degree * values) / (n - degree) for values, degree in columns))
+        )
+        error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+        found = [float(back(x)) for x in (estimate, estimate - half, estimate + half)]
+    return Interval(*found, n) if np.isfinite(found).all() else Interval(found[0], None, None, n)
+
+
+def flattened(gradients: dict[str, ArrayLike]) -> NDArray[np.float64]:
+    """Leaves (R, ...) in the order of their names as vectors (R, P)."""
+    leaves: Sequence[NDArray[np.float64]] = [np.asarray(gradients[name], np.float64) for name in sorted(gradients)]
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)

@@ -1,0 +1,169 @@
+"""The figures that follow from the rows of the pathologies, in one tidy table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.measure.pathologies import influence, truncation, unrolls, variance
+from bench.measure.pathologies.moments import jackknife
+from bench.rows import Frame
+from bench.statistics import Interval, median_interval, t_interval
+
+MERGED = ("merged", "merged_independent")
+
+
+class Figure(NamedTuple):
+    """One number: of which pathology, where, and what."""
+
+    pathology: str
+    theta: str  # of `inner.THETAS`, or ""
+    at: float  # length of the unroll, window, or standard deviation of the log; 0 where there is none
+    name: str
+    value: Interval
+
+
+def tidy(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """The figures as a table.
+
+    Args:
+      cells: rows of this measurement; those that failed are left out.
+      curves: their curves.
+
+    Returns:
+      Columns pathology, theta, at, name, estimate, low, high (95 % interval; NaN without one), n.
+    """
+    rows = [
+        (*figure[:4], figure.value.estimate, figure.value.low, figure.value.high, figure.value.n)
+        for figure in figures(cells, curves)
+    ]
+    table = pd.DataFrame(rows, columns=["pathology", "theta", "at", "name", "estimate", "low", "high", "n"])
+    numbers = ["at", "estimate", "low", "high"]
+    table[numbers] = table[numbers].astype(np.float64)
+    return table
+
+
+def figures(cells: Frame, curves: Frame) -> list[Figure]:
+    """The figures of all cells, in the order of the parts."""
+    read = {
+        "gradient_norm": _gradient_norms,
+        "slices": _slices,
+        "truncation": _truncation,
+        "variance": _variances,
+        "merged_bias": _merged_bias,
+        "influence_balancing": _influence,
+    }
+    found: list[Figure] = []
+    ok = cells[(cells["kind"] == "measure") & (cells["status"] == "ok")]
+    configs = [(str(cell), json.loads(text)) for cell, text in zip(ok["cell"], ok["config"], strict=True)]
+    order = list(read)
+    configs.sort(
+        key=lambda item: (order.index(item[1]["pathology"]), item[1].get("theta", ""), item[1].get("length", 0))
+    )
+    for cell, config in configs:
+        curve = curves[curves["cell"] == cell]
+        name, theta = config["pathology"], config.get("theta", "")
+        found += [Figure(name, theta, *rest) for rest in read[name](curve, config)]
+    return found
+
+
+def wide(curve: Frame) -> dict[str, np.ndarray]:
+    """metric -> values in the order of steps."""
+    groups = curve.sort_values("step").groupby("metric", sort=False)["value"]
+    return {str(name): values.to_numpy(np.float64) for name, values in groups}
+
+
+Part = Iterator[tuple[float, str, Interval]]
+
+
+def _gradient_norms(curve: Frame, config: Any) -> Part:
+    del config
+    for length, values in curve.groupby("step")["value"]:
+        norms = values.to_numpy(np.float64)
+        finite = np.isfinite(norms)
+        yield float(length), "median", _median(norms)
+        yield float(length), "largest", Interval(float(norms.max()), None, None, len(norms))
+        yield float(length), "finite", Interval(float(finite.mean()), None, None, len(norms))
+
+
+def _median(values: np.ndarray) -> Interval:
+    return (
+        median_interval(values)
+        if np.isfinite(values).all()
+        else Interval(float(np.median(values)), None, None, len(values))
+    )
+
+
+def _slices(curve: Frame, config: Any) -> Part:
+    """Total variation along the line: how far one climbs and descends in all."""
+    del config
+    columns = wide(curve)
+    for length in unrolls.SLICED_LENGTHS:
+        for kind in ("raw", "smoothed"):
+            losses = columns[f"{kind}/{length}"]
+            yield float(length), f"variation of {kind}", Interval(float(np.abs(np.diff(losses)).sum()), None, None, 1)
+
+
+def _truncation(curve: Frame, config: Any) -> Part:
+    del config
+    columns = wide(curve)
+    true = (columns["true"], 2)
+    for window in truncation.WINDOWS[:-1]:
+        size, along, bias = ((columns[f"{name}/{window}"], 2) for name in ("truncated", "along", "bias"))
+        yield float(window), "cosine", jackknife(lambda a, s, t: a / np.sqrt(s * t), along, size, true)
+        yield float(window), "relative bias", jackknife(lambda b, t: np.sqrt(np.maximum(b, 0) / t), bias, true)
+    yield float(truncation.LENGTH), "norm of the gradient", jackknife(lambda t: np.sqrt(np.maximum(t, 0)), true)
+
+
+def _variances(curve: Frame, config: Any) -> Part:
+    columns, length = wide(curve), float(config["length"])
+    deviations = {name: columns[f"deviation/{name}"] for name in variance.ESTIMATORS}
+    for name in variance.ESTIMATORS:
+        yield length, f"variance of {name}", jackknife(np.asarray, (deviations[name], 1), log=True)
+        finite = columns[f"finite/{name}"]
+        if not finite.all():
+            yield length, f"finite {name}", Interval(float(finite.mean()), None, None, len(finite))
+    better = min(("reparam", "es"), key=lambda name: _or_infinite(deviations[name].mean()))
+    signal = columns[f"signal/{better}"]
+    yield length, "squared gradient", jackknife(np.asarray, (signal, 2))
+    for name in MERGED:
+        ratio = jackknife(lambda a, b: a / b, (deviations[name], 1), (deviations[better], 1), log=True)
+        yield length, f"variance of {name} over the better's", ratio
+        bias = jackknife(np.asarray, (columns[f"bias_to_{better}/{name}"], 2))
+        yield length, f"squared bias of {name}", bias
+        yield length, f"weight of reparam in {name}", t_interval(columns[f"merge_weight/{name}"])
+
+
+def _or_infinite(value: float) -> float:
+    return value if np.isfinite(value) else np.inf
+
+
+def _merged_bias(curve: Frame, config: Any) -> Part:
+    del config
+    for name, values in wide(curve).items():
+        _, scale, num_samples = name.split("/")
+        yield float(scale), f"mean of {num_samples} samples merged", t_interval(values)
+
+
+def _influence(curve: Frame, config: Any) -> Part:
+    del config
+    columns = wide(curve)
+    yield 0.0, "exact gradient", Interval(float(columns["gradient/exact"][0]), None, None, 1)
+    for name in influence.NAMES:
+        for window in influence.WINDOWS:
+            values = columns[f"gradient/{name}/{window}"]
+            yield float(window), f"gradient of {name}", t_interval(values)
+        yield (
+            float(influence.PATH_WINDOW),
+            f"theta at the end of {name}",
+            Interval(columns[f"theta/{name}"][-1], None, None, 1),
+        )
+        yield (
+            float(influence.PATH_WINDOW),
+            f"loss at the end of {name}",
+            Interval(columns[f"loss/{name}"][-1], None, None, 1),
+        )

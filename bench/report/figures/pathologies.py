@@ -1,0 +1,270 @@
+"""The pathologies of outer-training: gradients, slices, biases and variances against the length of the unroll."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from bench.measure.pathologies import influence, unrolls
+from bench.measure.pathologies.inner import THETAS
+from bench.measure.pathologies.summary import wide
+from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
+from bench.report.figures.parts import SMALL, WIDTH, legend_of, plain
+from bench.rows import Frame
+
+THETA_COLORS = dict(zip(THETAS, (HAND_DESIGNED_COLORS[0], LEARNED_COLORS[0]), strict=True))
+# Estimator -> how it reads, its colour, its dashes.
+ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
+    "reparam": ("reparameterization", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
+    "es": ("ES", HAND_DESIGNED_COLORS[2], (0, (6, 1.5))),
+    "merged": ("merged, shared samples", LEARNED_COLORS[0], "-"),
+    "merged_independent": ("merged, independent samples", "#000000", (0, (1, 1))),
+    "pes": ("PES, one window", HAND_DESIGNED_COLORS[1], (0, (2.2, 0.9))),
+    "nres": ("NRES, one window", HAND_DESIGNED_COLORS[3], (0, (2.2, 0.9))),
+    "tbptt": ("truncated backpropagation", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
+    "truncated_es": ("truncated ES", HAND_DESIGNED_COLORS[2], (0, (6, 1.5))),
+}
+
+
+def part_curves(cells: Frame, curves: Frame, pathology: str) -> dict[str, Frame]:
+    """theta -> curve of the cells of a pathology that have one cell for each theta."""
+    found = {}
+    ok = cells[cells["status"] == "ok"]
+    for cell, text in zip(ok["cell"], ok["config"], strict=True):
+        config = json.loads(text)
+        if config["pathology"] == pathology:
+            found[config.get("theta", "")] = curves[curves["cell"] == cell]
+    return {theta: found[theta] for theta in (*THETAS, "") if theta in found}
+
+
+def log_axes(axes: Axes, places: Sequence[float], *, y: bool = True) -> None:
+    """A logarithmic axis with a tick at each measured place; the other one logarithmic too."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(places)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.tick_params(labelsize=SMALL)
+    if y:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def _band(axes: Axes, rows: Frame, color: str, dashes: Any = "-", scale: float = 1.0, width: float = 1.6) -> None:
+    """Estimates joined by a line, their intervals as bars."""
+    x, y = rows["at"].to_numpy(np.float64), scale * rows["estimate"].to_numpy(np.float64)
+    axes.plot(x, y, color=color, linestyle=dashes, linewidth=width, marker="o", markersize=3.2)
+    low, high = (scale * rows[name].to_numpy(np.float64) for name in ("low", "high"))
+    axes.vlines(x, low, high, color=color, linewidth=1, alpha=0.7)
+
+
+def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
+    """Norm of the gradient of each unroll, and the median, against the length."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(WIDTH, 3.8), layout="constrained")
+        axes = canvas.add_subplot()
+        for theta, curve in curves.items():
+            color, shift = THETA_COLORS[theta], 0.96 if theta == THETAS[0] else 1.04
+            axes.plot(shift * curve["step"], curve["value"], ".", color=color, markersize=3, alpha=0.35)
+            medians = curve.groupby("step")["value"].median()
+            axes.plot(shift * medians.index.to_numpy(np.float64), medians, color=color, linewidth=1.8)
+        log_axes(axes, unrolls.LENGTHS)
+        axes.set_xlabel("length of the unroll, inner steps")
+        axes.set_ylabel("gradient norm")
+        canvas.suptitle("Backpropagation through unrolls", x=0.01, ha="left", fontsize=10.5)
+        handles = [Line2D([], [], color=THETA_COLORS[theta], linewidth=1.8) for theta in curves]
+        legend_of(canvas, handles, [f"{theta} theta" for theta in curves])
+        return canvas
+
+    caption = "Each dot is the backpropagated gradient of one unroll at theta, unsmoothed; lines: medians."
+    return Figure("gradient_norm", alt, caption, draw)
+
+
+def slice_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
+    """The outer-loss along a line, raw and smoothed, for each theta and length."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(1.6 * WIDTH, 2.3 * len(curves) + 0.9), layout="constrained")
+        panels = canvas.subplots(len(curves), len(unrolls.SLICED_LENGTHS), squeeze=False, sharex=True)
+        for row, (theta, curve) in zip(panels, curves.items(), strict=True):
+            columns = wide(curve)
+            for axes, length in zip(row, unrolls.SLICED_LENGTHS, strict=True):
+                raw_at, smoothed_at = columns["raw_at"], columns["smoothed_at"]
+                axes.plot(raw_at, columns[f"raw/{length}"], color=HAND_DESIGNED_COLORS[0], linewidth=0.8)
+                axes.plot(smoothed_at, columns[f"smoothed/{length}"], color=LEARNED_COLORS[0], linewidth=2)
+                axes.set_title(f"{theta} theta, {length:,} steps", loc="left", fontsize=SMALL)
+                axes.tick_params(labelsize=SMALL)
+            row[0].set_ylabel("outer-loss")
+        for axes in panels[-1]:
+            axes.set_xlabel("distance along a normal direction", fontsize=SMALL)
+        canvas.suptitle("The outer-loss along a line through theta", x=0.01, ha="left", fontsize=10.5)
+        colors = (HAND_DESIGNED_COLORS[0], LEARNED_COLORS[0])
+        legend_of(canvas, [Line2D([], [], color=color) for color in colors], ["as it is", "smoothed"])
+        return canvas
+
+    caption = (
+        "One unroll at theta + a z, z normal, a up to five sigma to either side. Smoothed: the mean over perturbations "
+        "of all of theta, the same ones at each point. Every panel has its own vertical axis."
+    )
+    return Figure("slices", alt, caption, draw, wide=True)
+
+
+def truncation_figure(table: Frame, alt: str) -> Figure:
+    """Cosine with the whole gradient, and relative bias, against the window."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(WIDTH, 4.6), layout="constrained")
+        cosine, bias = canvas.subplots(2, 1, sharex=True)
+        for theta in THETAS:
+            for axes, name in ((cosine, "cosine"), (bias, "relative bias")):
+                rows = table[(table["theta"] == theta) & (table["name"] == name)]
+                if len(rows):
+                    _band(axes, rows, THETA_COLORS[theta])
+        log_axes(bias, sorted(set(table.loc[table["name"] == "cosine", "at"])), y=False)
+        cosine.set_ylabel("cosine with the\nwhole gradient", fontsize=SMALL)
+        cosine.axhline(1.0, color="#999999", linewidth=0.8)
+        cosine.axhline(0.0, color="#999999", linewidth=0.8)
+        cosine.set_ylim(min(-0.05, *cosine.get_ylim()), 1.05)
+        bias.axhline(0.0, color="#999999", linewidth=0.8)
+        bias.set_ylabel("bias over the norm\nof the whole gradient", fontsize=SMALL)
+        bias.set_xlabel("window, inner steps")
+        canvas.suptitle("Truncated backpropagation", x=0.01, ha="left", fontsize=10.5)
+        shown = [theta for theta in THETAS if (table["theta"] == theta).any()]
+        handles = [Line2D([], [], color=THETA_COLORS[theta], linewidth=1.8) for theta in shown]
+        legend_of(canvas, handles, [f"{theta} theta" for theta in shown])
+        return canvas
+
+    caption = "Bars: 95 % jackknife intervals over replications. A bias of 1 is as long as the gradient itself."
+    return Figure("truncation", alt, caption, draw)
+
+
+def variance_figure(table: Frame, names: Sequence[str], alt: str) -> Figure:
+    """Variance of every estimator against the length, a panel for each theta."""
+
+    def draw() -> Canvas:
+        shown = [theta for theta in THETAS if (table["theta"] == theta).any()]
+        canvas = Canvas(figsize=(1.6 * WIDTH, 4.6), layout="constrained")
+        panels = canvas.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+        for axes, theta in zip(panels, shown, strict=True):
+            here = table[table["theta"] == theta]
+            for name in names:
+                _, color, dashes = ESTIMATORS[name]
+                rows = here[(here["name"] == f"variance of {name}") & np.isfinite(here["estimate"])]
+                _band(axes, rows, color, dashes, width=2.6 if name == "merged" else 1.6)
+            signal = here[(here["name"] == "squared gradient") & (here["estimate"] > 0)]
+            axes.plot(signal["at"], signal["estimate"], color="#999999", linewidth=1.2)
+            log_axes(axes, sorted(set(here["at"])))
+            axes.set_title(f"{theta} theta", loc="left", fontsize=SMALL)
+            axes.set_xlabel("length of the unroll, inner steps")
+        panels[0].set_ylabel("variance, summed over theta")
+        canvas.suptitle("Variance of an estimate from 32 samples", x=0.01, ha="left", fontsize=10.5)
+        handles = [Line2D([], [], color=ESTIMATORS[n][1], linestyle=ESTIMATORS[n][2], linewidth=1.8) for n in names]
+        handles.append(Line2D([], [], color="#999999", linewidth=1.2))
+        legend_of(canvas, handles, [*(ESTIMATORS[n][0] for n in names), "squared norm of the gradient"])
+        return canvas
+
+    caption = (
+        "From independent replications, with 95 % jackknife intervals. PES and NRES take one window of inner steps of "
+        "each unroll where the others take all of it. Grey: what is to be estimated; a point is missing where noise "
+        "hides it."
+    )
+    return Figure("variance", alt, caption, draw, wide=True)
+
+
+def ratio_figure(table: Frame, names: Sequence[str], limits: Mapping[str, float], alt: str) -> Figure:
+    """Variance of the merged estimator over the smaller of its two."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(WIDTH, 4.2), layout="constrained")
+        axes = canvas.add_subplot()
+        handles, labels = [], []
+        for theta in THETAS:
+            for name in names:
+                rows = table[(table["theta"] == theta) & (table["name"] == f"variance of {name} over the better's")]
+                if not len(rows):
+                    continue
+                dashes = "-" if name == "merged" else (0, (1, 1))
+                _band(axes, rows, THETA_COLORS[theta], dashes)
+                handles.append(Line2D([], [], color=THETA_COLORS[theta], linestyle=dashes, linewidth=1.8))
+                labels.append(f"{theta} theta, {'shared' if name == 'merged' else 'independent'} samples")
+        for limit in limits.values():
+            axes.axhline(limit, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axhline(1.0, color="#999999", linewidth=0.8)
+        log_axes(axes, sorted(set(table["at"])), y=False)
+        axes.set_xlabel("length of the unroll, inner steps")
+        axes.set_ylabel("variance, merged / the better one", fontsize=SMALL)
+        canvas.suptitle("What merging costs and gains", x=0.01, ha="left", fontsize=10.5)
+        legend_of(canvas, handles, labels)
+        return canvas
+
+    shown = " and ".join(f"{limit:g}" for limit in limits.values())
+    caption = (
+        f"Bars: 95 % jackknife intervals. Dashed grey: {shown}, the most that shared and independent samples may cost."
+    )
+    return Figure("merged_variance", alt, caption, draw)
+
+
+def heavy_tail_figure(table: Frame, alt: str) -> Figure:
+    """Mean of merged estimates of 1 against the heaviness of one's tail."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(WIDTH, 3.8), layout="constrained")
+        axes = canvas.add_subplot()
+        names = list(dict.fromkeys(table["name"]))
+        for color, name in zip(HAND_DESIGNED_COLORS, names, strict=False):
+            _band(axes, table[table["name"] == name], color)
+        axes.axhline(1.0, color="#999999", linewidth=0.8)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("standard deviation of the logarithm of a sample")
+        axes.set_ylabel("mean of merged estimates of 1")
+        axes.tick_params(labelsize=SMALL)
+        canvas.suptitle("Merging with a heavy-tailed estimate", x=0.01, ha="left", fontsize=10.5)
+        handles = [Line2D([], [], color=c, linewidth=1.8) for c, _ in zip(HAND_DESIGNED_COLORS, names, strict=False)]
+        legend_of(canvas, handles, [name.removeprefix("mean of ").removesuffix(" merged") for name in names])
+        return canvas
+
+    caption = "Lognormal samples of mean 1 merged with normal ones of the same mean and variance; unbiased would be 1."
+    return Figure("merged_bias", alt, caption, draw)
+
+
+def influence_figure(table: Frame, curve: Frame, alt: str) -> Figure:
+    """Mean gradients against the window, and where descent leads."""
+
+    def draw() -> Canvas:
+        canvas = Canvas(figsize=(1.6 * WIDTH, 3.9), layout="constrained")
+        gradient, path = canvas.subplots(1, 2)
+        columns = wide(curve)
+        for name in influence.NAMES:
+            _, color, dashes = ESTIMATORS[name]
+            _band(gradient, table[table["name"] == f"gradient of {name}"], color, dashes)
+            path.plot(columns[f"loss/{name}"], color=color, linestyle=dashes, linewidth=1.8)
+        exact = float(table.loc[table["name"] == "exact gradient", "estimate"].iloc[0])
+        gradient.axhline(exact, color="#999999", linewidth=0.8)
+        gradient.axhline(0.0, color="#444444", linewidth=0.8)
+        log_axes(gradient, influence.WINDOWS, y=False)
+        gradient.set_xlabel("window, inner steps")
+        gradient.set_ylabel("mean gradient at theta = 0.5", fontsize=SMALL)
+        path.set_yscale("log")
+        path.yaxis.set_minor_formatter(NullFormatter())
+        path.yaxis.set_major_formatter(FuncFormatter(plain))
+        path.tick_params(labelsize=SMALL)
+        path.set_xlabel(f"outer step, windows of {influence.PATH_WINDOW}")
+        path.set_ylabel("loss of the whole unroll", fontsize=SMALL)
+        canvas.suptitle("Influence balancing", x=0.01, ha="left", fontsize=10.5)
+        names = influence.NAMES
+        handles = [Line2D([], [], color=ESTIMATORS[n][1], linestyle=ESTIMATORS[n][2], linewidth=1.8) for n in names]
+        handles.append(Line2D([], [], color="#999999", linewidth=1))
+        labels = [ESTIMATORS[n][0].removesuffix(", one window") for n in names]
+        legend_of(canvas, handles, [*labels, "exact"])
+        return canvas
+
+    caption = "Left: mean gradients with 95 % intervals; below zero points the wrong way. Right: descent from 0.5."
+    return Figure("influence_balancing", alt, caption, draw, wide=True)

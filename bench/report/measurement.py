@@ -1,0 +1,53 @@
+"""The page of a measurement: sections of what was found, its figures and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.measure import measurement_of, write_table
+from bench.report import FIGURE_FORMATS, pathologies, template, write_files
+from bench.report.provenance import provenance_table
+from bench.report.section import Section
+
+# Measurements that have a page: name -> (their table, cells, curves) -> sections; others are a table.
+PAGES: dict[str, Callable[[pd.DataFrame, Any, Any], Sequence[Section]]] = {"pathologies": pathologies.sections}
+
+
+def write_measurement(
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    out_dir: Path,
+    *,
+    formats: Sequence[str] = FIGURE_FORMATS,
+    draw: bool = True,
+    **head: str,
+) -> Path:
+    """Writes `table.csv` and `report.json`, and for a measurement that has one the page with its figures and tables.
+
+    Args:
+      cells: rows of one measurement.
+      curves: their curves.
+      out_dir: made if missing.
+      formats: of the figures' files.
+      draw: whether figures are drawn.
+      head: title, suite, label and description, for the page.
+
+    Returns:
+      The path of `report.html`, or of `table.csv` where there is no page.
+    """
+    written, measurement = write_table(cells, curves, out_dir), measurement_of(cells)
+    make = PAGES.get(measurement.name)
+    if make is None:
+        return written
+    sections = make(measurement.table(cells, curves), cells, curves)
+    provenance = provenance_table(cells)
+    tables = [*(t for section in sections for t in section.tables), provenance]
+    write_files(out_dir, tables, [f for section in sections for f in section.figures] if draw else (), formats)
+    path = out_dir / "report.html"
+    text = template("measurement").render(**head, sections=sections, provenance=provenance, draw=draw)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,301 @@
+"""The pathologies of outer-training in words and numbers: what was found, and where it differs from the paper.
+
+Every sentence is put together from the rows. The paper is Metz et al., arXiv 1810.10180.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from bench.measure.pathologies import influence, truncation, unrolls, variance
+from bench.measure.pathologies.inner import THETAS
+from bench.report.figures import pathologies as drawn
+from bench.report.figures.parts import listed
+from bench.report.section import Section
+from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
+from bench.rows import Frame
+from bench.statistics import Interval
+
+# The most that the merged variance may be over the better one's: shared samples have noise in common, which allows
+# 1.125, and the weights are noisy.
+LIMITS = {"merged": 1.25, "merged_independent": 1.10}
+EXPLODES = 100.0  # a gradient norm that grows by this factor
+
+
+class Found:
+    """The tidy table of `bench.measure.pathologies.summary.tidy`, asked by name."""
+
+    def __init__(self, table: Frame):
+        self.table = table
+
+    def of(self, pathology: str) -> Frame:
+        """The rows of one pathology."""
+        return self.table[self.table["pathology"] == pathology]
+
+    def __call__(self, pathology: str, theta: str, at: float, name: str) -> float:
+        """An estimate."""
+        rows = self.of(pathology)
+        rows = rows[(rows["theta"] == theta) & (rows["at"] == at) & (rows["name"] == name)]
+        return float(rows["estimate"].iloc[0])
+
+    def thetas(self, pathology: str) -> list[str]:
+        """Those that were measured."""
+        return [theta for theta in THETAS if (self.of(pathology)["theta"] == theta).any()]
+
+    def places(self, pathology: str, theta: str) -> list[float]:
+        """Lengths or windows that were measured."""
+        rows = self.of(pathology)
+        return sorted(set(rows.loc[rows["theta"] == theta, "at"]))
+
+
+def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
+    """The page's sections, of the parts that were run.
+
+    Args:
+      table: from `bench.measure.pathologies.summary.tidy`.
+      cells: rows of the measurement.
+      curves: their curves.
+    """
+    found = Found(table)
+    makers = {
+        "gradient_norm": _gradient_norms,
+        "slices": _slices,
+        "truncation": _truncation,
+        "variance": _variances,
+        "merged_bias": _merged_bias,
+        "influence_balancing": _influence,
+    }
+    return [make(found, drawn.part_curves(cells, curves, name)) for name, make in makers.items() if len(found.of(name))]
+
+
+def _number(value: float) -> str:
+    return format_number(value, 3) if math.isfinite(value) else "not finite"
+
+
+def _steps(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _table(slug: str, caption: str, rows: Frame, at: str | None, theta: bool = True) -> Table:
+    """Rows of the tidy table as they are, an interval in one column."""
+    columns = [Column("theta", "theta")] if theta else []
+    columns += [Column("at", at, number=True)] if at else []
+    columns += [Column("name", "what"), Column("estimate", "estimate", interval=True)]
+    entries = []
+    for _, row in rows.iterrows():
+        bounds = [None if math.isnan(row[name]) else float(row[name]) for name in ("low", "high")]
+        value = Interval(float(row["estimate"]), bounds[0], bounds[1], int(row["n"]))
+        text = format_interval(value) if math.isfinite(value.estimate) else "not finite"
+        entry = [text_entry(row["theta"])] if theta else []
+        entry += [Entry(f"{row['at']:,.10g}", float(row["at"]))] if at else []
+        entries.append((*entry, text_entry(row["name"]), Entry(text, value)))
+    return Table(slug, caption, tuple(columns), tuple(entries))
+
+
+def _gradient_norms(found: Found, curves: dict[str, Frame]) -> Section:
+    name, lengths = "gradient_norm", (unrolls.LENGTHS[0], unrolls.LENGTHS[-1])
+    sentences, explodes = [], []
+    for theta in found.thetas(name):
+        median = [found(name, theta, length, "median") for length in lengths]
+        largest = [found(name, theta, length, "largest") for length in lengths]
+        sentences.append(
+            f"At the {theta} theta the median norm goes from {_number(median[0])} at {lengths[0]} steps to "
+            f"{_number(median[1])} at {lengths[1]:,}, the largest from {_number(largest[0])} to {_number(largest[1])}."
+        )
+        if not max(median[1] / median[0], largest[1] / largest[0]) < EXPLODES:
+            explodes.append(theta)
+    if explodes:
+        end = f"At the {listed(explodes)} theta that is an explosion, as the paper has it."
+    else:
+        end = (
+            f"The paper has gradients explode with the length of the unroll. Here neither the median nor the largest "
+            f"grows by a factor of {EXPLODES:g}: at these thetas, on this small network, backpropagation stays usable."
+        )
+    alt = f"Norm of the backpropagated gradient against the length of the unroll. {' '.join(sentences)}"
+    return Section(
+        "gradient-norm",
+        "Gradients of long unrolls",
+        [" ".join([*sentences, end])],
+        [drawn.gradient_norm_figure(curves, alt)],
+        [_table(name, "Gradient norm of one unroll", found.of(name), "length")],
+    )
+
+
+def _slices(found: Found, curves: dict[str, Frame]) -> Section:
+    name, sentences, ratios = "slices", [], []
+    for theta in found.thetas(name):
+        parts = []
+        for length in unrolls.SLICED_LENGTHS:
+            raw, smoothed = (found(name, theta, length, f"variation of {kind}") for kind in ("raw", "smoothed"))
+            parts.append(f"{_number(raw)} against {_number(smoothed)} at {length:,} steps")
+            ratios.append((length, raw / smoothed))
+        sentences.append(f"At the {theta} theta the loss climbs and descends, as it is and smoothed, {listed(parts)}.")
+    short, long = (max(ratio for length, ratio in ratios if length == n) for n in unrolls.SLICED_LENGTHS[::2])
+    end = (
+        f"A line that only falls and rises once is equally long both ways, up to what smoothing flattens. The longest "
+        f"unrolls' ratio is at most {_number(long)}, the shortest's {_number(short)}"
+    )
+    end += (
+        ": longer unrolls are more rugged, and smoothing repairs it, as in the paper."
+        if long > 2 * short
+        else (": the paper's ruggedness, which grows with the unroll, does not show along this line.")
+    )
+    alt = f"Slices of the outer-loss through theta, as they are and smoothed. {' '.join(sentences)}"
+    return Section(
+        "slices",
+        "The outer-loss along a line",
+        [" ".join([*sentences, end])],
+        [drawn.slice_figure(curves, alt)],
+        [_table(name, "Total variation of the outer-loss along the line", found.of(name), "length")],
+    )
+
+
+def _truncation(found: Found, curves: dict[str, Frame]) -> Section:
+    del curves
+    name, sentences = "truncation", []
+    for theta in found.thetas(name):
+        parts = []
+        for window in truncation.WINDOWS[:-1]:
+            cosine, bias = (found(name, theta, window, what) for what in ("cosine", "relative bias"))
+            parts.append(f"{_number(cosine)} and {_number(bias)} for windows of {window}")
+        sentences.append(
+            f"At the {theta} theta, cosine with the whole gradient and bias over its norm are {listed(parts)}."
+        )
+    head = f"Unrolls of {truncation.LENGTH} steps, each cut into windows whose first state is held fixed."
+    end = (
+        "A bias near 1 means that a window sees next to nothing of the whole gradient, however many tasks are averaged."
+    )
+    alt = f"Truncated backpropagation against its window. {' '.join(sentences)}"
+    return Section(
+        "truncation",
+        "Truncated backpropagation is biased",
+        [" ".join([head, *sentences, end])],
+        [drawn.truncation_figure(found.of(name), alt)],
+        [
+            _table(
+                name, f"Bias of truncated backpropagation on unrolls of {truncation.LENGTH}", found.of(name), "window"
+            )
+        ],
+    )
+
+
+def _variances(found: Found, curves: dict[str, Frame]) -> Section:
+    del curves
+    name, first, second, ratios = "variance", [], [], dict.fromkeys(LIMITS, 0.0)
+    for theta in found.thetas(name):
+        lengths = found.places(name, theta)
+        rp, es = (
+            {n: found(name, theta, n, f"variance of {estimator}") for n in lengths} for estimator in ("reparam", "es")
+        )
+        above = [n for n in lengths if not rp[n] < es[n]]
+        last = lengths[-1]
+        both = f"{_number(rp[last])} against {_number(es[last])} at {_steps(last)} steps"
+        if not above:
+            first.append(f"At the {theta} theta reparameterization never crosses ES: {both}.")
+        elif len(above) == len(lengths):
+            first.append(f"At the {theta} theta ES has the smaller variance at every length: {both}.")
+        else:
+            first.append(
+                f"At the {theta} theta ES has the smaller variance at {listed([_steps(n) for n in above])} steps, "
+                f"reparameterization at the others: {both}."
+            )
+        for merged in LIMITS:
+            worst = max(found(name, theta, n, f"variance of {merged} over the better's") for n in lengths)
+            ratios[merged] = max(ratios[merged], worst)
+        pes, nres = (found(name, theta, last, f"variance of {estimator}") for estimator in ("pes", "nres"))
+        share = variance.window_of(int(last)) / last
+        second.append(
+            f"At the {theta} theta and {_steps(last)} steps, for {format_number(share, 2)} of the inner steps of ES, "
+            f"the variance of PES is {_number(pes / es[last])} times, of NRES {_number(nres / es[last])} times that of "
+            f"ES: at equal inner steps {_number(pes / es[last] * share)} and {_number(nres / es[last] * share)} times."
+        )
+    held = all(ratios[merged] <= limit for merged, limit in LIMITS.items())
+    claim = (
+        f"The merged estimator's variance is at most {_number(ratios['merged'])} times the smaller one with shared "
+        f"samples ({LIMITS['merged']:g} is allowed) and {_number(ratios['merged_independent'])} times with independent "
+        f"ones ({LIMITS['merged_independent']:g}): the paper's claim "
+        + ("holds at every length." if held else "does not hold at every length.")
+    )
+    alt = f"Variance of gradient estimates against the length of the unroll. {' '.join(first)} {claim}"
+    rows = found.of(name)
+    return Section(
+        "variance",
+        "Variance of the estimators",
+        [" ".join([*first, claim]), " ".join(second), _bias_sentence(found)],
+        [
+            drawn.variance_figure(rows, variance.ESTIMATORS, alt),
+            drawn.ratio_figure(rows, tuple(LIMITS), LIMITS, claim),
+        ],
+        [_table(name, "Variances, weights and biases of estimates from 32 samples", rows, "length")],
+    )
+
+
+def _bias_sentence(found: Found) -> str:
+    """Where the merged estimator's bias is beyond its error, and how large."""
+    rows, shown = found.of("variance"), []
+    for _, row in rows[rows["name"].str.startswith("squared bias of ")].iterrows():
+        if row["low"] > 0:
+            signal = found("variance", row["theta"], row["at"], "squared gradient")
+            kind = "shared" if row["name"].endswith("of merged") else "independent"
+            share = f"{_number(math.sqrt(row['estimate'] / signal))} of the gradient's norm" if signal > 0 else "seen"
+            shown.append(f"{share} at {_steps(row['at'])} steps of the {row['theta']} theta ({kind} samples)")
+    if not shown:
+        return "A bias of the merged estimator, against the better of its two, is at no length beyond its error."
+    return f"The merged estimator is biased, beyond the error of the measurement: {listed(shown)}."
+
+
+def _merged_bias(found: Found, curves: dict[str, Frame]) -> Section:
+    del curves
+    name, rows = "merged_bias", found.of("merged_bias")
+    scales, names = found.places(name, ""), list(dict.fromkeys(rows["name"]))
+    parts = []
+    for scale in scales[-2:]:
+        values = [_number(found(name, "", scale, what)) for what in names]
+        parts.append(f"{listed(values)} at a standard deviation of the logarithm of {scale:g}")
+    counts = listed([what.split()[2] for what in names])
+    text = (
+        f"Where the truth is known to be 1: estimates of {counts} samples, merged, average {'; '.join(parts)}. "
+        "The weights come from the same samples as the means, and a sample that misses its tail has both a small mean "
+        "and a small variance: merging is biased towards zero just where one estimate explodes, which the paper does "
+        "not say."
+    )
+    return Section(
+        "merged-bias",
+        "Merging is biased where it is needed",
+        [text],
+        [drawn.heavy_tail_figure(rows, text)],
+        [_table(name, "Means of merged estimates of 1", rows, "standard deviation of the log", theta=False)],
+    )
+
+
+def _influence(found: Found, curves: dict[str, Frame]) -> Section:
+    name, window = "influence_balancing", influence.PATH_WINDOW
+    exact = found(name, "", 0.0, "exact gradient")
+    parts, ends = [], []
+    for estimator in influence.NAMES:
+        label = drawn.ESTIMATORS[estimator][0].removesuffix(", one window")
+        gradient = found(name, "", window, f"gradient of {estimator}")
+        parts.append(f"{label} {_number(gradient)}")
+        ends.append(f"{_number(found(name, '', window, f'loss at the end of {estimator}'))} with {label}")
+    wrong = [e for e in influence.NAMES if np.sign(found(name, "", window, f"gradient of {e}")) != np.sign(exact)]
+    names = listed([drawn.ESTIMATORS[e][0] for e in wrong])
+    verdict = (
+        f"{names[:1].upper()}{names[1:]} point the wrong way, as in Vicol et al., arXiv 2112.13835."
+        if wrong
+        else "None points the wrong way."
+    )
+    text = (
+        f"The gradient at 0.5 is {_number(exact)}; with windows of {window} of {influence.HORIZON} steps the "
+        f"estimators find {listed(parts)}. {verdict} After {influence.NUM_UPDATES} outer steps "
+        f"the loss of a whole unroll is {listed(ends)}."
+    )
+    return Section(
+        "influence-balancing",
+        "Influence balancing: short windows point the wrong way",
+        [text],
+        [drawn.influence_figure(found.of(name), curves[""], text)],
+        [_table(name, "Gradients at theta = 0.5, and where descent leads", found.of(name), "window", theta=False)],
+    )
