@@ -56,8 +56,8 @@ def jackknife(
         )
         error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))
         half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
-        found = [float(back(x)) for x in (estimate, estimate - half, estimate + half)]
-    return Interval(*found, n) if np.isfinite(found).all() else Interval(found[0], None, None, n)
+        middle, low, high = (float(back(x)) for x in (estimate, estimate - half, estimate + half))
+    return Interval(middle, low, high, n) if np.isfinite([middle, low, high]).all() else Interval(middle, None, None, n)
 
 
 def flattened(gradients: dict[str, ArrayLike]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, F
 from bench.report.figures.parts import SMALL, WIDTH, legend_of, plain
 from bench.rows import Frame
 
-THETA_COLORS = dict(zip(THETAS, (HAND_DESIGNED_COLORS[0], LEARNED_COLORS[0]), strict=True))
+THETA_COLORS: Mapping[str, str] = {"initial": HAND_DESIGNED_COLORS[0], "trained": LEARNED_COLORS[0]}
 # Estimator -> how it reads, its colour, its dashes.
 ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
     "reparam": ("reparameterization", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
