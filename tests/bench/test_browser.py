@@ -534,7 +534,7 @@ def test_the_whole_page_can_be_looked_at(opened, tmp_path, monkeypatch):
     name = "made-up" if opened.path not in COMMITTED.values() else "-".join(opened.folder.parts[-2:])
     target = tmp_path / f"{name}-{opened.size}.png"
     width, height = opened.find("return [innerWidth, document.documentElement.scrollHeight];")
-    opened.page.screenshot(path=target, full_page=True)
+    opened.page.screenshot(path=target, full_page=True, timeout=300_000)  # 70,000 lines of pixels on a busy machine
     if folder := os.environ.get("BENCH_SCREENSHOT_DIR"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         shutil.copy(target, folder)
