@@ -234,17 +234,24 @@ def _variances(found: Found, curves: dict[str, Frame]) -> Section:
 
 
 def _bias_sentence(found: Found) -> str:
-    """Where the merged estimator's bias is beyond its error, and how large."""
-    rows, shown = found.of("variance"), []
-    for _, row in rows[rows["name"].str.startswith("squared bias of ")].iterrows():
-        if row["low"] > 0:
-            signal = found("variance", row["theta"], row["at"], "squared gradient")
-            kind = "shared" if row["name"].endswith("of merged") else "independent"
-            share = f"{_number(math.sqrt(row['estimate'] / signal))} of the gradient's norm" if signal > 0 else "seen"
-            shown.append(f"{share} at {_steps(row['at'])} steps of the {row['theta']} theta ({kind} samples)")
-    if not shown:
+    """Whether the merged estimator's bias is beyond its error, at how many lengths, and where it is largest."""
+    rows = found.of("variance")
+    rows = rows[rows["name"].str.startswith("squared bias of ")]
+    beyond = rows[rows["low"] > 0]
+    if beyond.empty:
         return "A bias of the merged estimator, against the better of its two, is at no length beyond its error."
-    return f"The merged estimator is biased, beyond the error of the measurement: {listed(shown)}."
+    shares = []
+    for _, row in beyond.iterrows():
+        signal = found("variance", row["theta"], row["at"], "squared gradient")
+        shares.append(math.sqrt(row["estimate"] / signal) if signal > 0 else math.inf)
+    worst = beyond.iloc[int(np.argmax(shares))]
+    kind = "shared" if worst["name"].endswith("of merged") else "independent"
+    size = f"{_number(max(shares))} of the gradient's norm" if math.isfinite(max(shares)) else "more than the gradient"
+    return (
+        f"A bias of the merged estimator, against the better of its two, is beyond its error in {len(beyond)} of "
+        f"{len(rows)} cases; at most it is {size}, at {_steps(worst['at'])} steps of the {worst['theta']} theta with "
+        f"{kind} samples."
+    )
 
 
 def _merged_bias(found: Found, curves: dict[str, Frame]) -> Section:
