@@ -624,13 +624,17 @@ def tune(
     folders: Folders,
     device: str | None,
 ) -> None:
-    """Tune hand-designed optimizers on a task family: 32 Halton trials each, by validation loss."""
+    """Tune hand-designed optimizers on a task family: 32 Halton trials each, by validation loss.
+
+    A search that is stopped or killed goes on where it was.
+    """
+    import jax
     from rich.console import Console
 
     from baselines import BASELINES, tuned_path
     from bench import tune as tuning
     from bench.plugins import build_registry
-    from bench.runner import progress_bar
+    from bench.runner import VERSION, progress_bar
     from bench.store import write_atomically
 
     use_device(device)
@@ -648,11 +652,31 @@ def tune(
     console, summary = Console(stderr=as_json), []
     for name in optimizers or table:
         with progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance):
-            record = tuning.tune(
-                name, table[name], family, horizon, registry.load, progress=lambda done, total, go=advance: go(1.0)
-            )
             path = tuned_path(Path(output) if output else folders.tuned_dir, problem.family, horizon, name)
+            partial = path.with_suffix(".runs")  # of a search that has not ended
+            identity = {
+                "version": VERSION,
+                "jax": jax.__version__,
+                "horizon": horizon,
+                "space": tuning.space_json(table[name].space),
+                "tasks": {task: registry.digest(task) for task in tuning.tuning_tasks(family)},
+                "data": registry.data_facts(tuning.tuning_tasks(family)[0])["digest"],
+            }
+            known = tuning.read_known(partial, identity)
+            if known:
+                log(f"{name}: going on after {len(known)} runs")
+            record = tuning.tune(
+                name,
+                table[name],
+                family,
+                horizon,
+                registry.load,
+                progress=lambda done, total, go=advance: go(1.0),
+                known=known,
+                on_run=lambda losses, p=partial, i=identity: write_atomically(p, tuning.dump_known(i, losses).encode()),
+            )
             write_atomically(path, tuning.dump(record).encode())
+            partial.unlink(missing_ok=True)
             values = {key: float(f"{value:.4g}") for key, value in record["hyperparameters"].items()}
             edge = "" if record["interior"] else f"  NOT INTERIOR: {record['on_edge']}"
             log(f"{name}: validation loss {record['validation_loss']:.4f} at {values}{edge}")

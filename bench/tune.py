@@ -9,6 +9,7 @@ import datetime
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -85,9 +86,7 @@ class TrialRunner:
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 
-    def __call__(
-        self, task: tasks.Task, key: jax.Array, points: Sequence[Mapping[str, float]], tick: Callable[[], None]
-    ):
+    def __call__(self, task: tasks.Task, key: jax.Array, points: Sequence[Mapping[str, float]]) -> list[float]:
         """Losses of the points, in order; inf where the run diverged."""
         losses: list[float] = []
         for start in range(0, len(points), self.width):
@@ -99,9 +98,29 @@ class TrialRunner:
                 stacked = {name: jnp.asarray([p[name] for p in padded], jnp.float32) for name in group[0]}
             values = np.atleast_1d(jax.device_get(self._run(task, stacked, key)))[: len(group)]
             losses += [float(v) if math.isfinite(v) else math.inf for v in values]
-            for _ in group:
-                tick()
         return losses
+
+
+def run_name(task: str, seed: int, point: Mapping[str, float]) -> str:
+    """What a search knows a run by."""
+    return json.dumps([task, seed, sorted(point.items())])
+
+
+def read_known(path: Path, identity: Mapping[str, Any]) -> dict[str, float]:
+    """Losses that an earlier search left in a file; none where there is no such file, or it is of another search."""
+    try:
+        stored = json.loads(path.read_text())
+        if stored["identity"] != json.loads(json.dumps(identity)):
+            return {}
+        return {str(name): math.inf if loss is None else float(loss) for name, loss in stored["losses"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def dump_known(identity: Mapping[str, Any], losses: Mapping[str, float]) -> str:
+    """What `read_known` reads: JSON text, a diverged run's loss as null. Losses keep all their digits."""
+    finite = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
+    return json.dumps({"identity": identity, "losses": finite}, allow_nan=False) + "\n"
 
 
 def num_runs() -> int:
@@ -117,6 +136,8 @@ def tune(
     load: Callable[[str], tasks.Task],
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    known: dict[str, float] | None = None,
+    on_run: Callable[[dict[str, float]], None] = lambda known: None,
 ) -> dict[str, Any]:
     """Tunes one optimizer for a (family, horizon).
 
@@ -127,6 +148,8 @@ def tune(
       horizon: inner steps.
       load: task name -> task.
       progress: (runs done, runs of this round), called after every run.
+      known: losses of runs by `run_name`, from an earlier search that did not end; they are not run again.
+      on_run: called with all known losses after every run, so that a search that is killed can go on.
 
     Returns:
       The tuning record: JSON-ready, with every trial of every round; "hyperparameters" are the chosen ones.
@@ -134,23 +157,30 @@ def tune(
     names = tuning_tasks(family)
     loaded = {task: load(task) for task in set(names)}
     runner = TrialRunner(baseline, horizon)
+    losses = dict(known or {})
     space, earlier = dict(baseline.space), []
     for round_number in range(MAX_ROUNDS):
         done = 0
 
-        def tick() -> None:
+        def run(task: str, seed: int, points: Sequence[Mapping[str, float]]) -> list[float]:
             nonlocal done
-            done += 1
-            progress(done, num_runs())
+            left = [point for point in points if run_name(task, seed, point) not in losses]
+            for start in range(0, len(left), runner.width):
+                group = left[start : start + runner.width]
+                found = runner(loaded[task], run_key(task, seed), group)
+                losses.update((run_name(task, seed, p), loss) for p, loss in zip(group, found, strict=True))
+                on_run(losses)
+            for _ in points:
+                done += 1
+                progress(done, num_runs())
+            return [losses[run_name(task, seed, point)] for point in points]
 
         points = halton(space)
         seeds = [FIRST_TUNING_SEED + k for k in range(NUM_TUNING_TASKS)]
-        per_task = [
-            runner(loaded[task], run_key(task, seed), points, tick) for task, seed in zip(names, seeds, strict=True)
-        ]
+        per_task = [run(task, seed, points) for task, seed in zip(names, seeds, strict=True)]
         trials: list[Trial] = [
-            {"hyperparameters": point, "validation_losses": list(losses)}
-            for point, losses in zip(points, zip(*per_task, strict=True), strict=True)
+            {"hyperparameters": point, "validation_losses": list(values)}
+            for point, values in zip(points, zip(*per_task, strict=True), strict=True)
         ]
         finalists = sorted(range(len(trials)), key=lambda i: float(np.mean(trials[i]["validation_losses"])))[
             :NUM_FINALISTS
@@ -159,13 +189,9 @@ def tune(
         further = [FIRST_TUNING_SEED + NUM_TUNING_TASKS + k for k in range(NUM_FURTHER_SEEDS)]
         # A family of one task is visited twice: its second visit takes seeds of its own.
         offset = NUM_FURTHER_SEEDS if len(set(names)) == 1 else 0
-        reruns = [
-            runner(loaded[task], run_key(task, seed + visit * offset), chosen, tick)
-            for visit, task in enumerate(names)
-            for seed in further
-        ]
+        reruns = [run(task, seed + visit * offset, chosen) for visit, task in enumerate(names) for seed in further]
         for position, i in enumerate(finalists):
-            trials[i]["rerun_validation_losses"] = [losses[position] for losses in reruns]
+            trials[i]["rerun_validation_losses"] = [values[position] for values in reruns]
         best = min(
             finalists,
             key=lambda i: float(np.mean(trials[i]["validation_losses"] + trials[i]["rerun_validation_losses"])),
@@ -173,7 +199,7 @@ def tune(
         on_edge = edges(space, points, points[best])
         if not on_edge or round_number == MAX_ROUNDS - 1:
             break
-        earlier.append({"space": _space_json(space), "trials": trials, "best": best, "on_edge": on_edge})
+        earlier.append({"space": space_json(space), "trials": trials, "best": best, "on_edge": on_edge})
         space = {n: rng.widened(on_edge[n]) if n in on_edge else rng for n, rng in space.items()}
     return {
         "optimizer": name,
@@ -186,7 +212,7 @@ def tune(
         "on_edge": on_edge,
         "tasks": names,
         "first_seed": FIRST_TUNING_SEED,
-        "space": _space_json(space),
+        "space": space_json(space),
         "trials": trials,
         "earlier_rounds": earlier,
         "device": default_device().device_kind,
@@ -196,7 +222,8 @@ def tune(
     }
 
 
-def _space_json(space: Mapping[str, LogUniform]) -> dict[str, list[float]]:
+def space_json(space: Mapping[str, LogUniform]) -> dict[str, list[float]]:
+    """The ends of each range."""
     return {name: [rng.low, rng.high] for name, rng in space.items()}
 
 

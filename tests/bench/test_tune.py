@@ -1,5 +1,7 @@
 import json
 import math
+from collections import Counter
+from itertools import groupby
 
 import jax
 import numpy as np
@@ -111,10 +113,8 @@ def test_tuning_never_sees_an_evaluation_task(family):
 def test_reruns_use_fresh_seeds_none_of_them_a_reporting_seed(family, first, reruns, monkeypatch):
     calls = []
 
-    def fake_run(self, task, key, points, tick):
-        calls.append((key, len(points)))
-        for _ in points:
-            tick()
+    def fake_run(self, task, key, points):
+        calls.extend(key for _ in points)
         return [1.0] * len(points)
 
     monkeypatch.setattr(TrialRunner, "__call__", fake_run)
@@ -122,7 +122,9 @@ def test_reruns_use_fresh_seeds_none_of_them_a_reporting_seed(family, first, rer
     monkeypatch.setattr(tuning, "MAX_ROUNDS", 1)
     ticks = []
     tune_bowl(LogUniform(0.1, 1.0), family, progress=lambda done, total: ticks.append((done, total)))
-    names = tuning_tasks(family)
+    names, runs = tuning_tasks(family), calls
+    calls = list(Counter(runs).items())  # a key has no more runs once another has begun
+    assert [key for key, _ in groupby(runs)] == [key for key, _ in calls]
     assert calls[:2] == [((family + suffix, seed), 32) for suffix, seed in first]
     if reruns:
         assert calls[2:] == [((family, seed), 3) for seed in reruns]
@@ -212,18 +214,59 @@ def test_diverged_trials_are_kept_as_infinite_and_written_as_null():
 
 def test_not_a_number_counts_as_infinite():
     runner = TrialRunner(sgd(LogUniform(0.1, 1.0)), HORIZON)
-    losses = runner(load_bowl(""), jax.random.key(0), [{"learning_rate": math.nan}, {"learning_rate": 1.0}], int)
+    losses = runner(load_bowl(""), jax.random.key(0), [{"learning_rate": math.nan}, {"learning_rate": 1.0}])
     assert losses == [math.inf, 0.0]
 
 
 @pytest.mark.parametrize("num_points", [3, 4, 5])
 def test_trials_side_by_side_equal_trials_one_by_one(num_points):
-    baseline, ticks = sgd(LogUniform(1e-2, 1e2)), []
+    baseline = sgd(LogUniform(1e-2, 1e2))
     points = halton(baseline.space, num_points)
-    one = TrialRunner(baseline, HORIZON, width=1)(load_bowl(""), jax.random.key(0), points, int)
-    many = TrialRunner(baseline, HORIZON, width=4)(load_bowl(""), jax.random.key(0), points, lambda: ticks.append(1))
+    one = TrialRunner(baseline, HORIZON, width=1)(load_bowl(""), jax.random.key(0), points)
+    many = TrialRunner(baseline, HORIZON, width=4)(load_bowl(""), jax.random.key(0), points)
     np.testing.assert_allclose(many, one, rtol=1e-5)
-    assert len(ticks) == num_points
+
+
+# A search that is stopped ---------------------------------------------------------------------------------------------
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_record(tmp_path):
+    """Stopped in its second round, after a rerun: what is known is not run again, and the record is the same."""
+    space, identity, path = LogUniform(1e-4, 1e-1), {"space": [1e-4, 1e-1]}, tmp_path / "sgd.runs"
+    whole, runs = tune_bowl(space), []
+
+    def keep(losses):
+        runs.append(len(losses))
+        path.write_text(tuning.dump_known(identity, losses))
+        if len(losses) == 90:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tune_bowl(space, on_run=keep)
+    known = tuning.read_known(path, identity)
+    assert len(known) == 90
+    begun = len(runs)
+    done = []
+    again = tune_bowl(space, known=known, on_run=keep, progress=lambda *place: done.append(place))
+    assert len(whole["earlier_rounds"]) >= 1
+    assert runs[begun:] == list(range(91, 91 + len(runs) - begun))
+    assert done.count((tuning.num_runs(), tuning.num_runs())) == len(whole["earlier_rounds"]) + 1
+    assert {**again, "made_at": ""} == {**whole, "made_at": ""}
+
+
+def test_what_an_earlier_search_left_is_used_for_the_same_search_alone(tmp_path):
+    path = tmp_path / "sgd.runs"
+    assert tuning.read_known(path, {"horizon": 3}) == {}
+    path.write_text(tuning.dump_known({"horizon": 3}, {"a": 1 / 3, "b": math.inf}))
+    assert tuning.read_known(path, {"horizon": 3}) == {"a": 1 / 3, "b": math.inf}
+    assert tuning.read_known(path, {"horizon": 4}) == {}
+    for text in ("", "{", "[]", '{"identity": {"horizon": 3}}', '{"identity": {"horizon": 3}, "losses": {"a": "x"}}'):
+        path.write_text(text)
+        assert tuning.read_known(path, {"horizon": 3}) == {}
 
 
 def test_dump_keeps_seven_digits_and_no_infinities():
