@@ -5,6 +5,7 @@ silently reinterpret it.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def save_bytes(theta: Theta, card: Card) -> bytes:
     card = dataclasses.replace(card, features=FEATURES_VERSIONS[card.design])
     metadata = {"format": FORMAT, "card": json.dumps(dataclasses.asdict(card), sort_keys=True)}
     return save({name: np.ascontiguousarray(array, np.float32) for name, array in theta.items()}, metadata)
+
+
+def digest(theta: Theta) -> str:
+    """SHA-256 of all weights, leaf by leaf in the order of their names: says that two thetas are the same."""
+    leaves = (np.ascontiguousarray(theta[name], np.float32).tobytes() for name in sorted(theta))
+    return hashlib.sha256(b"".join(leaves)).hexdigest()
 
 
 def shipped_names() -> list[str]:

@@ -1,12 +1,10 @@
 """What is unrolled: the paper's learned optimizer on a small network on handwritten digits."""
 
 import functools
-import hashlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import tasks
 from learned import weights
@@ -44,13 +42,11 @@ def load(theta_name: str) -> Inner:
 
 def facts(theta_name: str) -> dict[str, Any]:
     """What identifies it: task and digests of task, data and theta."""
-    theta = load(theta_name).theta
-    leaves = b"".join(np.asarray(theta[name], "<f4").tobytes() for name in sorted(theta))
     return {
         "inner_task": TASK,
         "task_digest": tasks.task_digest(TASK),
         "data_digest": tasks.data_facts(TASK)["digest"],
         "learned_optimizer": OPTIMIZER,
-        "theta_sha256": hashlib.sha256(leaves).hexdigest(),
+        "theta_sha256": weights.digest(load(theta_name).theta),
         "sigma": SIGMA,
     }
