@@ -865,14 +865,15 @@ def _time_outer(
 
 def _timing_rows(task: str, names: Sequence[str], timings) -> list[dict[str, Any]]:
     from bench.statistics import median_interval, ratio_interval
+    from bench.timing import printed
 
     seconds = timings.seconds_per_step
     return [
         {
             "task": task,
             "optimizer": name,
-            "seconds_per_step": _interval(median_interval(seconds[:, i])),
-            "cost_ratio_to_first": _interval(ratio_interval(seconds[:, i], seconds[:, 0])),
+            "seconds_per_step": printed(median_interval(seconds[:, i])),
+            "cost_ratio_to_first": printed(ratio_interval(seconds[:, i], seconds[:, 0])),
             "compile_seconds": round(float(timings.compile_seconds[i]), 3),
         }
         for i, name in enumerate(names)
@@ -921,12 +922,6 @@ def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, 
         for item in found
     ]
     return rows or [{"task": task, "target": None, "contender": contender, "reference": reference}]
-
-
-def _interval(interval) -> dict[str, float]:
-    """An `Interval` of medians as `bench time` prints it; six blocks and more always have one of 95 %."""
-    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
-    return {name: float(f"{value:.5g}") for name, value in ends}
 
 
 @cli.command("outer-train")

@@ -21,9 +21,9 @@ from bench.engine import compile_program
 from bench.entrants import resolve
 from bench.errors import UsageError
 from bench.provenance import git_state
-from bench.statistics import Interval, median_interval, ratio_interval
+from bench.statistics import median_interval, ratio_interval
 from bench.store import safe_name
-from bench.timing import chunk_steps, interleave, training_region
+from bench.timing import chunk_steps, interleave, printed, training_region
 from learned import outer_train as outer
 from learned.config import OuterConfig, load_config
 
@@ -193,19 +193,14 @@ def measure(
     seconds = interleave([outer_step, region], num_blocks) / np.array([inner_steps, repeats * length])
     return {
         "config": config.name,
-        "inner_steps_per_second": _ends(median_interval(1 / seconds[:, 0])),
+        "inner_steps_per_second": printed(median_interval(1 / seconds[:, 0])),
         "adam_step_seconds": float(f"{np.median(seconds[:, 1]):.5g}"),
-        "cost_ratio_to_adam": _ends(ratio_interval(seconds[:, 0], seconds[:, 1])),
+        "cost_ratio_to_adam": printed(ratio_interval(seconds[:, 0], seconds[:, 1])),
         "outer_step_seconds": float(f"{np.median(seconds[:, 0]) * inner_steps:.5g}"),
         "compile_seconds": float(f"{compile_seconds:.4g}"),
         "peak_memory_bytes": peak_memory_bytes(),
         "devices": num_devices,
     }
-
-
-def _ends(interval: Interval) -> dict[str, float]:
-    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
-    return {name: float(f"{value:.5g}") for name, value in ends}
 
 
 def peak_memory_bytes() -> int:

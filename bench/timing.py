@@ -19,6 +19,7 @@ import pandas as pd
 
 from bench.engine import Program, chunk_lengths, compile_program, evaluation_grid, run_key
 from bench.entrants import Entrant
+from bench.statistics import Interval
 from bench.targets import SMOOTHING, steps_to
 from tasks.base import Task
 from tasks.unroll import eval_loss
@@ -26,6 +27,12 @@ from tasks.unroll import eval_loss
 MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
 MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
 NUM_BLOCKS = 20
+
+
+def printed(interval: Interval) -> dict[str, float]:
+    """An interval of medians as `bench time` prints it; six blocks and more always have one of 95 %."""
+    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
+    return {name: float(f"{value:.5g}") for name, value in ends}
 
 
 class Timings(NamedTuple):
