@@ -34,7 +34,7 @@ from learned.base import LearnedOptimizer, Theta
 from learned.checkpoints import Checkpoints
 from learned.config import OuterConfig
 from learned.designs import make_design
-from learned.estimators import ESTIMATORS, PERTURBED, Estimator, merge, one_by_one, over_devices, side_by_side
+from learned.estimators import PERTURBED, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
 
@@ -191,12 +191,7 @@ def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:
 
 def make_estimator(config: OuterConfig, objective: FamilyObjective, each: Each = one_by_one) -> Estimator:
     """The estimator that a configuration names."""
-
-    def one(name: str) -> Estimator:
-        sigma = {"sigma": config.sigma} if name in PERTURBED else {}
-        return ESTIMATORS[name](objective, config.num_tasks, each=each, **sigma)
-
-    made = [one(name) for name in config.estimator]
+    made = [make_by_name(name, objective, config.num_tasks, config.sigma, each) for name in config.estimator]
     return made[0] if len(made) == 1 else merge(*made, shared=config.shared_samples)
 
 

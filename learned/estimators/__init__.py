@@ -1,5 +1,6 @@
 """Gradient estimators of the variational outer-objective, one file each with its paper on top."""
 
+from learned.estimators.base import Each
 from learned.estimators.base import Estimate as Estimate
 from learned.estimators.base import Estimator as Estimator
 from learned.estimators.base import OuterObjective as OuterObjective
@@ -19,3 +20,11 @@ from learned.estimators.truncated_es import truncated_es as truncated_es
 ESTIMATORS = {"tbptt": tbptt, "reparam": reparam, "es": es, "truncated_es": truncated_es, "pes": pes, "nres": nres}
 PERTURBED = ("reparam", "es", "truncated_es", "pes", "nres")
 TRUNCATED = ("tbptt", "truncated_es", "pes", "nres")  # those that carry unrolls on by windows
+
+
+def make_by_name(
+    name: str, objective: OuterObjective, num_tasks: int, sigma: float, each: Each = one_by_one
+) -> Estimator:
+    """A row of `ESTIMATORS`; `sigma` is left out where it perturbs nothing."""
+    options = {"sigma": sigma} if name in PERTURBED else {}
+    return ESTIMATORS[name](objective, num_tasks, each=each, **options)

@@ -26,7 +26,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import numpy as np
-from learned.estimators import ESTIMATORS, PERTURBED, merge, one_by_one, over_devices
+from learned.estimators import ESTIMATORS, make_by_name, merge, one_by_one, over_devices
 from learned.outer_train import Engine, task_mesh
 from tests.helpers import linear_family
 from tests.learned.test_devices import NUM_TASKS, RUN
@@ -40,10 +40,7 @@ jax.monitoring.register_event_duration_secs_listener(
 found = {}
 for num_devices in (1, 8):
     each = one_by_one if num_devices == 1 else over_devices(task_mesh(num_devices, RUN))
-    made = [
-        make(Descent(), NUM_TASKS, each=each, **({"sigma": SIGMA} if name in PERTURBED else {}))
-        for name, make in ESTIMATORS.items()
-    ]
+    made = [make_by_name(name, Descent(), NUM_TASKS, SIGMA, each) for name in ESTIMATORS]
     for estimator in [*made, merge(*(e for e in made if e.name in ("reparam", "es")))]:
         state = jax.jit(lambda key: estimator.init(Descent.theta, {}, key, 4, 8))(KEY)
         for outer_step in range(3):

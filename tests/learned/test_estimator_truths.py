@@ -18,6 +18,7 @@ from learned.estimators import (
     TRUNCATED,
     Estimate,
     Estimator,
+    make_by_name,
     merge,
     one_by_one,
     side_by_side,
@@ -54,9 +55,7 @@ class Descent:
 
 
 def make(name, objective, num_tasks, batch_size=None):
-    options = {"sigma": SIGMA} if name in PERTURBED else {}
-    each = side_by_side(batch_size) if batch_size else one_by_one
-    return ESTIMATORS[name](objective, num_tasks, each=each, **options)
+    return make_by_name(name, objective, num_tasks, SIGMA, side_by_side(batch_size) if batch_size else one_by_one)
 
 
 def flat(gradients):

@@ -13,7 +13,7 @@ import numpy as np
 
 import tasks
 from bench.measure.pathologies.inner import SIGMA, Curve
-from learned.estimators import ESTIMATORS, PERTURBED, side_by_side
+from learned.estimators import make_by_name, side_by_side
 from learned.estimators.base import Estimator
 
 HORIZON = 100
@@ -63,8 +63,7 @@ def whole_loss(theta: jax.Array) -> jax.Array:
 
 def make(name: str, num_particles: int) -> Estimator:
     """An estimator of the problem's gradient, its particles side by side."""
-    options = {"sigma": SIGMA} if name in PERTURBED else {}
-    return ESTIMATORS[name](Influence(), num_particles, each=side_by_side(num_particles), **options)
+    return make_by_name(name, Influence(), num_particles, SIGMA, side_by_side(num_particles))
 
 
 @functools.cache
