@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
-from bench.report.figures.parts import FAILED_COLOR, WIDTH, plain, short
+from bench.report.figures.parts import FAILED_COLOR, WIDTH, heading, plain, short
 
 SMOOTHED = 50  # outer steps at most, by a running median: single estimates scatter over decades
 
@@ -32,7 +32,7 @@ def outer_training_figure(name: str, metrics: pd.DataFrame) -> Figure:
 def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     canvas = Canvas(figsize=(1.5 * WIDTH, 1.6 * WIDTH), layout="constrained")
     loss, length, norm, noise = axes = canvas.subplots(4, 1, sharex=True, height_ratios=(2, 1, 1, 1))
-    canvas.suptitle(f"{short(name)}: outer-training so far", x=0.01, ha="left", fontsize=10.5)
+    heading(canvas, f"{short(name)}: outer-training so far")
     columns = {str(name): values.to_numpy(np.float64) for name, values in metrics.items()}
     steps, windows = columns["outer_step"], columns["num_steps"]
     _scatter(loss, steps, columns["outer_loss"], HAND_DESIGNED_COLORS[0], "outer-training classes")

@@ -52,10 +52,15 @@ def short(name: str, length: int = 28) -> str:
     return f"{name[: length - 1 - tail]}…{name[-tail:]}"
 
 
+def heading(canvas: Canvas, text: str) -> None:
+    """Words above the image, at its left edge."""
+    canvas.suptitle(text, x=0.01, ha="left", fontsize=10.5)
+
+
 def title(canvas: Canvas, task: str, what: str) -> None:
     """Task and content above the image, the task's name cut to what the width leaves."""
     room = int(canvas.get_figwidth() * 11.5) - len(what)  # letters an inch at this size
-    canvas.suptitle(f"{short(task, max(room, 14))}: {what}", x=0.01, ha="left", fontsize=10.5)
+    heading(canvas, f"{short(task, max(room, 14))}: {what}")
 
 
 def plain(value: float, position: int | None = None) -> str:

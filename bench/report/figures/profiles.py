@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.report.figures.curves import target_levels
 from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import WIDTH, legend, listed, optimizers_on, percent, ratio_axis, runs_of
+from bench.report.figures.parts import WIDTH, heading, legend, listed, optimizers_on, percent, ratio_axis, runs_of
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
 from bench.rows import LEARNED, Rows
@@ -139,9 +139,6 @@ def _draw(rows: Rows, styles: Mapping[str, Style], found: Profiled) -> Canvas:
     axes.yaxis.set_major_formatter(FuncFormatter(percent))
     axes.set_xlabel(f"{found.unit} to the hard target / the best median of the task, log scale")
     axes.set_ylabel("share of runs there")
-    canvas.suptitle(
-        f"performance profile, {plural(len(found.tasks), 'task')}: time to the hard target", x=0.01, ha="left",
-        fontsize=10.5,
-    )  # fmt: skip
+    heading(canvas, f"performance profile, {plural(len(found.tasks), 'task')}: time to the hard target")
     legend(canvas, rows, found.optimizers, styles, found.tasks)
     return canvas
