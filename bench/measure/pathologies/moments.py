@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bench.statistics import CONFIDENCE, Interval
+from learned.base import Theta
 
 
 def products(a: ArrayLike, b: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -60,7 +61,12 @@ def jackknife(
     return Interval(middle, low, high, n) if np.isfinite([middle, low, high]).all() else Interval(middle, None, None, n)
 
 
-def flattened(gradients: dict[str, ArrayLike]) -> NDArray[np.float64]:
+def vectors(replications: Sequence[Theta]) -> NDArray[np.float64]:
+    """One gradient of each replication as (R, P)."""
+    return flattened({name: np.stack([found[name] for found in replications]) for name in replications[0]})
+
+
+def flattened(gradients: Theta) -> NDArray[np.float64]:
     """Leaves (R, ...) in the order of their names as vectors (R, P)."""
-    leaves: Sequence[NDArray[np.float64]] = [np.asarray(gradients[name], np.float64) for name in sorted(gradients)]
+    leaves = [np.asarray(gradients[name], np.float64) for name in sorted(gradients)]
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)

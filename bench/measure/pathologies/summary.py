@@ -58,8 +58,7 @@ def figures(cells: Frame, curves: Frame) -> list[Figure]:
         "influence_balancing": _influence,
     }
     found: list[Figure] = []
-    ok = cells[(cells["kind"] == "measure") & (cells["status"] == "ok")]
-    configs = [(str(cell), json.loads(text)) for cell, text in zip(ok["cell"], ok["config"], strict=True)]
+    configs = list(parts_that_ran(cells))
     order = list(read)
     configs.sort(
         key=lambda item: (order.index(item[1]["pathology"]), item[1].get("theta", ""), item[1].get("length", 0))
@@ -69,6 +68,13 @@ def figures(cells: Frame, curves: Frame) -> list[Figure]:
         name, theta = config["pathology"], config.get("theta", "")
         found += [Figure(name, theta, *rest) for rest in read[name](curve, config)]
     return found
+
+
+def parts_that_ran(cells: Frame) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Cell and what defines it, of the cells of this measurement that did not fail."""
+    ok = cells[(cells["kind"] == "measure") & (cells["status"] == "ok")]
+    for cell, text in zip(ok["cell"], ok["config"], strict=True):
+        yield str(cell), json.loads(text)
 
 
 def wide(curve: Frame) -> dict[str, np.ndarray]:

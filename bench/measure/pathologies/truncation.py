@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 import tasks
 from bench.measure.pathologies.inner import Curve, load
-from bench.measure.pathologies.moments import flattened, products
+from bench.measure.pathologies.moments import products, vectors
 from learned.estimators.base import OuterObjective, mean_loss
 
 LENGTH = 200  # of the unrolls
@@ -54,11 +54,11 @@ def biases(theta_name: str, replications: int, tick: Callable[[], None]) -> Curv
     for some in keys:
         found.append(jax.device_get(replicate(inner.theta, inner.arrays, some)))
         tick()
-    vectors = {w: flattened(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(f[w] for f in found))) for w in WINDOWS}
-    true = vectors[LENGTH]
+    gradients = {window: vectors([some[window] for some in found]) for window in WINDOWS}
+    true = gradients[LENGTH]
     stored = {"true": products(true)}
     for window in WINDOWS[:-1]:
-        stored[f"truncated/{window}"] = products(vectors[window])
-        stored[f"along/{window}"] = (products(vectors[window], true) + products(true, vectors[window])) / 2
-        stored[f"bias/{window}"] = products(vectors[window] - true)
+        stored[f"truncated/{window}"] = products(gradients[window])
+        stored[f"along/{window}"] = (products(gradients[window], true) + products(true, gradients[window])) / 2
+        stored[f"bias/{window}"] = products(gradients[window] - true)
     return [(i, name, float(value)) for name, values in stored.items() for i, value in enumerate(values)]

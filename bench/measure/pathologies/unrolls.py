@@ -12,6 +12,7 @@ from jax import Array
 
 import tasks
 from bench.measure.pathologies.inner import SIGMA, Curve, load
+from bench.measure.pathologies.moments import flattened
 from learned.estimators import reparam, side_by_side
 from learned.estimators.base import perturbation
 from learned.objective import clip_losses
@@ -37,11 +38,8 @@ def gradient_norms(theta_name: str, replications: int, tick: Callable[[], None])
         estimate = jax.jit(lambda theta, arrays, n=length: estimator.estimate(theta, (), arrays, key, n, n)[0])
         gradients = jax.device_get(estimate(inner.theta, inner.arrays).gradients)
         with np.errstate(over="ignore"):
-            squares = sum(
-                np.sum(np.asarray(leaf, np.float64).reshape(replications, -1) ** 2, axis=1)
-                for leaf in jax.tree.leaves(gradients)
-            )
-        rows += [(length, f"gradient_norm/{i}", float(value)) for i, value in enumerate(np.sqrt(squares))]
+            norms = np.linalg.norm(flattened(gradients), axis=1)
+        rows += [(length, f"gradient_norm/{i}", float(norm)) for i, norm in enumerate(norms)]
         for _ in range(replications // len(LENGTHS)):
             tick()
     return rows

@@ -13,7 +13,7 @@ import numpy as np
 
 import tasks
 from bench.measure.pathologies.inner import SIGMA, Curve, load
-from bench.measure.pathologies.moments import deviations, flattened, products
+from bench.measure.pathologies.moments import deviations, products, vectors
 from learned.base import Theta
 from learned.estimators import Estimate, es, merged, nres, pes, reparam, side_by_side
 
@@ -80,18 +80,15 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
         means.append(found)
         weights.append(weight)
         tick()
-    vectors = {
-        name: flattened(jax.tree.map(lambda *leaves: np.stack(leaves), *(found[name] for found in means)))
-        for name in means[0]
-    }
+    estimates = {name: vectors([found[name] for found in means]) for name in means[0]}
     stored: dict[str, Any] = {}
     for name in ESTIMATORS:
-        finite = np.isfinite(vectors[name]).all(axis=1)
+        finite = np.isfinite(estimates[name]).all(axis=1)
         stored[f"finite/{name}"] = finite
-        stored[f"deviation/{name}"] = deviations(vectors[name])
-        stored[f"signal/{name}"] = products(vectors[name])
+        stored[f"deviation/{name}"] = deviations(estimates[name])
+        stored[f"signal/{name}"] = products(estimates[name])
     for name, with_es in (("merged", "es"), ("merged_independent", "es_independent")):
-        stored[f"bias_to_es/{name}"] = products(vectors[name] - vectors[with_es])
-        stored[f"bias_to_reparam/{name}"] = products(vectors[name] - vectors["reparam"])
+        stored[f"bias_to_es/{name}"] = products(estimates[name] - estimates[with_es])
+        stored[f"bias_to_reparam/{name}"] = products(estimates[name] - estimates["reparam"])
         stored[f"merge_weight/{name}"] = [weight[name] for weight in weights]
     return [(i, name, float(value)) for name, values in stored.items() for i, value in enumerate(values)]

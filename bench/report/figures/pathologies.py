@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from bench.measure.pathologies import influence, unrolls
 from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import wide
+from bench.measure.pathologies.summary import parts_that_ran, wide
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
-from bench.report.figures.parts import SMALL, WIDTH, legend_of, plain
+from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of, plain
 from bench.rows import Frame
 
 THETA_COLORS: Mapping[str, str] = {"initial": HAND_DESIGNED_COLORS[0], "trained": LEARNED_COLORS[0]}
@@ -35,12 +34,11 @@ ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
 
 def part_curves(cells: Frame, curves: Frame, pathology: str) -> dict[str, Frame]:
     """theta -> curve of the cells of a pathology that have one cell for each theta."""
-    found = {}
-    ok = cells[cells["status"] == "ok"]
-    for cell, text in zip(ok["cell"], ok["config"], strict=True):
-        config = json.loads(text)
-        if config["pathology"] == pathology:
-            found[config.get("theta", "")] = curves[curves["cell"] == cell]
+    found = {
+        config.get("theta", ""): curves[curves["cell"] == cell]
+        for cell, config in parts_that_ran(cells)
+        if config["pathology"] == pathology
+    }
     return {theta: found[theta] for theta in (*THETAS, "") if theta in found}
 
 
@@ -57,12 +55,17 @@ def log_axes(axes: Axes, places: Sequence[float], *, y: bool = True) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(plain))
 
 
-def _band(axes: Axes, rows: Frame, color: str, dashes: Any = "-", scale: float = 1.0, width: float = 1.6) -> None:
+def _band(axes: Axes, rows: Frame, color: str, dashes: Any = "-", width: float = 1.6) -> None:
     """Estimates joined by a line, their intervals as bars."""
-    x, y = rows["at"].to_numpy(np.float64), scale * rows["estimate"].to_numpy(np.float64)
+    x, y, low, high = (rows[name].to_numpy(np.float64) for name in ("at", "estimate", "low", "high"))
     axes.plot(x, y, color=color, linestyle=dashes, linewidth=width, marker="o", markersize=3.2)
-    low, high = (scale * rows[name].to_numpy(np.float64) for name in ("low", "high"))
     axes.vlines(x, low, high, color=color, linewidth=1, alpha=0.7)
+
+
+def _legend(canvas: Canvas, lines: Mapping[str, tuple[str, Any]]) -> None:
+    """label -> (colour, dashes), below the image."""
+    handles = [Line2D([], [], color=color, linestyle=dashes, linewidth=1.8) for color, dashes in lines.values()]
+    legend_of(canvas, handles, list(lines))
 
 
 def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
@@ -79,9 +82,8 @@ def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         log_axes(axes, unrolls.LENGTHS)
         axes.set_xlabel("length of the unroll, inner steps")
         axes.set_ylabel("gradient norm")
-        canvas.suptitle("Backpropagation through unrolls", x=0.01, ha="left", fontsize=10.5)
-        handles = [Line2D([], [], color=THETA_COLORS[theta], linewidth=1.8) for theta in curves]
-        legend_of(canvas, handles, [f"{theta} theta" for theta in curves])
+        heading(canvas, "Backpropagation through unrolls")
+        _legend(canvas, {f"{theta} theta": (THETA_COLORS[theta], "-") for theta in curves})
         return canvas
 
     caption = "Each dot is the backpropagated gradient of one unroll at theta, unsmoothed; lines: medians."
@@ -105,7 +107,7 @@ def slice_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
             row[0].set_ylabel("outer-loss")
         for axes in panels[-1]:
             axes.set_xlabel("distance along a normal direction", fontsize=SMALL)
-        canvas.suptitle("The outer-loss along a line through theta", x=0.01, ha="left", fontsize=10.5)
+        heading(canvas, "The outer-loss along a line through theta")
         colors = (HAND_DESIGNED_COLORS[0], LEARNED_COLORS[0])
         legend_of(canvas, [Line2D([], [], color=color) for color in colors], ["as it is", "smoothed"])
         return canvas
@@ -136,10 +138,9 @@ def truncation_figure(table: Frame, alt: str) -> Figure:
         bias.axhline(0.0, color="#999999", linewidth=0.8)
         bias.set_ylabel("bias over the norm\nof the whole gradient", fontsize=SMALL)
         bias.set_xlabel("window, inner steps")
-        canvas.suptitle("Truncated backpropagation", x=0.01, ha="left", fontsize=10.5)
+        heading(canvas, "Truncated backpropagation")
         shown = [theta for theta in THETAS if (table["theta"] == theta).any()]
-        handles = [Line2D([], [], color=THETA_COLORS[theta], linewidth=1.8) for theta in shown]
-        legend_of(canvas, handles, [f"{theta} theta" for theta in shown])
+        _legend(canvas, {f"{theta} theta": (THETA_COLORS[theta], "-") for theta in shown})
         return canvas
 
     caption = "Bars: 95 % jackknife intervals over replications. A bias of 1 is as long as the gradient itself."
@@ -165,7 +166,7 @@ def variance_figure(table: Frame, names: Sequence[str], alt: str) -> Figure:
             axes.set_title(f"{theta} theta", loc="left", fontsize=SMALL)
             axes.set_xlabel("length of the unroll, inner steps")
         panels[0].set_ylabel("variance, summed over theta")
-        canvas.suptitle("Variance of an estimate from 32 samples", x=0.01, ha="left", fontsize=10.5)
+        heading(canvas, "Variance of an estimate from 32 samples")
         handles = [Line2D([], [], color=ESTIMATORS[n][1], linestyle=ESTIMATORS[n][2], linewidth=1.8) for n in names]
         handles.append(Line2D([], [], color="#999999", linewidth=1.2))
         legend_of(canvas, handles, [*(ESTIMATORS[n][0] for n in names), "squared norm of the gradient"])
@@ -185,7 +186,7 @@ def ratio_figure(table: Frame, names: Sequence[str], limits: Mapping[str, float]
     def draw() -> Canvas:
         canvas = Canvas(figsize=(WIDTH, 4.2), layout="constrained")
         axes = canvas.add_subplot()
-        handles, labels = [], []
+        lines = {}
         for theta in THETAS:
             for name in names:
                 rows = table[(table["theta"] == theta) & (table["name"] == f"variance of {name} over the better's")]
@@ -193,16 +194,16 @@ def ratio_figure(table: Frame, names: Sequence[str], limits: Mapping[str, float]
                     continue
                 dashes = "-" if name == "merged" else (0, (1, 1))
                 _band(axes, rows, THETA_COLORS[theta], dashes)
-                handles.append(Line2D([], [], color=THETA_COLORS[theta], linestyle=dashes, linewidth=1.8))
-                labels.append(f"{theta} theta, {'shared' if name == 'merged' else 'independent'} samples")
+                samples = "shared" if name == "merged" else "independent"
+                lines[f"{theta} theta, {samples} samples"] = (THETA_COLORS[theta], dashes)
         for limit in limits.values():
             axes.axhline(limit, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)))
         axes.axhline(1.0, color="#999999", linewidth=0.8)
         log_axes(axes, sorted(set(table["at"])), y=False)
         axes.set_xlabel("length of the unroll, inner steps")
         axes.set_ylabel("variance, merged / the better one", fontsize=SMALL)
-        canvas.suptitle("What merging costs and gains", x=0.01, ha="left", fontsize=10.5)
-        legend_of(canvas, handles, labels)
+        heading(canvas, "What merging costs and gains")
+        _legend(canvas, lines)
         return canvas
 
     shown = " and ".join(f"{limit:g}" for limit in limits.values())
@@ -226,9 +227,9 @@ def heavy_tail_figure(table: Frame, alt: str) -> Figure:
         axes.set_xlabel("standard deviation of the logarithm of a sample")
         axes.set_ylabel("mean of merged estimates of 1")
         axes.tick_params(labelsize=SMALL)
-        canvas.suptitle("Merging with a heavy-tailed estimate", x=0.01, ha="left", fontsize=10.5)
-        handles = [Line2D([], [], color=c, linewidth=1.8) for c, _ in zip(HAND_DESIGNED_COLORS, names, strict=False)]
-        legend_of(canvas, handles, [name.removeprefix("mean of ").removesuffix(" merged") for name in names])
+        heading(canvas, "Merging with a heavy-tailed estimate")
+        labels = [name.removeprefix("mean of ").removesuffix(" merged") for name in names]
+        _legend(canvas, {label: (color, "-") for label, color in zip(labels, HAND_DESIGNED_COLORS, strict=False)})
         return canvas
 
     caption = "Lognormal samples of mean 1 merged with normal ones of the same mean and variance; unbiased would be 1."
@@ -258,7 +259,7 @@ def influence_figure(table: Frame, curve: Frame, alt: str) -> Figure:
         path.tick_params(labelsize=SMALL)
         path.set_xlabel(f"outer step, windows of {influence.PATH_WINDOW}")
         path.set_ylabel("loss of the whole unroll", fontsize=SMALL)
-        canvas.suptitle("Influence balancing", x=0.01, ha="left", fontsize=10.5)
+        heading(canvas, "Influence balancing")
         names = influence.NAMES
         handles = [Line2D([], [], color=ESTIMATORS[n][1], linestyle=ESTIMATORS[n][2], linewidth=1.8) for n in names]
         handles.append(Line2D([], [], color="#999999", linewidth=1))
