@@ -8,7 +8,6 @@ rule 7: google/benchmark's random interleaving; Kalibera and Jones, "Rigorous be
 import functools
 import gc
 import itertools
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from tasks.unroll import eval_loss
 
 MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
 MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
+NUM_TRIES = 3  # the fastest of so many says how much fills a region
 NUM_BLOCKS = 20
 
 
@@ -78,6 +78,15 @@ def interleave(
     return seconds
 
 
+def filling(regions: Sequence[Callable[[], None]], seconds: float) -> np.ndarray:
+    """How often each of some warm regions has to be repeated to take `seconds`, (num_regions,), int.
+
+    A number of its own for each: with that of the fastest, a Muon step on a wide layer, which costs hundreds of steps
+    of SGD, would be timed for minutes.
+    """
+    return np.maximum(1, np.ceil(seconds / interleave(regions, NUM_TRIES).min(axis=0))).astype(int)
+
+
 def chunk_steps(horizon: int) -> int:
     """Steps of the chunk that a timed region repeats: the program of the evaluation grid, which training runs too."""
     return chunk_lengths(horizon)[0]
@@ -124,13 +133,17 @@ def time_entrants(
     key, num_steps = run_key("timing", 0), chunk_steps(horizon)
     compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, [num_steps]))
     programs = [compile_for(entrant) for entrant in entrants]
-    # Warm up, and choose how many chunks make a region from the fastest entrant, the same number for all.
-    regions = [training_region(p, e, task, key, num_steps, 1) for p, e in zip(programs, entrants, strict=True)]
+
+    def regions_of(repeats: Sequence[int]) -> list[Callable[[], None]]:
+        """A region of each entrant, of so many chunks."""
+        each = zip(programs, entrants, repeats, strict=True)
+        return [training_region(program, entrant, task, key, num_steps, number) for program, entrant, number in each]
+
+    regions = regions_of([1] * len(entrants))
     for region in regions:
         region()
-    fastest = min(interleave([region], 3).min() for region in regions)
-    repeats = max(1, math.ceil(MIN_REGION_SEC / fastest))
-    regions = [training_region(p, e, task, key, num_steps, repeats) for p, e in zip(programs, entrants, strict=True)]
+    repeats = filling(regions, MIN_REGION_SEC)
+    regions = regions_of(repeats.tolist())
     seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
     return Timings(seconds, np.array([p.compile_sec[f"chunk{num_steps}"] for p in programs]))
 
@@ -168,15 +181,14 @@ def race(
     compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, lengths))
     programs = [compile_for(entrant) for entrant in entrants]
     train_loss = jax.jit(functools.partial(eval_loss, split="train"))
-    fastest = math.inf
+    shortest = []
     for program, entrant in zip(programs, entrants, strict=True):  # warm up
         state = program.init(task, entrant, key)
         for length in lengths:
             jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key, 1))
         float(train_loss(task, state.params))
-        shortest = functools.partial(program.chunks[lengths[0]], task, entrant.variables, state, key, 1)
-        fastest = min(fastest, interleave([lambda: jax.block_until_ready(shortest())], 3).min())  # noqa: B023 (at once)
-    repeats = max(1, math.ceil(MIN_RACE_SEC / fastest))  # the same for all
+        shortest.append(training_region(program, entrant, task, key, lengths[0], 1))
+    repeats = filling(shortest, MIN_RACE_SEC).tolist()
     states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
     clocks, rows = [0.0] * len(entrants), []
     losses: list[list[float]] = [[] for _ in entrants]
@@ -193,9 +205,9 @@ def race(
         for i in order:
             chunk = programs[i].chunks[step - previous]
             begin = time.perf_counter()
-            ahead = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key, repeats))
-            clocks[i] += (time.perf_counter() - begin) / repeats
-            states[i], _ = ahead if repeats == 1 else chunk(task, entrants[i].variables, states[i], key, 1)
+            ahead = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key, repeats[i]))
+            clocks[i] += (time.perf_counter() - begin) / repeats[i]
+            states[i], _ = ahead if repeats[i] == 1 else chunk(task, entrants[i].variables, states[i], key, 1)
             record(i, step)
         tick()
         # The ends of a smoothed curve may still move: what counts is what the next points cannot undo.

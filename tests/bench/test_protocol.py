@@ -399,8 +399,29 @@ def test_rule_06_every_region_is_warm_before_it_is_timed(monkeypatch):
     monkeypatch.setattr(timing, "training_region", region)
     monkeypatch.setattr(timing, "interleave", timed)
     timing.time_entrants(entrants, task, 5, num_blocks=1)
-    before = log[: log.index("timed 1")]
+    before = log[: log.index("timed 2")]
     assert set(before) == {"a", "b"}
+
+
+def test_rule_06_every_entrant_fills_a_region_of_its_own():
+    """A step that costs fifty times another's is not timed fifty times as long: regions last, they do not count."""
+    task, asked = linear_task(), {"slow": [], "fast": []}
+    entrants, cost = [descent("slow"), descent("fast")], {"slow": 0.05, "fast": 0.001}
+
+    def compile_for(entrant):
+        def chunk(task, variables, state, key, repeats):
+            asked[entrant.name].append(repeats)
+            time.sleep(repeats * cost[entrant.name])
+            return state, np.ones(1)
+
+        return dataclasses.replace(
+            engine.compile_program(entrant, task, 5, []), chunks={1: chunk}, compile_sec={"chunk1": 0.1}
+        )
+
+    timings = timing.time_entrants(entrants, task, 5, num_blocks=2, compile_for=compile_for)
+    assert asked["slow"][-1] == 1
+    assert timing.MIN_REGION_SEC / 0.002 <= asked["fast"][-1] <= timing.MIN_REGION_SEC / 0.001
+    np.testing.assert_allclose(timings.seconds_per_step, [[0.05, 0.001]] * 2, rtol=0.5)
 
 
 @pytest.mark.slow
