@@ -230,6 +230,33 @@ def test_differences_in_test_loss_are_paired_and_a_failed_run_is_shown_as_failed
     assert "1 of 5 failed" in [text.get_text() for text in found.draw().axes[0].texts]
 
 
+def test_a_divergent_task_does_not_hide_the_others_on_the_ladder_of_losses():
+    cells, steps = make_frames(chosen("adam", "lopt"), ("a", "b"), 5, {}, num_points=6)
+
+    def axes_of(cells):
+        rows = read_rows(cells, steps)
+        styles = figures.optimizer_styles(rows)
+        found = by_slug(figures.overview_figures(rows, styles, frozen_from(rows, "adam"), "lopt", {}))
+        return found["test_loss_by_task"].draw().axes[0]
+
+    assert axes_of(cells).get_xscale() == "linear"
+    far = (cells["task"] == "a") & (cells["optimizer"] == "lopt") & (cells["kind"] == "train")
+    near = (cells["task"] == "b") & (cells["optimizer"] == "lopt") & (cells["kind"] == "train")
+    changed = cells.astype({"final_test_loss": object})
+    changed.loc[far, "final_test_loss"] = 5000.0
+    changed.loc[near, "final_test_loss"] = 9.0
+    axes = axes_of(changed)
+    assert axes.get_xscale() == "symlog"
+    assert "log scale beyond 1" in axes.get_xlabel()
+    diamonds = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
+    shown = axes.transAxes.inverted().transform(axes.transData.transform([(x, 1.0) for x in [0.0, *diamonds]]))[:, 0]
+    assert len(shown) == 3
+    assert min(abs(a - b) for i, a in enumerate(shown) for b in shown[:i]) > 0.1
+    adam = (cells["task"] == "a") & (cells["optimizer"] == "adam") & (cells["kind"] == "train")
+    expected = f"{5000 - cells.loc[adam, 'final_test_loss'].astype(float).mean():+,.0f}"
+    assert expected in [text.get_text() for text in axes.texts]
+
+
 def test_a_task_without_targets_stays_on_the_ladder(three_tasks):
     rows, found_targets, marks = three_tasks
     some = {task: frozen for task, frozen in found_targets.items() if task != "b"}

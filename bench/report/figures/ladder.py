@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.report.comparison import Comparison, compare
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
@@ -31,6 +31,7 @@ MARKS = {
     "unknown": "what was outer-trained on is not known",
 }
 MEAN = "geometric mean"
+LINEAR_UP_TO = 20.0  # a difference in loss that only divergence makes, and that would hide the others
 TARGET_LOOKS = {"hard": ("D", None, 6.5), "medium": ("s", "#555555", 5), "easy": ("^", "#999999", 5.5)}
 
 
@@ -207,7 +208,13 @@ def _difference_text(found: Comparison | None, has_reference: bool) -> str:
         return "reference not run" if has_reference else "no target"
     if failed := found.num_pairs - found.num_pairs_used:
         return f"{failed} of {found.num_pairs} failed"
-    return "no pair" if found.difference is None else f"{found.difference.estimate:+.3g}"
+    if found.difference is None:
+        return "no pair"
+    return (
+        f"{found.difference.estimate:+.3g}"
+        if abs(found.difference.estimate) < 1000
+        else f"{found.difference.estimate:+,.0f}"
+    )
 
 
 def _difference_alt(found: Comparison | None, text: str) -> str:
@@ -236,14 +243,28 @@ def _draw_losses(
             face = "white" if failed else color
             axes.plot(difference.estimate, height, "D", markersize=6, color=color, markerfacecolor=face, zorder=4)
         _margin_text(axes, height, texts[line.name], color=FAILED_COLOR if failed else "#222222")
-    margin = 0.08 * (max(ends) - min(ends)) or 0.05
-    axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.4g}" if value else "0"))
-    axes.axvline(0.0, color="#444444", linewidth=1.1, zorder=1.6)
-    axes.set_xlabel("difference in final test loss:  better  ←  0  →  worse")
+    _difference_axis(axes, min(ends), max(ends))
     title(canvas, contender, "final test loss minus the best hand-designed")
     return canvas
+
+
+def _difference_axis(axes: Axes, low: float, high: float) -> None:
+    """Linear, but for a divergent task beside others: then linear up to 1 on either side and logarithmic beyond."""
+    label = "difference in final test loss:  better  ←  0  →  worse"
+    if max(-low, high) > LINEAR_UP_TO:
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xlim(min(2 * low, -0.5), max(2 * high, 0.5))
+        powers = [10.0**k for k in range(0, math.ceil(math.log10(max(-low, high))) + 1, 2)]
+        axes.xaxis.set_major_locator(FixedLocator([*(-x for x in powers), 0.0, *powers]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        label += "\n(log scale beyond 1)"
+    else:
+        margin = 0.08 * (high - low) or 0.05
+        axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+,.5g}" if value else "0"))
+    axes.axvline(0.0, color="#444444", linewidth=1.1, zorder=1.6)
+    axes.set_xlabel(label)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
