@@ -4,16 +4,18 @@ import inspect
 from collections.abc import Callable, Mapping
 
 import tasks
-from learned import lean_mlp, per_parameter_mlp
+from learned import lean_mlp, orthogonal, per_parameter_mlp
 from learned.base import LearnedOptimizer
 
 DESIGNS: dict[str, Callable[..., LearnedOptimizer]] = {
     "per_parameter_mlp": per_parameter_mlp.per_parameter_mlp,
     "lean_mlp": lean_mlp.lean_mlp,
+    "orthogonal": orthogonal.orthogonal,
 }
 FEATURES_VERSIONS: dict[str, str] = {
     "per_parameter_mlp": per_parameter_mlp.FEATURES_VERSION,
     "lean_mlp": lean_mlp.FEATURES_VERSION,
+    "orthogonal": orthogonal.FEATURES_VERSION,
 }
 
 

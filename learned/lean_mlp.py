@@ -25,7 +25,7 @@ import optax
 from jax import Array
 
 from learned.base import Key, LearnedOptimizer, Theta
-from learned.per_parameter_mlp import TIME_SCALES, time_features
+from learned.features import TIME_SCALES, cosine, rms, shape_features, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
 ADAM = 1  # place of Adam's decay among them
@@ -100,13 +100,13 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
                 v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
                 normalized = jnp.concatenate([g[None], m]) / (jnp.sqrt(second_correction * v) + EPS)[None]
                 adam = corrections[ADAM] * normalized[1 + ADAM]
-                rms_g, rms_w, rms_adam = (jnp.sqrt(jnp.mean(x**2)) for x in (g, w, adam))
+                rms_g, rms_w, rms_adam = (rms(x) for x in (g, w, adam))
                 about = jnp.concatenate(
                     [
                         time,
-                        _shape_features(grad.shape),
+                        shape_features(grad.shape),
                         jnp.log(jnp.stack([1e-3 + rms_w, 1e-3 + rms_adam])),
-                        jnp.stack([_cosine(m[ADAM], g), _cosine(m[ADAM], w)]),
+                        jnp.stack([cosine(m[ADAM], g), cosine(m[ADAM], w)]),
                     ]
                 )
                 said = theta["t2"] @ jax.nn.relu(theta["t1"] @ about + theta["c1"]) + theta["c2"]
@@ -125,14 +125,3 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
         return optax.GradientTransformationExtraArgs(init, update)
 
     return LearnedOptimizer(init_theta, optimizer)
-
-
-def _shape_features(shape: tuple[int, ...]) -> np.ndarray:
-    """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
-    fan_in, fan_out = (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, int(np.prod(shape)))
-    return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
-
-
-def _cosine(a: Array, b: Array) -> Array:
-    """Of two vectors, (); 0 where one is zero."""
-    return jnp.sum(a * b) * jax.lax.rsqrt(jnp.sum(a**2) * jnp.sum(b**2) + 1e-20)

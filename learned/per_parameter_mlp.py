@@ -26,9 +26,9 @@ import optax
 from jax import Array
 
 from learned.base import Key, LearnedOptimizer, Theta
+from learned.features import TIME_SCALES, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.99, 0.999, 0.9999], np.float32)
-TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
 NUM_TENSOR_INPUTS = 2 + 4 * len(DECAYS)
 NUM_INPUTS = NUM_TENSOR_INPUTS + len(TIME_SCALES)
 FEATURES_VERSION = "metz2019-31"
@@ -56,11 +56,6 @@ def features(grad: Array, param: Array, momenta: Array, second_moments: Array) -
     """
     rsqrt = jax.lax.rsqrt(second_moments + 1e-6)
     return jnp.concatenate([grad[None], param[None], momenta, second_moments, rsqrt, momenta * rsqrt])
-
-
-def time_features(count: Array) -> Array:
-    """tanh(t / s - 1) for the nine time scales, (9,)."""
-    return jnp.tanh(count.astype(jnp.float32) / TIME_SCALES - 1.0)
 
 
 def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: float = 1e-3) -> LearnedOptimizer:

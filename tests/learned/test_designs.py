@@ -16,6 +16,7 @@ PARAMS = {"w": jnp.array([[0.3, -0.2, 0.5], [1.0, -1.0, 0.1]]), "b": jnp.array([
 SMALL = {
     "per_parameter_mlp": {"hidden": 3, "step_scale": 1.0, "exp_scale": 0.1},
     "lean_mlp": {"hidden": 3, "rate": 0.1},
+    "orthogonal": {"hidden": 6, "vector_rate": 0.1},
 }
 
 

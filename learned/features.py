@@ -1,0 +1,29 @@
+"""Inputs of learned optimizers that are constant over a tensor, so that they cost next to nothing a parameter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
+
+
+def time_features(count: Array) -> Array:
+    """tanh(t / s - 1) for the nine time scales, (9,)."""
+    return jnp.tanh(count.astype(jnp.float32) / TIME_SCALES - 1.0)
+
+
+def shape_features(shape: tuple[int, ...]) -> np.ndarray:
+    """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
+    fan_in, fan_out = (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, int(np.prod(shape)))
+    return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
+
+
+def rms(x: Array) -> Array:
+    """Root mean square, ()."""
+    return jnp.sqrt(jnp.mean(x**2))
+
+
+def cosine(a: Array, b: Array) -> Array:
+    """Of two vectors, (); 0 where one is zero."""
+    return jnp.sum(a * b) * jax.lax.rsqrt(jnp.sum(a**2) * jnp.sum(b**2) + 1e-20)
