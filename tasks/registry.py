@@ -29,6 +29,7 @@ from tasks.base import (
     ModuleLoss,
     Normalize,
     Problem,
+    Split,
     Task,
     TaskFamily,
     named_key,
@@ -167,6 +168,18 @@ _ROWS = [
     _digits("digits4_mlp", MLP((4,), NUM_CLASSES), "embedded: digits at 4x4, one hidden layer of 4, for studies", 4),
 ]
 FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
+
+
+def classes_in_order(family: str, split: Split) -> np.ndarray | None:
+    """Class of every example of a split where examples lie class by class, (size,); None where they lie mixed.
+
+    A family of ten classes drawn from many is laid out so; the order of other data sets is that of their files.
+    """
+    row = FAMILIES.get(family)
+    if row is None or not row.pools:
+        return None
+    size = row.problem.size(split)
+    return np.arange(size) // (size // NUM_CLASSES)
 
 
 def task_names() -> list[str]:

@@ -34,7 +34,7 @@ from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
 from bench.rows import Rows as Results
 from bench.rows import slugs as slugs_of
 from bench.scoring import difference_of_test_loss
-from bench.statistics import MIN_SEEDS, Interval, holm, paired_difference, paired_p_value
+from bench.statistics import CONFIDENCE, MIN_SEEDS, Interval, holm, p_value, paired_difference
 
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
 # A median ratio of step costs closer to 1 than this is called no difference while no A/A control has measured the floor
@@ -54,7 +54,7 @@ class Comparison:
     failed_a: int
     failed_b: int
     withheld: str  # why there is no interval, empty if there is one
-    p_value: float | None  # of the paired t test that the difference is zero; None where there is no interval
+    p_value: float | None  # of the t test behind the interval that the difference is zero; None where there is none
 
 
 def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: str) -> Comparison:
@@ -79,12 +79,7 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
     elif difference.low is None:
         withheld = f"{plural(difference.n, 'seed')}, {MIN_SEEDS} needed"
     if metric == HEADLINE_LOSS and not withheld and difference is not None:
-        crossed = difference_of_test_loss(results, tasks, a, b)
-        if crossed is not None and crossed.low is not None and crossed.high is not None:
-            # Blocks of images differ in size by one at most: the mean is that of the losses.
-            shift = difference.estimate - crossed.estimate
-            difference = Interval(difference.estimate, crossed.low + shift, crossed.high + shift, difference.n)
-    has_interval = difference is not None and difference.low is not None
+        difference = difference_of_test_loss(results, tasks, a, b, difference.estimate) or difference
     return Comparison(
         difference=difference,
         wins=int((x_values < y_values)[paired].sum()),
@@ -94,7 +89,7 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
         failed_a=failed_a,
         failed_b=failed_b,
         withheld=withheld,
-        p_value=paired_p_value(x_values[whole_seeds], y_values[whole_seeds]) if has_interval else None,
+        p_value=p_value(difference) if difference else None,
     )
 
 
@@ -121,19 +116,23 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
         }
         if any(withheld.values()):
             columns.append(Column("withheld", "interval withheld"))
-        adjusted = holm({name: compared[-1].p_value for name, compared in by_baseline.items()})
+        adjusted = {
+            metric: holm({name: compared[i].p_value for name, compared in by_baseline.items()})
+            for i, metric in enumerate(COMPARED_LOSSES)
+        }
         for baseline, compared in by_baseline.items():
             headline = compared[-1]
             row = [
                 Entry(display_name(results, baseline, tasks), baseline),
                 text_entry(f"{headline.num_pairs_used} / {headline.num_pairs}"),
             ]
-            for comparison in compared:
-                difference = comparison.difference
-                bold = difference is not None and difference.excludes(0.0)
+            for metric, comparison in zip(COMPARED_LOSSES, compared, strict=True):
+                difference, p = comparison.difference, adjusted[metric][baseline]
+                bold = p is not None and p < 1 - CONFIDENCE  # then the interval excludes zero too
                 row.append(Entry(format_interval(difference, sign=True), difference, bold))
                 row.append(text_entry(f"{comparison.wins} / {comparison.num_pairs}"))
-            row.append(Entry(_p_value(adjusted[baseline]), adjusted[baseline]))
+            headline_p = adjusted[HEADLINE_LOSS][baseline]
+            row.append(Entry(_p_value(headline_p), headline_p))
             if any(withheld.values()):
                 row.append(text_entry(withheld[baseline] or None))
             rows.append(tuple(row))
@@ -142,9 +141,9 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
         notes = [
             f"{learned} minus the baseline within a seed: negative means {learned} is lower, that is better. "
             + ("Tasks are averaged within each seed first. " if len(tasks) > 1 else "")
-            + f"t {PERCENT} intervals over seeds, of the final test loss also over test images; bold only where the "
-            f"interval excludes zero. p: paired t test on the {LOSSES[HEADLINE_LOSS]}, Holm's adjustment for "
-            f"{plural(len(rows), 'row')}.",
+            + f"t {PERCENT} intervals over seeds, of the final test loss also over test images. p: the t test behind "
+            f"the interval of the {LOSSES[HEADLINE_LOSS]}, Holm's adjustment for {plural(len(rows), 'row')}; bold, in "
+            f"every column, only where the p adjusted so is below {1 - CONFIDENCE:.2g}.",
             "A win is a pair in which the learned optimizer has the lower loss. A failed run loses its pair; if both "
             "failed, neither wins. Differences are over the seeds both sides finished; if a run failed, they have no "
             "interval.",

@@ -28,7 +28,7 @@ def loss_summary(results: Results, optimizer: str, tasks: tuple[str, ...], metri
     """Mean over seeds, tasks averaged within each seed first; the interval is withheld when a run failed.
 
     None where no seed finished all tasks, or the optimizer was not run on every task. The interval of the final test
-    loss on one task lets the test images vary too (protocol rule 12).
+    loss lets the test images vary too (protocol rule 12).
     """
     losses = results.losses(optimizer, tasks, metric)
     if losses.empty or losses.isna().all().any():
@@ -36,7 +36,7 @@ def loss_summary(results: Results, optimizer: str, tasks: tuple[str, ...], metri
     usable = np.isfinite(losses).all(axis=1)
     if not usable.any():
         return None
-    if metric == HEADLINE_LOSS and len(tasks) == 1 and usable.all():
+    if metric == HEADLINE_LOSS and usable.all():
         return scoring.loss(results, tasks, optimizer, metric)[0]
     interval = t_interval(losses[usable].mean(axis=1).to_numpy())
     return interval.without_bounds() if np.isinf(losses).any(axis=None) else interval

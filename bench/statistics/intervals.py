@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
@@ -86,36 +86,37 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
     return t_interval(_differences(a, b), confidence)
 
 
-def paired_p_value(a: ArrayLike, b: ArrayLike) -> float | None:
-    """Two-sided p-value of the paired t test that a and b have the same mean (protocol rule 12).
+def p_value(found: Interval, confidence: float = CONFIDENCE) -> float | None:
+    """Two-sided p-value of the t test that the mean behind a t interval is zero (protocol rule 12).
 
-        t = mean(d) / (s(d) / sqrt(n)),    p = 2 P(T_(n-1) >= |t|),    d[seed] as in `paired_difference`
+        error = half-width / t(n - 1; (1 + confidence) / 2),    p = 2 P(T_(n-1) >= |mean / error|)
 
-    It is below 1 - confidence exactly where `paired_difference` at that confidence excludes zero.
+    Taken from the interval, so that it is below 1 - confidence exactly where the interval excludes zero, whatever it
+    lets vary: for `paired_difference` it is the paired t test, for `crossed_interval` test images count too.
 
     Args:
-      a: (num_seeds,) or (num_seeds, num_tasks), finite.
-      b: the same shape, row k from the same seed as row k of `a`.
+      found: of `t_interval`, `paired_difference` or `crossed_interval`, at this confidence.
+      confidence: in (0, 1).
 
     Returns:
-      p in [0, 1]; None below `MIN_SEEDS` seeds. Where all differences are equal, 1 if they are zero and 0 if not.
+      p in [0, 1]; None without bounds. Of an interval without width, 1 if it is zero and 0 if not.
 
     Example:
-      >>> paired_p_value([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+      >>> p_value(paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0]))
       1.0
 
     Reference: Student, The probable error of a mean, Biometrika 6, 1908.
     """
-    from scipy.special import stdtr
+    from scipy.special import stdtr, stdtrit
 
-    d = _differences(a, b)
-    if d.size < MIN_SEEDS:
+    check_confidence(confidence)
+    if found.low is None or found.high is None:
         return None
-    mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(d.size)
+    error = (found.high - found.low) / 2 / float(stdtrit(found.n - 1, 0.5 + confidence / 2))
     # The deviation of equal numbers may come out as 1e-17 instead of 0, their mean being rounded.
-    if error == 0 or d.min() == d.max():
-        return 1.0 if d.min() == d.max() == 0 else 0.0
-    return float(2 * stdtr(d.size - 1, -abs(mean / error)))
+    if error <= 1e-15 * abs(found.estimate):
+        return 1.0 if found.estimate == 0 else 0.0
+    return float(2 * stdtr(found.n - 1, -abs(found.estimate / error)))
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -184,10 +185,14 @@ def wilson_interval(successes: SupportsIndex, n: SupportsIndex, confidence: floa
     return Interval(k / total, low, high, total)
 
 
-def crossed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Mean over seeds and blocks of test images, with an interval that lets both vary (protocol rule 12).
+def crossed_interval(
+    *tasks: ArrayLike, strata: Sequence[ArrayLike | None] | None = None, confidence: float = CONFIDENCE
+) -> Interval:
+    """Mean over tasks, seeds and blocks of test images, with an interval that lets seeds and images vary (rule 12).
 
         V = max(V_seed + V_image - V_both, V_seed, V_image),    mean -+ t(num_seeds - 1; (1 + confidence) / 2) * sqrt(V)
+
+    and on one task
 
         V_seed = var(means of the seeds) / num_seeds,    V_image = var(means of the blocks) / num_image_blocks,
         V_both = var(all values) / (num_seeds * num_image_blocks),    var with divisor count - 1
@@ -196,8 +201,16 @@ def crossed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Inter
     counted in V_seed and in V_image and is taken off once. The difference may fall below either part, even below 0, by
     chance; the larger part is then used.
 
+    Where every block holds images of one class (`strata`), what differs between classes is no chance of sampling: the
+    task's classes are given. The variances over blocks are then those around the mean of the block's class, with a
+    divisor less by one for each class, from the blocks that hold one class alone.
+
+    Over tasks, seeds are averaged over tasks first. Tasks may share test images, so that V_image is that of images
+    shared by all, the largest it can be: the square of the mean of the tasks' sqrt(V_image).
+
     Args:
-      values: (num_seeds, num_image_blocks), finite: mean test loss of a seed on a block of images, blocks of one size.
+      tasks: (num_seeds, num_image_blocks) each, finite: mean test loss of a seed on a block, blocks of one size.
+      strata: for each task (num_image_blocks,), the class of each block, below 0 for a block of several; or None.
       confidence: in (0, 1).
 
     Returns:
@@ -208,22 +221,41 @@ def crossed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Inter
       >>> crossed_interval([[1.0, 2.0], [3.0, 4.0]])
       Interval(estimate=2.5, low=None, high=None, n=2)
 
-    Reference: Cameron, Gelbach and Miller, Robust inference with multiway clustering, J. Bus. Econ. Stat. 29, 2011.
+    Reference: Cameron, Gelbach and Miller, Robust inference with multiway clustering, J. Bus. Econ. Stat. 29, 2011;
+    strata: Cochran, Sampling Techniques, 3rd edition, section 5.3.
     """
     from scipy.special import stdtrit
 
-    x = checked("values", values, ndim=(2,))
     check_confidence(confidence)
-    num_seeds, num_blocks = x.shape
-    mean = float(x.mean())
-    if num_seeds < MIN_SEEDS or num_blocks < 2:
+    values = [checked("values", task, ndim=(2,)) for task in tasks]
+    num_seeds = values[0].shape[0]
+    if any(x.shape[0] != num_seeds for x in values):
+        raise ValueError(f"All tasks need the same seeds, got {[x.shape[0] for x in values]} of them.")
+    mean = float(np.mean([x.mean() for x in values]))
+    if num_seeds < MIN_SEEDS or any(x.shape[1] < 2 for x in values):
         return Interval(mean, None, None, num_seeds)
-    v_seed = x.mean(axis=1).var(ddof=1) / num_seeds
-    v_image = x.mean(axis=0).var(ddof=1) / num_blocks
-    v_both = x.var(ddof=1) / x.size
+    v_seed = np.mean([x.mean(axis=1) for x in values], axis=0).var(ddof=1) / num_seeds
+    parts = [_image_variances(x, labels) for x, labels in zip(values, strata or [None] * len(values), strict=True)]
+    v_image = np.mean([math.sqrt(of_images) for of_images, _ in parts]) ** 2
+    v_both = sum(of_both for _, of_both in parts) / len(parts) ** 2
     variance = max(v_seed + v_image - v_both, v_seed, v_image)
     half = float(stdtrit(num_seeds - 1, 0.5 + confidence / 2) * np.sqrt(variance))
     return Interval(mean, mean - half, mean + half, num_seeds)
+
+
+def _image_variances(x: NDArray[np.float64], strata: ArrayLike | None) -> tuple[float, float]:
+    """V_image and V_both of one task, (num_seeds, num_image_blocks)."""
+    labels = np.zeros(x.shape[1], int) if strata is None else np.asarray(strata)
+    if labels.shape != x.shape[1:]:
+        raise ValueError(f"`strata` needs a class for each of {x.shape[1]} blocks, got shape {labels.shape}.")
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    if not (counts > 1).any():
+        raise ValueError("`strata` needs a class with at least two blocks of its own.")
+    centred = [x[:, labels == one] - x[:, labels == one].mean() for one in classes]
+    around = np.concatenate(centred, axis=1)
+    freedom = around.shape[1] - len(classes)
+    of_images = float((around.mean(axis=0) ** 2).sum()) / freedom / x.shape[1]
+    return of_images, float((around**2).sum()) / (around.size - len(classes)) / x.size
 
 
 def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

@@ -368,10 +368,37 @@ class TestLosses:
         found = scoring.difference_of_test_loss(rows, ["a"], LOPT, ADAM)
         half = 2.776 * math.sqrt(7 / 6)
         assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
-        # Over both tasks the four blocks 3, 5, 3, 5 have variance 4 / 3, over 4, and all twenty 60 / 19, over 20.
-        half = 2.776 * math.sqrt(0.5 + 1 / 3 - 3 / 19)
+        # Two tasks may share their images, so that 1 stays what it is; of what both count, a half is left: 1 / 6.
+        half = 2.776 * math.sqrt(0.5 + 1 - 1 / 6)
         found = scoring.difference_of_test_loss(rows, ["a", "b"], LOPT, ADAM)
         assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
+
+    def test_blocks_of_images_know_their_class_where_classes_lie_one_after_the_other(self):
+        # 500 images, 50 of a class, in 25 blocks of 20: 0-19 and 20-39 of the first class, 40-59 of two, and so on.
+        def of(family):
+            cells, curves = frames([train_cell("t", ADAM, 0, falling(0.01), test=[0.0, 2.0])])
+            return scoring.block_classes(read_rows(cells.assign(family=family), curves), "t", 25)
+
+        assert of("mnist28_cnn3") is None
+        assert of("somebody_elses") is None
+        expected = [label for k in range(5) for label in (2 * k, 2 * k, -1, 2 * k + 1, 2 * k + 1)]
+        assert list(of("imagenet32_cnn3")) == expected
+
+    def test_what_differs_between_the_classes_of_a_task_widens_no_interval(self):
+        # Classes at 0, 1, 2 ...; every block of its class alone 0.1 above or below: within classes 20 x 0.01 over
+        # 20 - 10, over 25 blocks.
+        blocks = [
+            k + d
+            for j in range(5)
+            for k, d in ((2 * j, -0.1), (2 * j, 0.1), (0, 4.5), (2 * j + 1, 0.1), (2 * j + 1, -0.1))
+        ]
+        cells, curves = frames([train_cell("t", ADAM, seed, falling(0.01), test=blocks) for seed in range(5)])
+        found, _ = scoring.loss(
+            read_rows(cells.assign(family="imagenet32_cnn3"), curves), ["t"], ADAM, "final_test_loss"
+        )
+        assert found.high - found.estimate == pytest.approx(2.776 * math.sqrt(0.02 / 25), rel=1e-3)
+        mixed, _ = scoring.loss(read_rows(cells.assign(family="mnist28_cnn3"), curves), ["t"], ADAM, "final_test_loss")
+        assert mixed.high - mixed.low > 10 * (found.high - found.low)
 
     @pytest.mark.parametrize(
         "lacking",

@@ -15,8 +15,8 @@ from bench.statistics import (
     crossed_interval,
     holm,
     median_interval,
+    p_value,
     paired_difference,
-    paired_p_value,
     ratio_interval,
     t_interval,
     wilson_interval,
@@ -27,6 +27,12 @@ few = settings(max_examples=30)  # each runs scipy; more examples find no more
 # Quantiles of Student's t from a printed table (Fisher and Yates), three decimals: t(4; 0.975) and t(9; 0.995).
 T_4_975, T_9_995 = 2.776, 3.250
 Z_975 = 1.959964  # of the normal distribution, six decimals
+
+
+def paired_p_value(a, b, confidence=0.95):
+    """Of the paired t test, by way of the interval at any confidence."""
+    return p_value(paired_difference(a, b, confidence), confidence)
+
 
 losses = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=5, max_size=12)
 
@@ -143,7 +149,7 @@ def test_the_p_value_of_one_to_five_by_hand():
 @given(losses, st.integers(0, 1000), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_the_p_value_is_small_just_where_the_interval_excludes_zero(a, seed, confidence):
     b = np.array(a) + np.random.default_rng(seed).normal(0.7, 1.0, len(a))
-    assert (paired_p_value(a, b) < 1 - confidence) == paired_difference(a, b, confidence).excludes(0.0)
+    assert (paired_p_value(a, b, confidence) < 1 - confidence) == paired_difference(a, b, confidence).excludes(0.0)
 
 
 @few
@@ -368,6 +374,62 @@ def test_a_crossed_interval_covers_the_mean_where_one_over_seeds_does_not():
     # Standard error 0.007; t with 9 instead of about 24 degrees of freedom makes it a little too wide.
     assert 940 <= crossed <= 985
     assert seeds_only < 700
+
+
+def test_what_differs_between_classes_is_no_sampling_of_images_by_hand():
+    # Blocks 0, 2 of class 0, 10, 14 of class 1 and a mixed one, the same for five seeds 0, 0, 0, 0, 0. Around the class
+    # means: -1, 1, -2, 2, so (1 + 1 + 4 + 4) / (4 - 2) = 5 over 5 blocks: V_image = 1. V_both = 5 x 10 / (20 - 2) / 25.
+    values = np.tile([[0.0, 2.0, 5.0, 10.0, 14.0]], (5, 1))
+    found = crossed_interval(values, strata=[[0, 0, -1, 1, 1]])
+    assert found.estimate == pytest.approx(6.2)
+    # V_seed = 0, and the larger of 1 - 1 / 9 and 1 is taken.
+    assert found.high - found.estimate == pytest.approx(T_4_975, abs=5e-4)
+    # One class for all blocks is no stratum at all.
+    assert crossed_interval(values, strata=[[3] * 5]) == crossed_interval(values)
+
+
+def test_strata_give_back_the_spread_within_classes_and_cover():
+    # Ten classes that differ by much more than their images, two blocks of 20 images of each, and every fifth mixed.
+    rng, covered, within = np.random.default_rng(1), 0, []
+    labels = np.array([0, 0, -1, 1, 1] * 5) + np.repeat(2 * np.arange(5), 5) * np.array([1, 1, 0, 1, 1] * 5)
+    truth = np.array([1.0, 1.0, 0.5, 0.0, 0.0] * 5) * 3
+    for _ in range(400):
+        values = truth + rng.normal(scale=0.2, size=(1, 25)) + rng.normal(scale=0.1, size=(10, 1))
+        values = values + rng.normal(scale=0.05, size=(10, 25))
+        found = crossed_interval(values, strata=[labels])
+        covered += not found.excludes(truth.mean())
+        within.append(found.high - found.low)
+    assert 365 <= covered <= 398  # 95 %, standard error 1.1 %; t with 9 degrees of freedom is a little wide
+    blind = crossed_interval(values)
+    assert blind.high - blind.low > 3 * np.median(within)
+
+
+def test_tasks_that_share_images_have_as_wide_an_interval_as_one():
+    rng = np.random.default_rng(2)
+    one = np.tile(rng.normal(size=(1, 25)), (6, 1))
+    alone, thrice = crossed_interval(one), crossed_interval(one, one, one)
+    assert (thrice.estimate, thrice.low, thrice.high) == pytest.approx((alone.estimate, alone.low, alone.high))
+    # The mean of a difference of 0 on one task and of all of it on the other has half of its width.
+    half = crossed_interval(one, np.zeros((6, 25)))
+    assert half.high - half.low == pytest.approx((alone.high - alone.low) / 2)
+
+
+def test_seeds_are_averaged_over_tasks_first():
+    seeds = np.array([1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
+    up, down = np.tile(seeds, (1, 3)), np.tile(6 - seeds, (1, 3))
+    assert crossed_interval(up, down) == Interval(3.0, 3.0, 3.0, 5)
+    assert crossed_interval(up, up) == t_interval(seeds[:, 0])
+
+
+@pytest.mark.parametrize("strata", [[[0, 1, 2]], [[0, 0]], [[-1, -1, -1]]])
+def test_strata_that_show_no_spread_or_do_not_fit_are_refused(strata):
+    with pytest.raises(ValueError, match="strata"):
+        crossed_interval(np.zeros((5, 3)), strata=strata)
+
+
+def test_tasks_of_other_seeds_are_refused():
+    with pytest.raises(ValueError, match="same seeds"):
+        crossed_interval(np.zeros((5, 3)), np.zeros((6, 3)))
 
 
 # Medians and ratios over blocks ---------------------------------------------------------------------------------------
