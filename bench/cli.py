@@ -920,6 +920,7 @@ def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, 
             "predicted_over_raced": float(f"{item.predicted / item.raced:.4g}"),
         }
         for item in found
+        if item.raced is not None and item.predicted is not None
     ]
     return rows or [{"task": task, "target": None, "contender": contender, "reference": reference}]
 

@@ -16,6 +16,7 @@ share * s_ref / s_contender, a bound, marked "<".
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -98,19 +99,24 @@ def median_steps(steps: NDArray) -> float:
 
 @functools.cache
 def block_ratio(rows: Rows, task: str, numerator: str, denominator: str) -> NDArray | None:
-    """Ratios of seconds per step within timing blocks, (num_blocks,); None where either was not timed."""
+    """Ratios of seconds per step within timing blocks, (num_blocks,); None where no block timed both."""
     blocks = rows.blocks.get(task)
     if blocks is None or numerator not in blocks or denominator not in blocks:
         return None
-    return (blocks[numerator] / blocks[denominator]).to_numpy(np.float64)
+    a, b = (blocks[name].to_numpy(np.float64) for name in (numerator, denominator))
+    both = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    return a[both] / b[both] if both.any() else None
 
 
-def step_cost_ratio(rows: Rows, tasks: Sequence[str], numerator: str, denominator: str) -> Interval | None:
+def step_cost_ratio(
+    rows: Rows, tasks: Sequence[str], numerator: str, denominator: str | Mapping[str, str]
+) -> Interval | None:
     """Ratio of seconds per step: the median over blocks; over several tasks the geometric mean of the medians.
 
-    The interval over several tasks resamples blocks within each.
+    The interval over several tasks resamples blocks within each. `denominator` may differ between tasks.
     """
-    ratios = [block_ratio(rows, task, numerator, denominator) for task in tasks]
+    below = dict.fromkeys(tasks, denominator) if isinstance(denominator, str) else denominator
+    ratios = [block_ratio(rows, task, numerator, below.get(task, "")) for task in tasks]
     if any(ratio is None for ratio in ratios):
         return None
     known = [ratio for ratio in ratios if ratio is not None]
@@ -392,8 +398,11 @@ class Controls:
       frozen_rank: (rank, of) of the base at rate 0 among the optimizers by restricted mean time to target, ties last;
         by final train loss where no target is frozen.
       frozen_success: share of its runs that reach the easy target.
-      tenfold: final train loss at ten times the tuned rate minus the base's, within seeds.
+      tenfold: final train loss at ten times the tuned rate minus the base's, within the seeds whose runs all finished;
+        without bounds where one failed.
       tenfold_failed: runs at ten times the rate that failed; they are worse, and are in no mean.
+      by_task: of "aa" and "double_step", the lowest and the highest median of a task.
+      frozen_ties: optimizers that share the frozen one's place.
     """
 
     base: str
@@ -403,6 +412,8 @@ class Controls:
     frozen_success: Interval | None
     tenfold: Interval | None
     tenfold_failed: int
+    by_task: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    frozen_ties: tuple[str, ...] = ()
 
     @property
     def floor(self) -> float | None:
@@ -419,18 +430,25 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         return None
     base = min(bases)
 
-    def ratio(control: str) -> Interval | None:
-        name = controls.control_name(base, control)
-        blocks = [block_ratio(rows, task, name, base) for task in rows.tasks]
-        known = [values for values in blocks if values is not None]
-        return median_interval(np.concatenate(known)) if known else None
+    blocks = {
+        key: [
+            values
+            for task in rows.tasks
+            if (values := block_ratio(rows, task, controls.control_name(base, control), base)) is not None
+        ]
+        for key, control in (("aa", "again"), ("double_step", "twice"))
+    }
+    ratios = {key: median_interval(np.concatenate(known)) for key, known in blocks.items() if known}
+    medians = {key: [float(np.median(values)) for values in known] for key, known in blocks.items() if known}
 
     frozen = controls.control_name(base, "frozen")
     tenfold = controls.control_name(base, "10x")
     rank = success = difference = None
+    ties: tuple[str, ...] = ()
     failed = 0
     if frozen in rows.trained:
-        rank = _frozen_rank(rows, targets, frozen)
+        place, of, ties = _frozen_rank(rows, targets, frozen)
+        rank = (place, of)
         reference = references(rows, targets, "all_hand_designed")
         success = success_rate(rows, targets, list(reference), frozen, reference, "easy") if reference else None
     if tenfold in rows.trained:
@@ -438,13 +456,28 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         seeds = [seed for seed in a.index if seed in b.index]
         x, y = a.loc[seeds].to_numpy(dtype=float), b.loc[seeds].to_numpy(dtype=float)
         failed = int(np.isinf(x).sum())
-        if len(seeds) and np.isfinite(x).all() and np.isfinite(y).all():
-            difference = paired_difference(x, y)
-    return Controls(base, ratio("again"), ratio("twice"), rank, success, difference, failed)
+        whole = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+        if whole.any():
+            difference = paired_difference(x[whole], y[whole])
+            difference = difference if whole.all() else difference.without_bounds()
+    return Controls(
+        base=base,
+        aa=ratios.get("aa"),
+        double_step=ratios.get("double_step"),
+        frozen_rank=rank,
+        frozen_success=success,
+        tenfold=difference,
+        tenfold_failed=failed,
+        by_task={key: (min(values), max(values)) for key, values in medians.items()},
+        frozen_ties=ties,
+    )
 
 
-def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, int]:
-    """Place of the frozen optimizer among all that train, 1 for the best; ties share the worse place."""
+def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, int, tuple[str, ...]]:
+    """Place of the frozen optimizer among all that train, 1 for the best, of how many, and who shares it.
+
+    Ties share the worse place.
+    """
     names = [name for name in rows.trained if rows.role(name) != CONTROL]
     reference = references(rows, targets, "all_hand_designed")
     if reference:
@@ -455,9 +488,8 @@ def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, 
         }
     score = {name: math.inf if math.isnan(value) else value for name, value in score.items()}
     better = sum(score[name] < score[frozen] for name in names)
-    # Equal scores count as better than the frozen one: it shares the worse place.
-    equal = sum(score[name] == score[frozen] for name in names)
-    return 1 + better + equal, 1 + len(names)
+    ties = tuple(name for name in names if score[name] == score[frozen])
+    return 1 + better + len(ties), 1 + len(names), ties
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -467,14 +499,15 @@ def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Race:
-    """A race on one task for one target: seconds to it, raced and predicted, and speed-ups from both."""
+    """A race on one task for one target: the speed-up as raced and as predicted, None where not both arrive."""
 
     task: str
     contender: str
     reference: str
     target: str
-    raced: float  # reference seconds / contender seconds, on the race's own clocks
-    predicted: float  # the same from steps to target times the step-cost ratio of the timing cell
+    raced: float | None  # reference seconds / contender seconds, on the race's own clocks
+    predicted: float | None  # the same from steps to target times the step-cost ratio of the timing cell
+    missed: tuple[str, ...] = ()  # who does not arrive within the horizon
 
 
 def race_result(
@@ -485,7 +518,7 @@ def race_result(
     reference: str,
     levels: Mapping[str, float],
 ) -> list[Race]:
-    """Every target that both racers have reached.
+    """The outcome for every target.
 
     Args:
       task: name.
@@ -501,14 +534,16 @@ def race_result(
         for name in (contender, reference):
             steps.append(steps_to(level, table.index, table[f"train_loss/{name}"]))
             seconds.append(float(np.interp(steps[-1], table.index, table[f"wall_time_sec/{name}"])))
-        if all(map(math.isfinite, steps)) and min(seconds) > 0:
-            predicted = steps[1] / (steps[0] * cost_ratio)
-            found.append(Race(task, contender, reference, target, seconds[1] / seconds[0], predicted))
+        missed = tuple(name for name, at in zip((contender, reference), steps, strict=True) if math.isinf(at))
+        raced = predicted = None
+        if not missed and min(seconds) > 0:
+            raced, predicted = seconds[1] / seconds[0], steps[1] / (steps[0] * cost_ratio)
+        found.append(Race(task, contender, reference, target, raced, predicted, missed))
     return found
 
 
 def races(rows: Rows, targets: TargetsByTask) -> list[Race]:
-    """Every target that both racers of a task have reached (protocol rule 9)."""
+    """The outcome of every race for every target (protocol rule 9)."""
     found = []
     for task, table in rows.races.items():
         names = [column.partition("/")[2] for column in table.columns if column.startswith("train_loss/")]
@@ -527,10 +562,10 @@ def races(rows: Rows, targets: TargetsByTask) -> list[Race]:
 # The first screen
 # ---------------------------------------------------------------------------------------------------------------------
 
-GROUP_NAMES = {
-    "paper_constant": "the best of the paper's three with constant rates",
-    "paper_scheduled": "the best of the paper's three with schedules",
+GROUP_NAMES = {  # the strongest at equal steps first
     "all_hand_designed": "the best hand-designed",
+    "paper_scheduled": "the best of the paper's three with schedules",
+    "paper_constant": "the best of the paper's three with constant rates",
 }
 
 
@@ -546,6 +581,7 @@ class Row:
     optimizer: str
     role: str
     speedups: Mapping[str, Speedup | None]
+    validation_speedups: Mapping[str, Speedup | None]  # the same to the frozen validation losses
     step_cost: Interval | None  # learned / this optimizer; of the learned one, over the reference
     losses: Mapping[str, Interval | None]  # "train_loss", "validation_loss", "test_loss": final
     num_failed: int
@@ -609,17 +645,20 @@ def _row(
     rival = {task: reference.get(task, "") if is_learned else name for task in tasks}
     who = name if is_learned else contender
     speedups: dict[str, Speedup | None] = dict.fromkeys(SHARES)
-    cost = None
+    twins, cost = dict(speedups), None
     if who:
-        speedups = {target: speedup(rows, targets, tasks, who, rival, target) for target in SHARES}
-        rivals = set(rival.values())
-        cost = step_cost_ratio(rows, tasks, who, rivals.pop()) if len(rivals) == 1 else None
+        speedups, twins = (
+            {target: speedup(rows, targets, tasks, who, rival, target, metric) for target in SHARES}
+            for metric in ("train_loss", "validation_loss")
+        )
+        cost = step_cost_ratio(rows, tasks, who, rival)
     finals = {split: loss(rows, tasks, name, f"final_{split}_loss") for split in ("train", "validation", "test")}
     return Row(
         task=scope,
         optimizer=name,
         role=rows.role(name),
         speedups=speedups,
+        validation_speedups=twins,
         step_cost=cost,
         losses={f"{split}_loss": interval for split, (interval, _) in finals.items()},
         num_failed=finals["train"][1],
@@ -671,25 +710,31 @@ def _verdict(
     group_references: Mapping[str, Mapping[str, str]],
     measured: Controls | None,
 ) -> tuple[str, str]:
-    """(word, sentence) on the hard target, the strongest group first."""
+    """(word, sentence) on the hard target, the group over which the speed-up is smallest first: its word is the word.
+
+    The strongest rival at equal steps need not be the strongest on the clock. Where only a bound is known on the hard
+    target, the medium and the easy one are said too.
+    """
     if contender is None:
         return "no claim", "No learned optimizer is among the rows: there is nothing to judge."
     floor = measured.floor if measured else None
-    parts, words, bound = [], [], False
-    for group in ("all_hand_designed", "paper_scheduled", "paper_constant"):
-        found = against.get(group, {}).get(PAPER_TARGET)
-        if found is not None:
-            words.append(verdict_word(found, floor))
-            bound |= found.bound
-            reference = reference_text(group_references[group])
-            parts.append(f"{format_speedup(found)} over {GROUP_NAMES[group]} ({reference}): {words[-1]}")
-    if not parts:
+    known = {group: found for group in GROUP_NAMES if (found := against.get(group, {}).get(PAPER_TARGET)) is not None}
+    if not known:
         return "no claim", (
             f"No claim: no frozen targets for these tasks and horizons, or no clock, to judge {contender} by."
         )
+    order = sorted(known, key=lambda group: known[group].estimate)
+    words = [verdict_word(known[group], floor) for group in order]
+    parts = [
+        f"{format_speedup(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
+        for group, word in zip(order, words, strict=True)
+    ]
     text = f"{words[0].capitalize()}. Speed-up of {contender} in wall-clock to the hard target: {'; '.join(parts)}."
-    if bound:
-        text += " (<: a bound, since on some task half of its runs never arrive.)"
+    if any(found.bound for found in known.values()):
+        others = " and ".join(
+            f"{format_speedup(against[order[0]].get(target))} to the {target} one" for target in ("medium", "easy")
+        )
+        text += f" (<: a bound, since on some task half of its runs never arrive.) Over the first of these, {others}."
     return words[0], text
 
 
@@ -705,7 +750,7 @@ def reference_text(reference: Mapping[str, str]) -> str:
 def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, device: str, headline: str | None) -> dict:
     """What `bench report SUITE --json` prints: JSON-ready, no infinities or NaN."""
     scores = score(rows, targets, headline)
-    measured = scores.controls
+    measured, ran = scores.controls, races(rows, targets)
     return {
         "suite": suite,
         "label": label,
@@ -733,6 +778,7 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
                     target: _json(found and found.steps) | ({"bound": "<"} if found and found.bound else {})
                     for target, found in row.speedups.items()
                 },
+                "validation_speedup": {target: _json(found) for target, found in row.validation_speedups.items()},
                 "step_cost_ratio": _json(row.step_cost),
                 **{name: _json(interval) for name, interval in row.losses.items()},
                 "success_rate": _json(row.success),
@@ -745,7 +791,14 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
             "double_step": _json(measured.double_step if measured else None),
             "frozen_success": _json(measured.frozen_success if measured else None),
             "frozen_rank": dict(zip(("rank", "of"), (measured and measured.frozen_rank) or (None, None), strict=True)),
+            "frozen_tied_with": list(measured.frozen_ties) if measured else [],
             "adam_10x_minus_adam": _json(measured.tenfold if measured else None),
+            "clock_floor": _rounded(measured.floor if measured else None),
+            "adam_10x_failed": measured.tenfold_failed if measured else 0,
+            "by_task": {
+                key: dict(zip(("lowest", "highest"), map(_rounded, ends), strict=True))
+                for key, ends in (measured.by_task if measured else {}).items()
+            },
         },
         "races": [
             {
@@ -757,7 +810,14 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
                 "predicted": _rounded(race.predicted),
                 "predicted_over_raced": _rounded(race.predicted / race.raced),
             }
-            for race in races(rows, targets)
+            for race in ran
+            if race.raced is not None and race.predicted is not None
+        ],
+        "races_not_decided": [
+            {"task": race.task, "target": race.target, "contender": race.contender, "reference": race.reference}
+            | {"not_arrived": list(race.missed)}
+            for race in ran
+            if race.raced is None
         ],
         "targets": {task: {"digest": found.digest, "made_at": found.made_at} for task, found in targets.items()},
     }

@@ -134,7 +134,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
     from bench.report import aggregate, comparison, figures, first_screen, provenance, summary, tuning
     from bench.report.fairness import card_tables
 
-    contender = screen["verdict"]["optimizer"]
+    contender, floor = screen["verdict"]["optimizer"], screen["controls"]["clock_floor"]
     cards = fairness.cards(results)
     marks = {entry.task: entry.mark for card in cards if card.optimizer == contender for entry in card.exposures}
     styles = figures.optimizer_styles(results)
@@ -145,9 +145,10 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
         "controls": first_screen.controls_table(screen),
     }
     overall = {
-        "verdicts": comparison.verdicts(results, results.tasks),
+        "verdicts": comparison.verdicts(results, results.tasks, floor),
         "tables": [
             first_screen.decomposition_table(screen, scope),
+            first_screen.validation_table(screen, scope),
             *filter(None, [aggregate.aggregate_table(results, targets, contender)]),
             *([summary.summary_table(results, results.tasks)] if several else []),
             *(comparison.comparison_tables(results, results.tasks) if several else []),
@@ -162,10 +163,11 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
             {
                 "task": task,
                 "anchor": f"task-{slug}",
+                "horizon": results.horizon(task),
                 "mark": marks.get(task, "unknown"),
                 "score": first_screen.score_table(screen, task, f"score_{slug}") if several else None,
                 "figures": figures.task_figures(results, task, styles, targets),
-                "verdicts": comparison.verdicts(results, (task,)) if several else [],
+                "verdicts": comparison.verdicts(results, (task,), floor) if several else [],
                 "tables": [
                     summary.summary_table(results, (task,)),
                     *filter(None, [times]),

@@ -14,9 +14,7 @@ from bench.report.summary import (
     display_name,
     loss_summary,
     num_failed,
-    ratio_over_tasks,
     sorted_optimizers,
-    step_cost_ratio,
     stretched,
 )
 from bench.report.table import (
@@ -33,12 +31,12 @@ from bench.report.table import (
 from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
 from bench.rows import Rows as Results
 from bench.rows import slugs as slugs_of
-from bench.scoring import difference_of_test_loss
+from bench.scoring import difference_of_test_loss, step_cost_ratio
 from bench.statistics import CONFIDENCE, MIN_SEEDS, Interval, holm, p_value, paired_difference
 
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
-# A median ratio of step costs closer to 1 than this is called no difference while no A/A control has measured the floor
-# below which the clock ranks nothing (protocol rule 8).
+# A ratio of step costs closer to 1 than this is called no difference where no A/A control has measured the floor below
+# which the clock ranks nothing (protocol rule 8).
 STEP_COST_FLOOR = 0.05
 
 
@@ -79,7 +77,8 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
     elif difference.low is None:
         withheld = f"{plural(difference.n, 'seed')}, {MIN_SEEDS} needed"
     if metric == HEADLINE_LOSS and not withheld and difference is not None:
-        difference = difference_of_test_loss(results, tasks, a, b, difference.estimate) or difference
+        crossed = difference_of_test_loss(results, tasks, a, b, difference.estimate)
+        difference = crossed if crossed is not None and crossed.low is not None else difference
     return Comparison(
         difference=difference,
         wins=int((x_values < y_values)[paired].sum()),
@@ -177,13 +176,16 @@ class Verdict:
     text: str
 
 
-def verdicts(results: Results, tasks: tuple[str, ...]) -> list[Verdict]:
-    """Each learned optimizer minus the best baseline: one sentence per loss and one on the cost of a step."""
+def verdicts(results: Results, tasks: tuple[str, ...], floor: float | None = None) -> list[Verdict]:
+    """Each learned optimizer minus the best baseline: one sentence per loss and one on the cost of a step.
+
+    `floor` is the clock's, from the A/A control; `STEP_COST_FLOOR` without one.
+    """
     found = []
     for learned in [name for name in sorted_optimizers(results, tasks) if results.role(name) == LEARNED]:
         for metric in reversed(COMPARED_LOSSES):
             found.append(_loss_verdict(results, learned, tasks, metric))
-        found.append(_cost_verdict(results, learned, tasks))
+        found.append(_cost_verdict(results, learned, tasks, STEP_COST_FLOOR if floor is None else floor))
     return found
 
 
@@ -227,34 +229,26 @@ def _loss_verdict(results: Results, learned: str, tasks: tuple[str, ...], metric
     return Verdict(learned, question, word, f"{size} (lower is better); {wins}.")
 
 
-def _cost_verdict(results: Results, learned: str, tasks: tuple[str, ...]) -> Verdict:
+def _cost_verdict(results: Results, learned: str, tasks: tuple[str, ...], floor: float) -> Verdict:
     question = "seconds per step"
     baseline = best_baseline(results, tasks, HEADLINE_LOSS)
     if baseline is None:
         return Verdict(
             learned, question, "no claim", "No hand-designed row finished all its runs: nothing to compare to."
         )
-    ratio = ratio_over_tasks(results, learned, baseline, tasks)
+    ratio = step_cost_ratio(results, tasks, learned, baseline)
     if ratio is None:
         return Verdict(learned, question, "no claim", f"Not timed against {baseline} on every task.")
-    shown = format_number(ratio.estimate, 3) if len(tasks) > 1 else format_interval(ratio)
-    text = f"A step of {learned} costs {shown} times a step of {baseline}"
+    text = f"A step of {learned} costs {format_interval(ratio)} times a step of {baseline}"
     if len(tasks) > 1:
-        each = [step_cost_ratio(results, learned, baseline, task) for task in tasks]
-        known = [interval for interval in each if interval is not None]
-        estimates = [interval.estimate for interval in known]
+        each = [step_cost_ratio(results, (task,), learned, baseline) for task in tasks]
+        estimates = [interval.estimate for interval in each if interval is not None]
         text += (
             f" (geometric mean over tasks; {format_number(min(estimates), 3)} to {format_number(max(estimates), 3)})"
         )
-    else:
-        known = [ratio]
-    if any(interval.low is None for interval in known):
+    if ratio.low is None:
         return Verdict(learned, question, "no claim", f"{text}; too few blocks for an interval.")
-    if all(x.excludes(1.0) and x.estimate > 1 + STEP_COST_FLOOR for x in known):
-        word = "slower"
-    elif all(x.excludes(1.0) and x.estimate < 1 - STEP_COST_FLOOR for x in known):
-        word = "faster"
-    else:
-        word = "no difference shown"
-        text += f"; a ratio within {STEP_COST_FLOOR:.0%} of 1 or with 1 inside its interval is not called a difference"
-    return Verdict(learned, question, word, f"{text}.")
+    if ratio.excludes(1.0) and not 1 / (1 + floor) <= ratio.estimate <= 1 + floor:
+        return Verdict(learned, question, "slower" if ratio.estimate > 1 else "faster", f"{text}.")
+    text += f"; a ratio within {floor:.1%} of 1 or with 1 inside its interval is not called a difference"
+    return Verdict(learned, question, "no difference shown", f"{text}.")

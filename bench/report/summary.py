@@ -16,7 +16,7 @@ from bench import scoring
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
 from bench.rows import LOSSES, Frame
 from bench.rows import Rows as Results
-from bench.statistics import MIN_SEEDS, Interval, median_interval, ratio_interval, t_interval
+from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval
 
 HEADLINE_LOSS = "final_test_loss"
 STEP_COST_REFERENCE = "adam"
@@ -49,16 +49,6 @@ def step_cost(results: Results, optimizer: str, task: str) -> Interval | None:
         return None
     seconds = table[optimizer].dropna().to_numpy()
     return median_interval(seconds) if len(seconds) and np.isfinite(seconds).all() else None
-
-
-def step_cost_ratio(results: Results, optimizer: str, reference: str, task: str) -> Interval | None:
-    """Median within-block ratio of seconds per step, over the blocks that timed both, or None."""
-    table = results.blocks.get(task)
-    if table is None or optimizer not in table or reference not in table:
-        return None
-    both = np.isfinite(table[optimizer]) & np.isfinite(table[reference]) & (table[reference] > 0)
-    both &= table[optimizer] > 0
-    return ratio_interval(table[optimizer][both], table[reference][both]) if both.any() else None
 
 
 def step_cost_reference(results: Results, tasks: tuple[str, ...]) -> str | None:
@@ -121,7 +111,7 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
         if single is not None:
             cost = step_cost(results, optimizer, single)
             row.append(Entry(format_interval(cost, scale=1e3), cost))
-        ratio = ratio_over_tasks(results, optimizer, reference, tasks) if reference else None
+        ratio = scoring.step_cost_ratio(results, tasks, optimizer, reference) if reference else None
         row.append(Entry("1 (reference)" if optimizer == reference and ratio else format_interval(ratio), ratio))
         if single is not None:
             seconds = results.compile_sec.get((single, optimizer))
@@ -170,8 +160,8 @@ def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str
         notes.append("Step costs: no timing cell for these rows.")
     elif len(tasks) > 1:
         notes.append(
-            f"Step cost: geometric mean over tasks of the median ratio to {reference}, without an interval; "
-            "the intervals stand in the table of each task."
+            f"Step cost: geometric mean over tasks of the median ratio to {reference} within a block; {PERCENT} "
+            "interval from resampling blocks within tasks."
         )
     else:
         num_blocks = len(results.blocks[timed[0]])
@@ -181,17 +171,6 @@ def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str
             f"interval{bounds}; step cost: median of the ratios to {reference} within a block, likewise."
         )
     return notes
-
-
-def ratio_over_tasks(results: Results, optimizer: str, reference: str, tasks: tuple[str, ...]) -> Interval | None:
-    """Ratio of step costs; over several tasks the geometric mean of their medians, without an interval."""
-    ratios = [step_cost_ratio(results, optimizer, reference, task) for task in tasks]
-    known = [ratio for ratio in ratios if ratio is not None]
-    if len(known) < len(tasks):
-        return None
-    if len(known) == 1:
-        return known[0]
-    return Interval(float(np.exp(np.mean([np.log(ratio.estimate) for ratio in known]))), None, None, len(known))
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,6 @@ from bench.report.summary import (
     num_failed,
     sorted_optimizers,
     step_cost,
-    step_cost_ratio,
     step_cost_reference,
     stretched,
     untuned,
@@ -23,6 +22,7 @@ from bench.report.summary import (
 from bench.report.table import NONE_TEXT, PERCENT, format_half_width, format_number
 from bench.rows import HAND_DESIGNED, LEARNED
 from bench.rows import Rows as Results
+from bench.scoring import step_cost_ratio
 from bench.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def tasks(results: Results) -> RenderableType:
             mean_train = loss_summary(results, optimizer, (task,), "mean_train_loss")
             final_test = loss_summary(results, optimizer, (task,), HEADLINE_LOSS)
             cost = step_cost(results, optimizer, task)
-            ratio = step_cost_ratio(results, optimizer, reference, task) if reference else None
+            ratio = step_cost_ratio(results, (task,), optimizer, reference) if reference else None
             texts = [
                 display_name(results, optimizer, (task,)),
                 ok,

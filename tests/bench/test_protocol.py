@@ -529,8 +529,9 @@ def test_rule_09_a_race_is_predicted_from_its_parts():
     )
     found = scoring.race_result("t", table, 0.5 / 0.4, CONTENDER, REFERENCE, {"hard": 2.0, "never": -5.0})
     # 50 steps of 0.5 s against 100 of 0.4 s: 40 / 25
-    assert [(race.target, race.raced, race.predicted) for race in found] == [
-        ("hard", pytest.approx(1.6), pytest.approx(1.6))
+    assert [(race.target, race.raced, race.predicted, race.missed) for race in found] == [
+        ("hard", pytest.approx(1.6), pytest.approx(1.6), ()),
+        ("never", None, None, (CONTENDER, REFERENCE)),  # said, not left out
     ]
 
 

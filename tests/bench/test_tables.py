@@ -70,11 +70,26 @@ def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
         for task, ratio in (("t", 0.95), ("u", 1.08))
     ]
     last = first_screen.controls_table(found).rows[-1]
-    assert last[0].text.endswith("2 finishes on 2 tasks")
+    assert last[0].text.endswith("2 targets reached by both on 2 tasks")
     assert [entry.text for entry in last[2:]] == ["0.950 to 1.08", "yes"]
-    assert [row[-1].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
+    assert [row[-2].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
     found["races"][0]["predicted_over_raced"] = 0.89
     assert first_screen.controls_table(found).rows[-1][-1].text == "no"
+
+
+def test_a_race_that_nobody_decides_is_said():
+    found = screen()
+    one = {"task": "t", "target": "hard", "contender": "a", "reference": "b", "not_arrived": ["a"]}
+    found["races_not_decided"] = [one]
+    assert "no race is decided" in first_screen.controls_table(found).rows[-1][2].text
+    assert [entry.text for entry in first_screen.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
+
+
+def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
+    found = screen()
+    for others, text in (({"estimate": None}, "3 runs failed"), ({"estimate": 0.5}, "3 runs failed; the others 0.500")):
+        found["controls"] |= {"adam_10x_failed": 3, "adam_10x_minus_adam": {"low": None, "high": None} | others}
+        assert [entry.text for entry in first_screen.controls_table(found).rows[-1][2:]] == [text, "yes"]
 
 
 def test_a_control_that_is_not_as_expected_says_so():
@@ -87,16 +102,18 @@ def test_a_control_that_is_not_as_expected_says_so():
 
 
 def test_time_to_target_is_median_restricted_mean_and_shares():
-    # Three runs arrive at the hard target, loss 2.0, after 50 steps of 2 s; two never do: censored at 200 s.
+    # Three runs arrive at the hard target, loss 2.0, after 50 steps of 1.5 s; two never do: censored at 150 s.
     runs = {CONTENDER: [falling(0.02)] * 3 + [SLOW] * 2, REFERENCE: [falling(0.01)] * 5}
-    rows = rows_of(runs, {CONTENDER: [2.0] * 6, REFERENCE: [1.0] * 6}, {CONTENDER: "learned"})
+    rows = rows_of(runs, {CONTENDER: [1.5] * 6, REFERENCE: [1.0] * 6}, {CONTENDER: "learned"})
     table = aggregate.time_table(rows, frozen(LEVELS), "t", "time_t")
     row = entries(table, CONTENDER)
-    assert row["median_seconds"].value.estimate == 100.0
-    # 100 s for three fifths, and 200 s for the others
-    assert row["restricted_mean_seconds"].value.estimate == pytest.approx(0.6 * 100 + 0.4 * 200)
+    assert row["median_seconds"].value.estimate == 75.0
+    # Of at most the 100 s that the reference's horizon takes: 75 s for three fifths, and 100 s for the others.
+    assert row["restricted_mean_seconds"].value.estimate == pytest.approx(0.6 * 75 + 0.4 * 100)
     assert row["success_hard"].value.estimate == 0.6
-    assert [row[0].value for row in table.rows] == [REFERENCE, CONTENDER]  # 100 s before 140 s
+    # All of the reference's runs arrive, none before the end of its budget: a mean without an interval.
+    assert entries(table, REFERENCE)["restricted_mean_seconds"].value == Interval(100.0, None, None, 5)
+    assert [row[0].value for row in table.rows] == [REFERENCE, CONTENDER]  # who arrives most often first
 
 
 def test_a_median_never_reached_is_later_than_the_budget():

@@ -93,7 +93,7 @@ def _draw(
     budgets = [budget for by_name in found.values() for *_, budget in by_name.values()]
     log = max(budgets) / min(budgets) > LOG_FROM_RANGE
     first = min(times.min() for by_name in found.values() for times, *_ in by_name.values())
-    low = max(first, 0.001 * max(budgets)) / 1.5 if log else 0.0
+    low = (first or 0.001 * min(budgets)) / 1.5 if log else 0.0  # the first arrival of the cheapest is on the axis
     for axes, target in zip(panels, levels, strict=True):
         whose = f"as {short(reference, 20)} at {percent(SHARES[target])} of the horizon"
         axes.set_title(f"{target}: train loss {format_number(levels[target], 3)}, {whose}", fontsize=SMALL, loc="left")
