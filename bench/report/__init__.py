@@ -163,7 +163,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
             {
                 "task": task,
                 "anchor": f"task-{slug}",
-                "horizon": results.horizon(task),
+                "horizon": results.horizon(task) if task in set(results.train["task"]) else None,
                 "mark": marks.get(task, "unknown"),
                 "score": first_screen.score_table(screen, task, f"score_{slug}") if several else None,
                 "figures": figures.task_figures(results, task, styles, targets),

@@ -157,35 +157,34 @@ def controls_table(screen: dict[str, Any]) -> Table:
     for key, (text, expected, holds) in CONTROLS.items():
         entry = score_entry(found[key])
         held = holds(entry.value) if isinstance(entry.value, Interval) else None
+        remark = None
         if failed := found["adam_10x_failed"] if key == "adam_10x_minus_adam" else 0:
-            # A failed run is worse than any that finished.
-            held = held is not False
-            others = "" if entry.text == NONE_TEXT else f"; the others {entry.text}"
-            entry = Entry(f"{plural(failed, 'run')} failed{others}", entry.value)
+            held = held is not False  # a failed run is worse than any that finished
+            remark = f"{plural(failed, 'run')} failed, in no mean"
         ends = found["by_task"].get(key)
         if ends and ends["lowest"] != ends["highest"]:
-            by_task = " to ".join(three_digits(end) for end in ends.values())
-            entry = Entry(f"{entry.text}; by task {by_task}", entry.value)
-        rows.append((text_entry(text), text_entry(expected), entry, _held(held)))
+            remark = "by task " + " to ".join(three_digits(end) for end in ends.values())
+        rows.append((text_entry(text), text_entry(expected), entry, _held(held), text_entry(remark)))
     rank = found["frozen_rank"]
     measured = f"{rank['rank']} of {rank['of']}" if rank["rank"] else NONE_TEXT
-    if found["frozen_tied_with"]:
-        measured += f", with {', '.join(found['frozen_tied_with'])}"
     last = rank["rank"] == rank["of"] if rank["rank"] else None
-    rows.insert(3, (text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(measured), _held(last)))
+    tied = f"shared with {', '.join(found['frozen_tied_with'])}" if found["frozen_tied_with"] else None
+    place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(measured), _held(last)
+    rows.insert(3, (*place, text_entry(tied)))
     if screen["races"] or screen["races_not_decided"]:
         ratios = [race["predicted_over_raced"] for race in screen["races"]]
         on = plural(len({race["task"] for race in screen["races"]}), "task")
         text = "speed-up predicted from steps and step cost, over that of a race"
-        entry, held = Entry("no race is decided: one of the two never arrives"), None
+        entry, held, remark = Entry(NONE_TEXT), None, "no race is decided: one of the two never arrives"
         if ratios:
             ends = " to ".join(dict.fromkeys(three_digits(value) for value in (min(ratios), max(ratios))))
             entry, held = Entry(ends), RACES[0] <= min(ratios) and max(ratios) <= RACES[1]
-            text += f": {plural(len(ratios), 'target')} reached by both on {on}"
-        rows.append((text_entry(text), text_entry("{} to {}".format(*RACES)), entry, _held(held)))
+            remark = f"{plural(len(ratios), 'target')} reached by both on {on}"
+        rows.append((text_entry(text), text_entry("{} to {}".format(*RACES)), entry, _held(held), text_entry(remark)))
     columns = (
         *(Column("control", "control"), Column("expected", "expected"), Column("measured", "measured", True)),
         Column("held", "as expected"),
+        Column("remark", "beside it"),
     )
     return Table("controls", "Controls: what is known before it is measured", columns, tuple(rows))
 

@@ -62,7 +62,7 @@ def test_a_speed_up_that_is_only_a_bound_is_marked_and_bold_below_one():
 
 def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
     table = first_screen.controls_table(screen())
-    assert [[entry.text for entry in row[2:]] for row in table.rows] == [["–", "–"]] * 5
+    assert [[entry.text for entry in row[2:]] for row in table.rows] == [["–", "–", "–"]] * 5
     found = screen()
     found["races"] = [
         {"task": task, "target": "hard", "contender": "a", "reference": "b", "raced": 2.0, "predicted": 2.0 * ratio}
@@ -70,35 +70,36 @@ def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
         for task, ratio in (("t", 0.95), ("u", 1.08))
     ]
     last = first_screen.controls_table(found).rows[-1]
-    assert last[0].text.endswith("2 targets reached by both on 2 tasks")
-    assert [entry.text for entry in last[2:]] == ["0.950 to 1.08", "yes"]
+    assert [entry.text for entry in last[2:]] == ["0.950 to 1.08", "yes", "2 targets reached by both on 2 tasks"]
     assert [row[-2].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
     found["races"][0]["predicted_over_raced"] = 0.89
-    assert first_screen.controls_table(found).rows[-1][-1].text == "no"
+    assert first_screen.controls_table(found).rows[-1][3].text == "no"
 
 
 def test_a_race_that_nobody_decides_is_said():
     found = screen()
     one = {"task": "t", "target": "hard", "contender": "a", "reference": "b", "not_arrived": ["a"]}
     found["races_not_decided"] = [one]
-    assert "no race is decided" in first_screen.controls_table(found).rows[-1][2].text
+    assert "no race is decided" in first_screen.controls_table(found).rows[-1][-1].text
     assert [entry.text for entry in first_screen.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
 
 
 def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
     found = screen()
-    for others, text in (({"estimate": None}, "3 runs failed"), ({"estimate": 0.5}, "3 runs failed; the others 0.500")):
-        found["controls"] |= {"adam_10x_failed": 3, "adam_10x_minus_adam": {"low": None, "high": None} | others}
-        assert [entry.text for entry in first_screen.controls_table(found).rows[-1][2:]] == [text, "yes"]
+    for estimate, text in ((None, "–"), (0.5, "0.500")):
+        others = {"estimate": estimate, "low": None, "high": None}
+        found["controls"] |= {"adam_10x_failed": 3, "adam_10x_minus_adam": others}
+        last = [entry.text for entry in first_screen.controls_table(found).rows[-1]]
+        assert last[2:] == [text, "yes", "3 runs failed, in no mean"]
 
 
 def test_a_control_that_is_not_as_expected_says_so():
     found = screen()
     interval = {"estimate": 1.04, "low": 1.0, "high": 1.1}
     found["controls"] |= {"aa": interval, "frozen_rank": {"rank": 2, "of": 3}}
-    held = {row[0].text.partition(":")[0]: row[-1].text for row in first_screen.controls_table(found).rows}
+    held = {row[0].text.partition(":")[0]: row[3].text for row in first_screen.controls_table(found).rows}
     assert held["the same optimizer entered twice"] == "no"
-    assert [row[-1].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last
+    assert [row[3].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last
 
 
 def test_time_to_target_is_median_restricted_mean_and_shares():
