@@ -666,21 +666,24 @@ def _row(
     )
 
 
+def beyond_floor(ratio: float, floor: float | None) -> bool:
+    """Whether a ratio of times is further from 1, either way, than the clock's floor (protocol rule 8)."""
+    margin = 1 + (floor or 0.0)
+    return not 1 / margin <= ratio <= margin
+
+
 def verdict_word(found: Speedup, floor: float | None) -> str:
     """faster, slower or no difference shown: outside the interval and outside the A/A floor (protocol rules 8, 12).
 
     Where half of the runs never arrive and the bound does not tell: not reached.
     """
-    margin = 1 + (floor or 0.0)
     if found.low is None or found.high is None:
         return "no claim"
     if found.bound:  # below it, whatever it is
-        return "slower" if found.high <= 1 / margin else "not reached"
-    if found.low > 1 and found.estimate > margin:
-        return "faster"
-    if found.high < 1 and found.estimate < 1 / margin:
-        return "slower"
-    return "no difference shown"
+        return "slower" if found.high <= 1 / (1 + (floor or 0.0)) else "not reached"
+    if not beyond_floor(found.estimate, floor) or found.low <= 1 <= found.high:
+        return "no difference shown"
+    return "faster" if found.low > 1 else "slower"
 
 
 def three_digits(value: float) -> str:

@@ -13,9 +13,14 @@ def time_features(count: Array) -> Array:
     return jnp.tanh(count.astype(jnp.float32) / TIME_SCALES - 1.0)
 
 
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Fan-in and fan-out of a kernel; 1 and all of a vector or a number."""
+    return (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, int(np.prod(shape)))
+
+
 def shape_features(shape: tuple[int, ...]) -> np.ndarray:
     """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
-    fan_in, fan_out = (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, int(np.prod(shape)))
+    fan_in, fan_out = fans(shape)
     return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
 
 

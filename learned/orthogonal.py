@@ -26,7 +26,7 @@ import optax
 from jax import Array
 
 from learned.base import Key, LearnedOptimizer, Theta
-from learned.features import TIME_SCALES, cosine, rms, shape_features, time_features
+from learned.features import TIME_SCALES, cosine, fans, rms, shape_features, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.95, 0.99], np.float32)
 ADAM, MUON, SLOW = 1, 2, 3  # places among them
@@ -121,14 +121,11 @@ def orthogonal(hidden: int = 32, rate: float = 0.02, vector_rate: float = 1e-2) 
                 else:
                     mixed = (of_gradient[MUON] + mixture[0]) * g + (corrections * mixture[1:]) @ m
                     mixed = mixed + of_momentum[MUON] * m[MUON]
-                    fan_in = g.size // grad.shape[-1]
-                    scale = np.sqrt(max(1.0, grad.shape[-1] / fan_in))
-                    orthogonalized = newton_schulz(mixed.reshape(fan_in, -1)).reshape(-1)
-                    # One of orthogonal rows or columns has this root mean square; Adam's direction has about one.
-                    start, direction = (
-                        rate,
-                        scale * (orthogonalized + share * adam / np.sqrt(max(fan_in, grad.shape[-1]))),
-                    )
+                    fan_in, fan_out = fans(grad.shape)
+                    orthogonalized = newton_schulz(mixed.reshape(fan_in, fan_out)).reshape(-1)
+                    # Adam's direction at the root mean square of a matrix with orthonormal rows or columns.
+                    direction = orthogonalized + share * adam / np.sqrt(max(fan_in, fan_out))
+                    start, direction = rate, np.sqrt(max(1.0, fan_out / fan_in)) * direction
                 step = start * jnp.exp(RATE_SCALE * rho) * (direction + decay * w)
                 return -step.reshape(grad.shape).astype(grad.dtype), m.reshape(momenta.shape), v.reshape(second.shape)
 

@@ -31,7 +31,7 @@ from bench.report.table import (
 from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
 from bench.rows import Rows as Results
 from bench.rows import slugs as slugs_of
-from bench.scoring import difference_of_test_loss, step_cost_ratio
+from bench.scoring import beyond_floor, difference_of_test_loss, step_cost_ratio
 from bench.statistics import CONFIDENCE, MIN_SEEDS, Interval, holm, p_value, paired_difference
 
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
@@ -248,7 +248,7 @@ def _cost_verdict(results: Results, learned: str, tasks: tuple[str, ...], floor:
         )
     if ratio.low is None:
         return Verdict(learned, question, "no claim", f"{text}; too few blocks for an interval.")
-    if ratio.excludes(1.0) and not 1 / (1 + floor) <= ratio.estimate <= 1 + floor:
+    if ratio.excludes(1.0) and beyond_floor(ratio.estimate, floor):
         return Verdict(learned, question, "slower" if ratio.estimate > 1 else "faster", f"{text}.")
     text += f"; a ratio within {floor:.1%} of 1 or with 1 inside its interval is not called a difference"
     return Verdict(learned, question, "no difference shown", f"{text}.")

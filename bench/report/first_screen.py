@@ -7,11 +7,12 @@ from typing import Any
 
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.rows import LEARNED
-from bench.scoring import ALL, three_digits
+from bench.scoring import ALL, beyond_floor, three_digits
 from bench.statistics import Interval
 
 FIRST = "score"  # slug of the table of the first screen
 TARGETS = ("hard", "medium", "easy")
+SPEEDUP_COLUMNS = tuple(Column(f"{target}_speedup", f"speed-up, {target}", True, True) for target in TARGETS)
 MEASURES = {  # key of a row of the first screen -> header
     "step_cost_ratio": "step cost, learned / row",
     "train_loss": "train loss",
@@ -54,16 +55,15 @@ def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
       slug: of the table.
     """
     found = [row for row in screen["rows"] if row["task"] == scope]
-    floor = screen["controls"]["clock_floor"] or 0.0
     # The learned ones first, in the order of the screen; then the strongest rival on top.
     rows = []
     for row in sorted(found, key=lambda row: (row["role"] != LEARNED, row["role"] != LEARNED and _strength(row))):
-        entries = [_speedup_entry(row["speedup"][target], floor) for target in TARGETS]
+        entries = _speedup_entries(screen, row["speedup"])
         entries += [score_entry(row[key]) for key in MEASURES]
         rows.append((text_entry(row["optimizer"], bold=row["role"] == LEARNED), *entries, text_entry(row["role"])))
     columns = (
         Column("optimizer", "optimizer"),
-        *(Column(f"{target}_speedup", f"speed-up, {target}", True, True) for target in TARGETS),
+        *SPEEDUP_COLUMNS,
         *(Column(key, header, True, True) for key, header in MEASURES.items()),
         Column("role", "role"),
     )
@@ -87,18 +87,17 @@ def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
 
 def validation_table(screen: dict[str, Any], scope: str) -> Table:
     """Speed-ups to the validation losses that the same runs of the reference had, frozen beside the train losses."""
-    floor = screen["controls"]["clock_floor"] or 0.0
     rows = [
         (
             text_entry(row["optimizer"], bold=row["role"] == LEARNED),
-            *(_speedup_entry(row["validation_speedup"][target], floor) for target in TARGETS),
+            *_speedup_entries(screen, row["validation_speedup"]),
         )
         for row in screen["rows"]
         if row["task"] == scope
     ]
     columns = (
         Column("optimizer", "optimizer"),
-        *(Column(f"{target}_speedup", f"speed-up, {target}", True, True) for target in TARGETS),
+        *SPEEDUP_COLUMNS,
     )
     notes = (
         "As the first table, to the row's own frozen validation losses at 100, 50 and 25 % of the horizon: who is fast "
@@ -129,12 +128,15 @@ def _strength(row: dict[str, Any]) -> float:
     return float("inf") if speedup is None else speedup
 
 
-def _speedup_entry(value: dict[str, Any], floor: float) -> Entry:
-    """Bold where the interval excludes 1 and the estimate is outside the clock's floor."""
-    entry = score_entry(value)
-    low, high = value["low"], value["high"]
-    shown = low is not None and high is not None and not low <= 1 <= high
-    return Entry(entry.text, entry.value, shown and not 1 / (1 + floor) <= value["estimate"] <= 1 + floor)
+def _speedup_entries(screen: dict[str, Any], speedups: dict[str, dict[str, Any]]) -> list[Entry]:
+    """To each target; bold where the interval excludes 1 and the estimate is beyond the clock's floor."""
+    floor, entries = screen["controls"]["clock_floor"], []
+    for target in TARGETS:
+        value = speedups[target]
+        entry, low, high = score_entry(value), value["low"], value["high"]
+        shown = low is not None and high is not None and not low <= 1 <= high
+        entries.append(Entry(entry.text, entry.value, shown and beyond_floor(value["estimate"], floor)))
+    return entries
 
 
 def score_entry(value: dict[str, Any]) -> Entry:
