@@ -172,7 +172,7 @@ class Verdict:
 
     learned: str
     question: str
-    word: str  # better, worse, faster, slower, no difference shown, no claim
+    word: str  # better, worse, the two "in every run", faster, slower, no difference shown, no claim
     text: str
 
 
@@ -224,9 +224,22 @@ def _loss_verdict(results: Results, learned: str, tasks: tuple[str, ...], metric
     size = f"{learned} minus {against}: {format_interval(difference, sign=True)}"
     if comparison.withheld:
         return Verdict(learned, question, "no claim", f"{size}; no interval ({comparison.withheld}); {wins}.")
-    direction = "better" if difference.estimate < 0 else "worse"
-    word = direction if difference.excludes(0.0) else "no difference shown"
-    return Verdict(learned, question, word, f"{size} (lower is better); {wins}.")
+    return Verdict(learned, question, _loss_word(comparison, difference), f"{size} (lower is better); {wins}.")
+
+
+def _loss_word(comparison: Comparison, difference: Interval) -> str:
+    """better or worse by the mean's interval, else by the sign test where all pairs agree.
+
+    One run that all but diverges makes the interval of a mean as wide as its loss, and hides that every run is worse.
+    """
+    if difference.excludes(0.0):
+        return "better" if difference.estimate < 0 else "worse"
+    if 2.0 ** (1 - difference.n) < 1 - CONFIDENCE:  # exact, two-sided, over seeds that all point one way
+        if comparison.losses == comparison.num_pairs:
+            return "worse in every run"
+        if comparison.wins == comparison.num_pairs:
+            return "better in every run"
+    return "no difference shown"
 
 
 def _cost_verdict(results: Results, learned: str, tasks: tuple[str, ...], floor: float) -> Verdict:

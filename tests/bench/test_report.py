@@ -15,6 +15,7 @@ from bench.report import comparison, provenance, terminal_tables, write_report
 from bench.report.table import format_interval
 from bench.rows import CELL_COLUMNS, LOSSES, read_rows
 from bench.statistics import Interval, t_interval
+from tests.bench.synthetic import rows_of
 
 PNG = {"formats": ("png",)}  # for speed
 TITLE = {"title": "A report", "suite": "quick", "label": "local"}
@@ -280,6 +281,25 @@ def test_verdicts_say_worse_and_slower_as_readily_as_better(full):
     looks = re.findall(r'<span class="([^"]+)">(?:better|worse|slower|faster|no claim)', text)
     assert len(looks) >= 8
     assert set(looks) == {"word"}  # one look for every verdict
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [
+        ([1.2, 1.2, 1.2, 1.2, 1.2, 900.0], "worse in every run"),  # by the sign test p = 2 / 2^6 = 0.031
+        ([1.2, 1.2, 1.2, 1.2, 900.0], "no difference shown"),  # 2 / 2^5 = 0.063
+        ([1.2, 1.2, 1.2, 1.2, 0.9, 900.0], "no difference shown"),  # one run is better
+        ([1.2, 1.2, 1.2, 1.2, 1.0, 900.0], "no difference shown"),  # one is a tie
+        ([0.8, 0.8, 0.8, 0.8, 0.8, -900.0], "better in every run"),
+        ([1.2, 1.3, 1.2, 1.3, 1.2, 1.3], "worse"),  # the mean's interval says it
+    ],
+)
+def test_a_run_that_all_but_diverges_does_not_hide_that_every_run_is_worse(ends, word):
+    # Constant curves; Adam is at 1. One outlier of 900 makes the interval of the mean some 900 wide.
+    runs = {"adam": [np.ones(11)] * len(ends), "lopt": [np.full(11, end) for end in ends]}
+    results = rows_of({"t": runs}, roles={"lopt": "learned"})
+    words = {found.question: found.word for found in comparison.verdicts(results, ("t",))}
+    assert words["final train loss"] == words["final test loss"] == words["mean train loss"] == word
 
 
 def test_step_costs_are_medians_over_blocks_and_ratios_within_them(full):
