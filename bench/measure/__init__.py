@@ -71,5 +71,8 @@ def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Pat
     out_dir.mkdir(parents=True, exist_ok=True)
     figures, path = table(cells, curves), out_dir / "table.csv"
     figures.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    (out_dir / "report.json").write_text(f"{figures.to_json(orient='records', indent=1)}\n")
+    # Rounded likewise: the last digits of a double differ between kinds of CPU.
+    numbers = figures.select_dtypes("float").columns
+    figures[numbers] = figures[numbers].map(lambda x: float(f"{x:.6g}"))
+    (out_dir / "report.json").write_text(f"{figures.to_json(orient='records', indent=1, double_precision=15)}\n")
     return path

@@ -14,6 +14,7 @@ from bench.statistics import CONFIDENCE, Interval
 
 NONE_TEXT = "–"
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
+WRITTEN_DIGITS = 9  # significant, of a number in a file: the last ones of a double differ between kinds of CPU
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def csv(self) -> str:
-        """Comma-separated, full precision, intervals spread over four columns."""
+        """Comma-separated, nine significant digits, intervals spread over four columns."""
         header: list[str] = []
         for column in self.columns:
             header += [column.key + part for part in (("", "_low", "_high", "_n") if column.interval else ("",))]
@@ -62,7 +63,7 @@ class Table:
                     fields += [entry.value.estimate, entry.value.low, entry.value.high, entry.value.n or None]
                 else:
                     fields += [None] * 4
-            writer.writerow(fields)
+            writer.writerow(as_written(fields))
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -113,6 +114,15 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def as_written(value: Any) -> Any:
+    """JSON-like data with every float at the precision of files, so that any machine writes the same from the rows."""
+    if isinstance(value, dict):
+        return {key: as_written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_written(item) for item in value]
+    return float(f"{value:.{WRITTEN_DIGITS}g}") if isinstance(value, float) else value
 
 
 def format_number(value: float | None, digits: int = 4) -> str:

@@ -152,7 +152,5 @@ def _best_entry(tuning: Tuning, k: int) -> Entry:
     best = tuning.best_of(k)
     if all(map(math.isfinite, (best.estimate, best.low or 0.0, best.high or 0.0))):
         return Entry(format_interval(best), best)
-    low, estimate, high = (
-        format_number(x, 3) if x and math.isfinite(x) else "∞" for x in (best.low, best.estimate, best.high)
-    )
+    low, estimate, high = ("∞" if x == math.inf else format_number(x, 3) for x in (best.low, best.estimate, best.high))
     return Entry(f"{estimate} [{low}, {high}]", best)

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -325,13 +326,16 @@ def test_links_out_of_the_page_lead_to_files_or_papers(opened):
 # ---------------------------------------------------------------------------------------------------------------------
 
 DASH = "–"
-NUMBER = re.compile(r"[+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"[+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|∞")
 
 
 def printed_numbers(text):
     """(value, half a unit of its last digit) of each number in a text."""
     found = []
     for match in NUMBER.findall(text):
+        if match == "∞":
+            found.append((math.inf, 0.0))
+            continue
         plain = match.replace(",", "").replace("−", "-")
         mantissa, _, exponent = plain.partition("e")
         found.append((float(plain), 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))))
@@ -345,6 +349,8 @@ def agrees(printed, value, half_width=0.0):
     interval's half-width.
     """
     number, half_unit = printed
+    if math.isinf(value):
+        return number == value
     needed = max(0.05 * abs(value), 0.05 * abs(half_width), 5e-5)
     return abs(number - value) <= min(half_unit, needed) * (1 + 1e-6)
 

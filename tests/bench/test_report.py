@@ -202,7 +202,7 @@ def test_losses_on_the_page_are_those_of_the_rows(full):
             expected = t_interval(cells.query("task == @task and optimizer == 'lopt'")[metric].astype(float))
             row = summary["lopt"]
             got = [float(row[metric + part]) for part in ("", "_low", "_high")]
-            assert got == pytest.approx([expected.estimate, expected.low, expected.high], rel=1e-12)
+            assert got == pytest.approx([expected.estimate, expected.low, expected.high], rel=1e-8)
             estimate, _, bounds = format_interval(expected).partition(" ")
             assert f'{estimate} <span class="bounds">{bounds}</span>' in text
 

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bench.report import aggregate, comparison, fairness, first_screen
-from bench.report.table import Column, Entry, Table
+from bench.report.table import Column, Entry, Table, as_written
 from bench.scoring import first_screen as screen_of
 from bench.statistics import Interval
 from tests.bench.test_protocol import CONTENDER, GRID, LEVELS, REFERENCE, falling, frozen, raced, rows_of
@@ -211,3 +212,17 @@ def test_update_costs_stand_in_a_row_for_each_network():
         ["CNN", "20", "10", "1.5"],
         ["MLP", "670", "100", "20"],
     ]
+
+
+def test_numbers_in_files_have_nine_digits_so_that_any_kind_of_cpu_writes_the_same():
+    last_bits_differ = (1.1766864953409149, 1.1766864953409146)  # of one geometric mean on two machines
+    assert {as_written(x) for x in last_bits_differ} == {1.1766865}
+    nested = {"a": [0.1 + 0.2, 7, True, None, "0.12345678901"], "b": {"c": 1234567890.5}, "d": math.inf}
+    assert as_written(nested) == {
+        "a": [0.3, 7, True, None, "0.12345678901"],
+        "b": {"c": 1234567890.0},
+        "d": math.inf,
+    }
+    assert isinstance(as_written([True])[0], bool)
+    made = Table("t", "", (Column("x", "x", interval=True),), ((Entry("", Interval(1 / 3, None, 2 / 3, 5)),),))
+    assert made.csv() == "x,x_low,x_high,x_n\n0.333333333,,0.666666667,5\n"
