@@ -65,7 +65,6 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.report.table import as_written
     from bench.rows import read_rows
     from bench.scoring import first_screen
 
@@ -77,9 +76,7 @@ def write_report(
 
     out_dir = Path(out_dir)
     write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
-    (out_dir / "report.json").write_text(
-        json.dumps(as_written(screen), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     path = out_dir / "report.html"
     head = {"title": title, "suite": suite, "label": label, "description": description}

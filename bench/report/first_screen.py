@@ -95,10 +95,7 @@ def validation_table(screen: dict[str, Any], scope: str) -> Table:
         for row in screen["rows"]
         if row["task"] == scope
     ]
-    columns = (
-        Column("optimizer", "optimizer"),
-        *SPEEDUP_COLUMNS,
-    )
+    columns = (Column("optimizer", "optimizer"), *SPEEDUP_COLUMNS)
     notes = (
         "As the first table, to the row's own frozen validation losses at 100, 50 and 25 % of the horizon: who is fast "
         "on train loss alone is not fast here (protocol rule 10).",
@@ -132,10 +129,10 @@ def _speedup_entries(screen: dict[str, Any], speedups: dict[str, dict[str, Any]]
     """To each target; bold where the interval excludes 1 and the estimate is beyond the clock's floor."""
     floor, entries = screen["controls"]["clock_floor"], []
     for target in TARGETS:
-        value = speedups[target]
-        entry, low, high = score_entry(value), value["low"], value["high"]
-        shown = low is not None and high is not None and not low <= 1 <= high
-        entries.append(Entry(entry.text, entry.value, shown and beyond_floor(value["estimate"], floor)))
+        entry = score_entry(speedups[target])
+        found = entry.value
+        bold = found is not None and found.excludes(1.0) and beyond_floor(found.estimate, floor)
+        entries.append(Entry(entry.text, found, bold))
     return entries
 
 

@@ -63,7 +63,7 @@ class Table:
                     fields += [entry.value.estimate, entry.value.low, entry.value.high, entry.value.n or None]
                 else:
                     fields += [None] * 4
-            writer.writerow(as_written(fields))
+            writer.writerow([as_written(field) for field in fields])
         return out.getvalue()
 
     def markdown(self) -> str:
@@ -117,11 +117,7 @@ def _latex(text: str) -> str:
 
 
 def as_written(value: Any) -> Any:
-    """JSON-like data with every float at the precision of files, so that any machine writes the same from the rows."""
-    if isinstance(value, dict):
-        return {key: as_written(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_written(item) for item in value]
+    """A float at the precision of files, so that any machine writes the same from the rows; anything else as it is."""
     return float(f"{value:.{WRITTEN_DIGITS}g}") if isinstance(value, float) else value
 
 

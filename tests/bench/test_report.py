@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.report import comparison, provenance, terminal_tables, write_report
-from bench.report.table import format_interval
+from bench.report.table import as_written, format_interval
 from bench.rows import CELL_COLUMNS, LOSSES, read_rows
 from bench.statistics import Interval, t_interval
 from tests.bench.synthetic import rows_of
@@ -202,7 +202,7 @@ def test_losses_on_the_page_are_those_of_the_rows(full):
             expected = t_interval(cells.query("task == @task and optimizer == 'lopt'")[metric].astype(float))
             row = summary["lopt"]
             got = [float(row[metric + part]) for part in ("", "_low", "_high")]
-            assert got == pytest.approx([expected.estimate, expected.low, expected.high], rel=1e-8)
+            assert got == [as_written(x) for x in (expected.estimate, expected.low, expected.high)]
             estimate, _, bounds = format_interval(expected).partition(" ")
             assert f'{estimate} <span class="bounds">{bounds}</span>' in text
 

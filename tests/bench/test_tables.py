@@ -217,12 +217,8 @@ def test_update_costs_stand_in_a_row_for_each_network():
 def test_numbers_in_files_have_nine_digits_so_that_any_kind_of_cpu_writes_the_same():
     last_bits_differ = (1.1766864953409149, 1.1766864953409146)  # of one geometric mean on two machines
     assert {as_written(x) for x in last_bits_differ} == {1.1766865}
-    nested = {"a": [0.1 + 0.2, 7, True, None, "0.12345678901"], "b": {"c": 1234567890.5}, "d": math.inf}
-    assert as_written(nested) == {
-        "a": [0.3, 7, True, None, "0.12345678901"],
-        "b": {"c": 1234567890.0},
-        "d": math.inf,
-    }
-    assert isinstance(as_written([True])[0], bool)
+    written = [as_written(x) for x in (0.1 + 0.2, 1234567890.5, math.inf, 7, True, None, "0.12345678901")]
+    assert written == [0.3, 1234567890.0, math.inf, 7, True, None, "0.12345678901"]
+    assert isinstance(written[4], bool)
     made = Table("t", "", (Column("x", "x", interval=True),), ((Entry("", Interval(1 / 3, None, 2 / 3, 5)),),))
     assert made.csv() == "x,x_low,x_high,x_n\n0.333333333,,0.666666667,5\n"
