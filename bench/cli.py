@@ -554,15 +554,17 @@ def verify(names: Sequence[str], folders: Folders) -> None:
 
 
 @cli.command()
-@click.argument("suite")
+@click.argument("suite", required=False)
 @click.option("--label", required=True, help="Name of the machine that made the results.")
+@click.option("--outer", metavar="CONFIG", help="Publish a run of outer-training instead: its last whole stage.")
 @subset_options
 @plugin_option
 @folder_options
 @device_option
 def publish(
-    suite: str,
+    suite: str | None,
     label: str,
+    outer: str | None,
     tasks_: Sequence[str],
     optimizers: Sequence[str],
     seeds: str | None,
@@ -575,7 +577,19 @@ def publish(
     """Pack your own runs of a suite into two files that can be committed, and write their report.
 
     Every cell of the suite, or of the part of it chosen as for `bench run`, has to be stored.
+
+    With --outer, the end of the last whole stage of your own run of outer-training, with the best theta and its card.
     """
+    if (suite is None) == (outer is None):
+        raise UsageError("expected either a suite or --outer CONFIG")
+    if outer is not None:
+        import tasks
+        from bench import outer_training
+
+        config = outer_training.read_config(outer)
+        facts = tasks.data_facts(config.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
+        click.echo(f"published: {outer_training.publish(config, facts, folders.results_dir, label)}")
+        return
     from bench.plugins import build_registry
     from bench.runner import plan
     from bench.store import Store, published_label
@@ -928,17 +942,27 @@ def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, 
 @cli.command("outer-train")
 @click.argument("config")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, if there is one.")
+@click.option("--resume-from", metavar="LABEL", help="Go on from the stage published under this label.")
 @click.option("--budget", metavar="2h|30m|90s", help="Stop after this time with the best theta so far.")
 @click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help=DEVICES_HELP)
 @json_option
 @folder_options
 @device_option
 def outer_train_command(
-    config: str, resume: bool, budget: str | None, devices: int, as_json: bool, folders: Folders, device: str | None
+    config: str,
+    resume: bool,
+    resume_from: str | None,
+    budget: str | None,
+    devices: int,
+    as_json: bool,
+    folders: Folders,
+    device: str | None,
 ) -> None:
     """Outer-train a learned optimizer; the best theta by outer-validation is on disk at any time.
 
     Checkpoints are written every minute: a run that was stopped or killed goes on with --resume to the same theta.
+    `bench publish --outer CONFIG` packs the last whole stage into files that can be committed; --resume-from takes up
+    such a run on another machine.
     """
     use_devices(device, devices)
     from rich.console import Console
@@ -950,6 +974,8 @@ def outer_train_command(
     settings, seconds = outer_training.read_config(config), _duration(budget)
     where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
     family, facts = tasks.load_family(settings.family, **where), tasks.data_facts(settings.family, **where)
+    if resume_from:
+        outer_training.restore(settings, folders.results_dir, resume_from)
     console = Console(stderr=as_json)
     with progress_bar(settings.outer_steps, f"outer-training {settings.name}", console) as (log, advance):
         path, summary = outer_training.run(
@@ -957,7 +983,7 @@ def outer_train_command(
             family,
             facts,
             folders.results_dir,
-            resume=resume,
+            resume=resume or resume_from is not None,
             num_devices=devices,
             budget_seconds=seconds,
             log=log,

@@ -22,11 +22,12 @@ from bench.entrants import resolve
 from bench.errors import UsageError
 from bench.provenance import git_state
 from bench.statistics import median_interval, ratio_interval
-from bench.store import safe_name
+from bench.store import LOCAL, published_label, safe_name
 from bench.timing import chunk_steps, interleave, printed, training_region
 from learned import outer_train as outer
 from learned.config import OuterConfig, load_config
 
+FOLDER = "outer-train"  # of the results
 FIGURE_FILE = "progress.png"
 SIGNAL_TO_NOISE = "signal_to_noise/"
 
@@ -74,9 +75,10 @@ def run(
     Raises:
       UsageError: the folder has a run that is not resumed, or of another configuration; too few devices.
     """
-    folder = results_dir / "outer-train" / "local" / safe_name("config", config.name)
+    folder = run_folder(results_dir, config)
     path = folder / f"{config.name}.safetensors"
-    extra = {"data": f"{facts['name']} {facts['version']} {facts['digest'][:16]}", "commit": git_state()["commit"]}
+    extra = _provenance(facts)
+    begin = time.monotonic()
     reached = outer.has_checkpoint(folder)
     if reached is not None and not resume:
         raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
@@ -84,7 +86,7 @@ def run(
 
     def on_step(progress: outer.Progress) -> None:
         nonlocal done
-        line = progress_line(config, progress, budget_seconds)
+        line = progress_line(config, progress, begin + budget_seconds - time.monotonic())
         advance(progress.outer_step - done, line)
         done = progress.outer_step
         if "outer_validation_loss" in progress.metrics:
@@ -108,13 +110,67 @@ def run(
     return path, summary
 
 
+def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Path:
+    """Where a run of a configuration is kept: a user's own, or one published under a label."""
+    return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)
+
+
+def publish(config: OuterConfig, facts: dict[str, Any], results_dir: Path, label: str) -> Path:
+    """Writes the end of the last whole stage of one's own run where it can be committed.
+
+    Args:
+      config: of the run.
+      facts: name, version and digest of the data.
+      results_dir: the run is in `outer-train/local/NAME` in it, and goes to `outer-train/LABEL/NAME`: a few kilobytes,
+        from which `restore` goes on, with the best theta, its card, metrics and figure.
+      label: name of the machine.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UsageError: no whole stage is there; a label that is `local` or not a plain name.
+    """
+    source, folder = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
+    try:
+        theta, log, summary = outer.stage_end(source, config)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
+    outer.write_metrics(folder, log)
+    outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary, _provenance(facts))
+    _draw(folder / FIGURE_FILE, config.name, pd.DataFrame(log))
+    return folder
+
+
+def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
+    """Lays what was published under a label where one's own run goes on from it with `resume`.
+
+    Raises:
+      UsageError: one's own run is there already; nothing readable is published there, or of another configuration.
+    """
+    folder, source = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
+    if (reached := outer.has_checkpoint(folder)) is not None:
+        raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
+    try:
+        _, log, _ = outer.stage_end(source, config)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    outer.write_metrics(folder, log)
+    outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
+
+
+def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
+    return {"data": f"{facts['name']} {facts['version']} {facts['digest'][:16]}", "commit": git_state()["commit"]}
+
+
 def _draw(path: Path, name: str, metrics: pd.DataFrame) -> None:
     from bench.report.figures.outer_training import outer_training_figure
 
     outer.write_atomically(path, outer_training_figure(name, metrics).png)
 
 
-def progress_line(config: OuterConfig, progress: outer.Progress, budget_seconds: float = float("inf")) -> str:
+def progress_line(config: OuterConfig, progress: outer.Progress, budget_left: float = float("inf")) -> str:
     """One line on an outer step: place, length, losses, gradient, signal-to-noise, merge weight, speed, time left."""
     metrics = progress.metrics
     parts = [f"outer step {progress.outer_step}/{config.outer_steps}", f"length {metrics['horizon']:.0f}"]
@@ -130,7 +186,7 @@ def progress_line(config: OuterConfig, progress: outer.Progress, budget_seconds:
         parts += [f"{progress.skipped} skipped"]
     parts += [f"{progress.inner_steps / progress.seconds:,.0f} inner steps/s"]
     left = (config.outer_steps - progress.outer_step) * progress.seconds / progress.outer_step
-    parts += [f"about {duration(min(left, max(budget_seconds - progress.seconds, 0.0)))} left"]
+    parts += [f"about {duration(min(left, max(budget_left, 0.0)))} left"]
     return "  ".join(parts)
 
 

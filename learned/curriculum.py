@@ -7,6 +7,7 @@ that a run compiles few programs.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -56,6 +57,11 @@ def preferred(num_steps: float) -> int:
 def total_outer_steps(stages: Sequence[Stage]) -> int:
     """Outer steps of all stages."""
     return sum(stage.outer_steps for stage in stages)
+
+
+def stage_ends(stages: Sequence[Stage]) -> list[int]:
+    """Outer steps done at the end of each stage."""
+    return list(itertools.accumulate(stage.outer_steps for stage in stages))
 
 
 def num_steps_at(stages: Sequence[Stage], outer_step: int, seed: int = 0) -> int:

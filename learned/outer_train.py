@@ -9,7 +9,8 @@ to recover by a tenth an update; after `patience` such updates in a row theta go
 
 A run can be stopped at any outer step, also killed, and resumed to the same theta, to the last bit on the same kind of
 machine: a checkpoint holds theta, the outer optimizer, the estimator's inner states and all counters, and everything
-random follows from (seed, outer step).
+random follows from (seed, outer step). With a stage of the curriculum the unrolls that truncated estimators carry begin
+anew: the end of a stage fits in a small file, from which a run goes on elsewhere.
 """
 
 import contextlib
@@ -31,8 +32,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import tasks
 from learned import cards, weights
 from learned.base import LearnedOptimizer, Theta
-from learned.checkpoints import Checkpoints
+from learned.checkpoints import Checkpoints, read_stage, stage_bytes
 from learned.config import OuterConfig
+from learned.curriculum import stage_ends
 from learned.designs import make_design
 from learned.estimators import PERTURBED, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
@@ -40,6 +42,7 @@ from learned.objective import FamilyObjective, Objective
 
 CHECKPOINT_SEC = 60.0
 METRICS_FILE = "metrics.parquet"
+STAGE_FILE = "stage.safetensors"  # the end of the last whole stage
 
 
 class OuterState(NamedTuple):
@@ -59,6 +62,7 @@ class Record:
     outer_step: int = 0  # outer steps done
     inner_steps: int = 0  # one net, one step; both signs count
     seconds: float = 0.0  # of all sittings
+    device_seconds: float = 0.0  # the same, times the devices of each
     skipped: int = 0
     skipped_in_a_row: int = 0
     restored: int = 0  # times that theta went back to the best
@@ -112,6 +116,7 @@ class Engine:
         self.optimizer = outer_optimizer(config)
         self.step = jax.jit(self._step, static_argnames="num_steps", out_shardings=(self.shardings, self.whole))
         self.validate = jax.jit(self._validate)
+        self._carried_anew = jax.jit(self.estimator.init, static_argnums=3, out_shardings=split)
 
     def objective(self, pool: str) -> FamilyObjective:
         """The outer-loss on tasks of a pool."""
@@ -137,6 +142,12 @@ class Engine:
             return OuterState(theta, theta, self.optimizer.init(theta), carried, jnp.ones(()))
 
         return jax.jit(init, out_shardings=self.shardings)(self.key, self.arrays)
+
+    def begin_stage(self, state: OuterState, outer_step: int) -> OuterState:
+        """What the estimator carries begins anew, in a stage that begins with this outer step."""
+        num_steps, horizon = self.config.lengths_at(outer_step)
+        key = jax.random.fold_in(self.key, outer_step)
+        return state._replace(carried=self._carried_anew(state.theta, self.arrays, key, num_steps, horizon))
 
     def back_to(self, theta: Theta, state: OuterState) -> OuterState:
         """Theta again, with an outer optimizer that knows nothing; the step factor stays as small as it has become."""
@@ -224,7 +235,7 @@ def outer_train(
       config: what to run.
       family: its data; see `tasks.load_family`.
       folder: where checkpoints and metrics go; None keeps none.
-      resume: whether to go on from the folder's last checkpoint, if it has one.
+      resume: whether to go on from the folder's last checkpoint, or else from its end of a stage, if it has one.
       num_devices: devices that samples are spread over.
       on_step: called after every outer step.
       on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
@@ -242,14 +253,13 @@ def outer_train(
     at = Position(engine.init(), Record())
     at = at._replace(best_theta=jax.device_get(at.state.average))
     log: list[dict[str, float]] = []
+    ends = stage_ends(config.stages)
     with Checkpoints(folder / "checkpoints") if folder else contextlib.nullcontext() as checkpoints:
-        if checkpoints and resume and checkpoints.latest() is not None:
-            facts = checkpoints.facts()
-            _refuse_another(facts["config"], config.as_dict())
-            state, best_theta = checkpoints.arrays((at.state, at.best_theta))
-            at = Position(state, Record(**facts["record"]), jax.device_get(best_theta))
-            log = read_metrics(cast(Path, folder))[: at.record.outer_step]
-        begin, before = time.monotonic(), at.record.seconds
+        if checkpoints and folder and resume:
+            at = _resumed(at, config, checkpoints, folder)
+            if at.record.outer_step:
+                log = read_metrics(folder)[: at.record.outer_step]
+        begin, before = time.monotonic(), at.record
         last_saved = begin
 
         def save() -> None:
@@ -260,6 +270,8 @@ def outer_train(
                     folder, metrics
                 )  # first: a checkpoint's metrics are there, and what is past it is cut off
                 facts = {"config": config.as_dict(), "record": dataclasses.asdict(at.record)}
+                if at.record.outer_step in ends:
+                    write_atomically(folder / STAGE_FILE, stage_bytes(_without_carried(at), facts))
                 checkpoints.save(at.record.outer_step, (at.state, at.best_theta), facts)
                 on_checkpoint(pd.DataFrame(metrics))
                 last_saved = time.monotonic()
@@ -274,7 +286,7 @@ def outer_train(
                 "loss": loss,
                 "outer_step": record.outer_step,
                 "inner_steps": record.inner_steps,
-                "device_hours": round(record.seconds * num_devices / 3600, 3),
+                "device_hours": round(record.device_seconds / 3600, 3),
                 "device": jax.devices()[0].device_kind,
             }
             position = Position(
@@ -286,18 +298,22 @@ def outer_train(
         try:
             while at.record.outer_step < config.outer_steps:
                 num_steps, horizon = config.lengths_at(at.record.outer_step)
+                state = at.state
+                if at.record.outer_step in ends:
+                    state = engine.begin_stage(state, at.record.outer_step)
                 state, metrics = engine.step(
-                    at.state, engine.arrays, at.record.outer_step, num_steps=num_steps, horizon=horizon
+                    state, engine.arrays, at.record.outer_step, num_steps=num_steps, horizon=horizon
                 )
                 row: dict[str, float] = {"outer_step": at.record.outer_step + 1}
                 row |= {"num_steps": num_steps, "horizon": horizon}
                 row |= {name: float(value) for name, value in metrics.items()}
-                skipped = int(row["skipped"])
+                skipped, elapsed = int(row["skipped"]), time.monotonic() - begin
                 record = dataclasses.replace(
                     at.record,
                     outer_step=at.record.outer_step + 1,
                     inner_steps=at.record.inner_steps + inner_steps_of(config, num_steps),
-                    seconds=before + time.monotonic() - begin,
+                    seconds=before.seconds + elapsed,
+                    device_seconds=before.device_seconds + num_devices * elapsed,
                     skipped=at.record.skipped + skipped,
                     skipped_in_a_row=at.record.skipped_in_a_row + 1 if skipped else 0,
                 )
@@ -307,11 +323,11 @@ def outer_train(
                 log[record.outer_step - 1 :] = [row]
                 moved = at._replace(state=state, record=record)
                 ended = record.outer_step == config.outer_steps
-                over = time.monotonic() - begin > budget_seconds
+                over = elapsed > budget_seconds
                 if record.outer_step % config.validation_every == 0 or ended:
                     moved = judged(moved, row)
                 at = moved
-                if ended or over or time.monotonic() - last_saved > checkpoint_seconds:
+                if over or record.outer_step in ends or time.monotonic() - last_saved > checkpoint_seconds:
                     save()
                 if over and "outer_validation_loss" not in row:
                     at = judged(at, row)  # for whoever looks now; no checkpoint knows, so that resuming changes nothing
@@ -321,19 +337,28 @@ def outer_train(
         except KeyboardInterrupt:
             save()  # of the last whole outer step
             raise
-    record = at.record
-    return (
-        at.best_theta,
-        log,
-        facts_of_best(record.best, log)
-        | {
-            "total_outer_steps": record.outer_step,
-            "total_inner_steps": record.inner_steps,
-            "total_device_hours": round(record.seconds * num_devices / 3600, 3),
-            "skipped_updates": record.skipped,
-            "restored": record.restored,
-        },
-    )
+    return at.best_theta, log, summary(at.record, log)
+
+
+def _resumed(begin: Position, config: OuterConfig, checkpoints: Checkpoints, folder: Path) -> Position:
+    """The last checkpoint, else the end of the last whole stage, else where a run begins."""
+    if checkpoints.latest() is not None:
+        facts = checkpoints.facts()
+        _refuse_another(facts["config"], config.as_dict())
+        state, best_theta = checkpoints.arrays((begin.state, begin.best_theta))
+    elif (folder / STAGE_FILE).is_file():
+        _refuse_another(read_stage(folder / STAGE_FILE)[1]["config"], config.as_dict())
+        (light, best_theta), facts = read_stage(folder / STAGE_FILE, _without_carried(begin))
+        where = jax.tree.map(lambda leaf: leaf.sharding, begin.state._replace(carried=()))
+        state = jax.device_put(light, where)._replace(carried=begin.state.carried)
+    else:
+        return begin
+    return Position(state, Record(**facts["record"]), jax.device_get(best_theta))
+
+
+def _without_carried(at: Position) -> tuple[OuterState, Theta]:
+    """All arrays that outlive a stage."""
+    return at.state._replace(carried=()), at.best_theta
 
 
 def facts_of_best(best: dict[str, Any], log: list[dict[str, float]]) -> dict[str, Any]:
@@ -345,6 +370,17 @@ def facts_of_best(best: dict[str, Any], log: list[dict[str, float]]) -> dict[str
     ]
     facts = {name: value for name, value in best.items() if name != "loss"}
     return {"outer_validation_loss": round(best["loss"], 4), **facts, "outer_validation_curve": curve}
+
+
+def summary(record: Record, log: list[dict[str, float]]) -> dict[str, Any]:
+    """The facts of the best theta and of the whole run."""
+    return facts_of_best(record.best, log) | {
+        "total_outer_steps": record.outer_step,
+        "total_inner_steps": record.inner_steps,
+        "total_device_hours": round(record.device_seconds / 3600, 3),
+        "skipped_updates": record.skipped,
+        "restored": record.restored,
+    }
 
 
 def inner_steps_of(config: OuterConfig, num_steps: int) -> int:
@@ -367,6 +403,23 @@ def has_checkpoint(folder: Path) -> int | None:
         return None
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return checkpoints.latest()
+
+
+def stage_end(folder: Path, config: OuterConfig) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
+    """What `outer_train` would have returned at the end of a run's last whole stage.
+
+    Raises:
+      ValueError: no stage has ended, or the run is of another configuration; one line.
+    """
+    path = folder / STAGE_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected {STAGE_FILE}, which a run writes at the end of a stage; go on with it")
+    theta = jax.eval_shape(make_design(config.design, dict(config.design_options)).init_theta, jax.random.key(0))
+    (_, best_theta), facts = read_stage(path, ((), theta))
+    _refuse_another(facts["config"], config.as_dict())
+    record = Record(**facts["record"])
+    log = read_metrics(folder)[: record.outer_step]
+    return best_theta, log, summary(record, log)
 
 
 def write_metrics(folder: Path, log: list[dict[str, float]]) -> None:

@@ -1,4 +1,7 @@
+import contextlib
+import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ from PIL import Image
 from bench import outer_training
 from bench.errors import UsageError
 from bench.report.figures.outer_training import outer_training_figure
+from learned import weights
 from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.outer_train import Progress
@@ -36,7 +40,7 @@ def test_the_progress_line_says_what_matters():
         "weight of reparam 0.75  2 skipped  80 inner steps/s  about 5 min left"
     )
     judged = METRICS | {"outer_validation_loss": 1.5}
-    line = outer_training.progress_line(MERGED, Progress(50, 10, judged, 100.0, 8000), budget_seconds=130.0)
+    line = outer_training.progress_line(MERGED, Progress(50, 10, judged, 100.0, 8000), budget_left=30.0)
     assert "validation 1.5000" in line
     assert line.endswith("about 30 s left")
 
@@ -80,14 +84,80 @@ def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps
     assert found["peak_memory_bytes"] > 2**20
 
 
+STAGES = dataclasses.replace(CONFIG, stages=(Stage(5, 3), Stage(5, 3)), validation_every=2)
+FACTS = {"name": "linear", "version": "1", "digest": "0" * 16}
+
+
+def outer_train(results_dir, steps, resume=False):
+    """A run of `STAGES` that is interrupted after so many outer steps of all."""
+
+    class Stop(Exception):
+        pass
+
+    def advance(share, line):
+        if f"outer step {steps}/" in line:
+            raise Stop
+
+    with contextlib.suppress(Stop):
+        outer_training.run(
+            STAGES,
+            linear_family(),
+            FACTS,
+            results_dir,
+            resume=resume,
+            num_devices=1,
+            budget_seconds=float("inf"),
+            log=lambda line: None,
+            advance=advance,
+        )
+
+
+@pytest.mark.slow
+def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
+        outer_training.publish(STAGES, FACTS, here, "box")
+    assert_one_line(caught.value)
+    outer_train(here, 5)
+    folder = outer_training.publish(STAGES, FACTS, here, "box")
+    names = {"stage.safetensors", "metrics.parquet", "progress.png", "test.safetensors", "test.md"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert len(pd.read_parquet(folder / "metrics.parquet")) == 3
+    _, card = weights.read(folder / "test.safetensors")
+    assert card.facts["total_outer_steps"] == 3
+    assert card.facts["outer_step"] == 2  # the validation at 4 belongs to the next stage
+    with pytest.raises(UsageError, match="holds a run at outer step"):
+        outer_training.restore(STAGES, here, "box")
+
+    shutil.copytree(folder, there / folder.relative_to(here))
+    outer_training.restore(STAGES, there, "box")
+    for results_dir in (there, here):
+        outer_train(results_dir, 7, resume=True)
+    ends = [weights.read(outer_training.run_folder(d, STAGES) / "test.safetensors") for d in (here, there)]
+    (theta, card), (other_theta, other_card) = ends
+    assert weights.digest(theta) == weights.digest(other_theta)
+    assert card.facts["total_outer_steps"] == other_card.facts["total_outer_steps"] == 6
+    assert card.facts["outer_validation_curve"] == other_card.facts["outer_validation_curve"]
+
+
+@pytest.mark.parametrize(("label", "message"), [("local", "git-ignored"), ("../up", "letters")])
+def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
+    for call in (
+        lambda: outer_training.publish(STAGES, FACTS, tmp_path, label),
+        lambda: outer_training.restore(STAGES, tmp_path, label),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            call()
+        assert_one_line(caught.value)
+
+
 def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setattr(outer_training.outer, "has_checkpoint", lambda folder: 7)
-    facts = {"name": "linear", "version": "1", "digest": "0" * 16}
     with pytest.raises(UsageError, match="holds a run at outer step 7: go on with --resume") as caught:
         outer_training.run(
             CONFIG,
             linear_family(),
-            facts,
+            FACTS,
             tmp_path,
             resume=False,
             num_devices=1,

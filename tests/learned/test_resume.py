@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,15 @@ import pytest
 
 from learned import outer_train as outer_train_module
 from learned.checkpoints import Checkpoints
-from learned.outer_train import METRICS_FILE, Engine, has_checkpoint, outer_train, read_metrics
+from learned.outer_train import (
+    METRICS_FILE,
+    STAGE_FILE,
+    Engine,
+    has_checkpoint,
+    outer_train,
+    read_metrics,
+    stage_end,
+)
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.test_outer_train import CONFIG, Stage
 
@@ -101,10 +110,64 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(kind, tmp_path):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.parametrize("kind", ["es", "pes"])
+def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
+    """The stage's file and the metrics, moved to a folder without checkpoints; the second stage has six steps."""
+    config, begin, there = KINDS[kind], tmp_path / "begin", tmp_path / "there"
+    whole = run(config, None)
+    assert run(config, begin, 8) is None
+    there.mkdir()
+    for name in (STAGE_FILE, METRICS_FILE):
+        shutil.copy(begin / name, there / name)
+    assert (there / STAGE_FILE).stat().st_size < 50_000
+    theta, log, facts = stage_end(there, config)
+    assert len(log) == facts["total_outer_steps"] == 6
+    assert facts["outer_step"] == 5
+    assert run(config, there, 7, resume=True, checkpoint_seconds=0.0) is None
+    assert has_checkpoint(there) == 7
+    end = run(config, there, resume=True)
+    assert_same(end, whole)
+    assert any(not np.array_equal(theta[name], end[0][name]) for name in theta)
+
+
+def test_with_a_stage_the_unrolls_that_are_carried_begin_anew():
+    config = KINDS["pes"]
+    made = engine(config, 1)
+    num_steps, horizon = config.lengths_at(0)
+    state, _ = made.step(made.init(), made.arrays, 0, num_steps=num_steps, horizon=horizon)
+    assert np.all(np.asarray(state.carried.episode.position) == num_steps)
+    again = made.begin_stage(state, 6)
+    assert np.all(np.asarray(again.carried.episode.position) == -1)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(again.carried.noise))
+    # Other tasks than at the run's beginning, and theta as it stands.
+    keys = [jax.random.key_data(s.carried.episode.key) for s in (made.init(), again)]
+    assert not np.any(np.all(keys[0] == keys[1], axis=1))
+    assert again.theta is state.theta
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "expected stage.safetensors, which a run writes at the end of a stage"), (b"no", "expected the end of")],
+)
+def test_a_folder_without_a_readable_end_of_a_stage_is_named(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / STAGE_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        stage_end(tmp_path, FULL)
+    assert_one_line(caught.value)
+
+
+def test_the_end_of_a_stage_of_another_configuration_is_refused(tmp_path):
+    run(FULL, tmp_path, 6)
+    with pytest.raises(ValueError, match=r"made with sigma = 0\.05, the configuration has 0\.5") as caught:
+        stage_end(tmp_path, dataclasses.replace(FULL, sigma=0.5))
+    assert_one_line(caught.value)
+
+
 def test_what_was_done_since_the_last_checkpoint_is_done_again(tmp_path):
     whole = run(FULL, None)
     assert run(FULL, tmp_path, 3, checkpoint_seconds=0.0) is None
-    assert run(FULL, tmp_path, 8, resume=True, checkpoint_seconds=1e9) is None  # as if killed: five outer steps lost
+    assert run(FULL, tmp_path, 5, resume=True, checkpoint_seconds=1e9) is None  # as if killed: two outer steps lost
     assert has_checkpoint(tmp_path) == 3
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
