@@ -14,7 +14,9 @@ from learned.objective import FamilyObjective
 
 TASK = "digits4_mlp"
 OPTIMIZER = "lopt_paper_small"  # the paper's network; its weights are the trained theta
-THETAS = ("initial", "trained")
+# The third is the trained one with every step so many times as large: where unrolls are chaotic.
+THETAS = ("initial", "trained", "overstepping")
+OVERSTEP = 30.0
 SIGMA = 0.01  # of all perturbations: the paper's
 
 Curve = list[tuple[int, str, float]]  # (step, metric, value), as a cell stores them
@@ -32,7 +34,10 @@ class Inner(NamedTuple):
 def load(theta_name: str) -> Inner:
     """The outer-loss of the paper's learned optimizer and a theta of `THETAS`."""
     theta, card = weights.read(OPTIMIZER)
-    design = make_design(card.design, card.design_options)
+    options = dict(card.design_options)
+    if theta_name == "overstepping":
+        options["step_scale"] *= OVERSTEP
+    design = make_design(card.design, options)
     if theta_name == "initial":
         theta = jax.jit(design.init_theta)(tasks.named_key("pathologies", "initial"))
     family = tasks.load_family(TASK)
@@ -43,6 +48,7 @@ def load(theta_name: str) -> Inner:
 def facts(theta_name: str) -> dict[str, Any]:
     """What identifies it: task and digests of task, data and theta."""
     return {
+        **({"overstep": OVERSTEP} if theta_name == "overstepping" else {}),
         "inner_task": TASK,
         "task_digest": tasks.task_digest(TASK),
         "data_digest": tasks.data_facts(TASK)["digest"],

@@ -18,7 +18,11 @@ from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, F
 from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of, plain
 from bench.rows import Frame
 
-THETA_COLORS: Mapping[str, str] = {"initial": HAND_DESIGNED_COLORS[0], "trained": LEARNED_COLORS[0]}
+THETA_COLORS: Mapping[str, str] = {
+    "initial": HAND_DESIGNED_COLORS[0],
+    "trained": LEARNED_COLORS[0],
+    "overstepping": HAND_DESIGNED_COLORS[2],
+}
 # Estimator -> how it reads, its colour, its dashes.
 ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
     "reparam": ("reparameterization", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
@@ -75,7 +79,7 @@ def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         canvas = Canvas(figsize=(WIDTH, 3.8), layout="constrained")
         axes = canvas.add_subplot()
         for theta, curve in curves.items():
-            color, shift = THETA_COLORS[theta], 0.96 if theta == THETAS[0] else 1.04
+            color, shift = THETA_COLORS[theta], 0.92 + 0.08 * THETAS.index(theta)
             axes.plot(shift * curve["step"], curve["value"], ".", color=color, markersize=3, alpha=0.35)
             medians = curve.groupby("step")["value"].median()
             axes.plot(shift * medians.index.to_numpy(np.float64), medians, color=color, linewidth=1.8)
