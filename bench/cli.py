@@ -858,15 +858,16 @@ def _time_outer(
     if tasks_ or optimizers:
         raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
     use_devices(device, devices)
+    import functools
+
     import tasks
     from bench import outer_training
     from bench.provenance import device as device_facts
 
     settings = outer_training.read_config(config)
-    family = tasks.load_family(settings.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
-    found = outer_training.measure(
-        settings, family, num_devices=devices, num_blocks=blocks, tuned_dir=folders.tuned_dir
-    )
+    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    load = functools.partial(tasks.load_family, settings.family, **where)
+    found = outer_training.measure(settings, load, num_devices=devices, num_blocks=blocks, tuned_dir=folders.tuned_dir)
     if as_json:
         print_json({**found, "device": device_facts()})
         return

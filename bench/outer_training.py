@@ -4,11 +4,15 @@ What a run is lives in `learned`; here are its folder, the line that is printed 
 far, and what an inner step of it costs next to a training step with Adam.
 """
 
+import contextlib
 import functools
+import multiprocessing
+import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -199,16 +203,22 @@ def duration(seconds: float) -> str:
 
 
 def measure(
-    config: OuterConfig, family: tasks.TaskFamily, *, num_devices: int, num_blocks: int, tuned_dir: Path | None = None
+    config: OuterConfig,
+    load: Callable[[], tasks.TaskFamily],
+    *,
+    num_devices: int,
+    num_blocks: int,
+    tuned_dir: Path | None = None,
 ) -> dict[str, Any]:
     """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
 
     Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. Time
-    an inner step is that of an outer step over its inner steps: one net, one step, both signs counted.
+    an inner step is that of an outer step over its inner steps: one net, one step, both signs counted. With several
+    devices the same outer step on one of them is in every block too, on a CPU in a process pinned to one core.
 
     Args:
       config: whose first outer step, repeated, is timed.
-      family: its data.
+      load: reads its data; a function that another process can be given.
       num_devices: devices that samples are spread over; Adam's steps run on the first.
       num_blocks: at least 6.
       tuned_dir: of a user's own tuned values, for Adam's.
@@ -216,24 +226,9 @@ def measure(
     Raises:
       UsageError: too few devices, or samples that do not divide among them.
     """
-    try:
-        engine = outer.Engine(config, family, num_devices)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    num_steps, horizon = config.lengths_at(0)
-    inner_steps = outer.inner_steps_of(config, num_steps)
-    state = jax.block_until_ready(engine.init())
-    begin = time.perf_counter()
-    step = engine.step.lower(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon).compile()
-    compile_seconds = time.perf_counter() - begin
-    number = 0
-
-    def outer_step() -> None:
-        nonlocal state, number
-        state, metrics = step(state, engine.arrays, number, horizon=horizon)
-        jax.block_until_ready((state, metrics))
-        number += 1
-
+    family = load()
+    outer_step, compile_seconds = compiled_outer_step(config, family, num_devices)
+    inner_steps = outer.inner_steps_of(config, config.lengths_at(0)[0])
     adam = resolve("adam", family.problem.family, family.problem.horizon, tuned_dir=tuned_dir)
     key = tasks.named_key("outer-train", "timing")
     task = family.task(family.sample(key, "outer_train"))
@@ -246,17 +241,94 @@ def measure(
     repeats = max(1, round(interleave([outer_step], 1).min() / interleave([alone], 3).min()))
     region = training_region(program, adam, task, key, length, repeats)
     region()
-    seconds = interleave([outer_step, region], num_blocks) / np.array([inner_steps, repeats * length])
-    return {
+    regions = [outer_step, region]
+    with contextlib.ExitStack() as stack:
+        if num_devices > 1:
+            regions.append(stack.enter_context(on_one_device(config, load)))
+        seconds = interleave(regions, num_blocks)
+    each = seconds[:, 0] / inner_steps
+    adam_step = seconds[:, 1] / (repeats * length)
+    found = {
         "config": config.name,
-        "inner_steps_per_second": printed(median_interval(1 / seconds[:, 0])),
-        "adam_step_seconds": float(f"{np.median(seconds[:, 1]):.5g}"),
-        "cost_ratio_to_adam": printed(ratio_interval(seconds[:, 0], seconds[:, 1])),
-        "outer_step_seconds": float(f"{np.median(seconds[:, 0]) * inner_steps:.5g}"),
+        "inner_steps_per_second": printed(median_interval(1 / each)),
+        "adam_step_seconds": float(f"{np.median(adam_step):.5g}"),
+        "cost_ratio_to_adam": printed(ratio_interval(each, adam_step)),
+        "outer_step_seconds": float(f"{np.median(seconds[:, 0]):.5g}"),
         "compile_seconds": float(f"{compile_seconds:.4g}"),
         "peak_memory_bytes": peak_memory_bytes(),
         "devices": num_devices,
     }
+    if num_devices > 1:
+        found["speedup_over_one_device"] = printed(ratio_interval(seconds[:, 2], seconds[:, 0]))
+    return found
+
+
+def compiled_outer_step(
+    config: OuterConfig, family: tasks.TaskFamily, num_devices: int
+) -> tuple[Callable[[], None], float]:
+    """A region that takes one more outer step, all as long as the first, and the seconds that compiling it took.
+
+    Raises:
+      UsageError: too few devices, or samples that do not divide among them.
+    """
+    try:
+        engine = outer.Engine(config, family, num_devices)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    num_steps, horizon = config.lengths_at(0)
+    state = jax.block_until_ready(engine.init())
+    begin = time.perf_counter()
+    step = engine.step.lower(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon).compile()
+    compile_seconds = time.perf_counter() - begin
+    number = 0
+
+    def outer_step() -> None:
+        nonlocal state, number
+        state, metrics = step(state, engine.arrays, number, horizon=horizon)
+        jax.block_until_ready((state, metrics))
+        number += 1
+
+    return outer_step, compile_seconds
+
+
+@contextlib.contextmanager
+def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> Iterator[Callable[[], None]]:
+    """A region that takes an outer step on one device.
+
+    On a CPU it is taken by another process on one core, which waits while it is not asked: in this process one device
+    would have the threads of all cores.
+    """
+    if jax.default_backend() != "cpu":
+        yield compiled_outer_step(config, load(), 1)[0]
+        return
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_on_one_core, args=(theirs, config, load), daemon=True)
+    process.start()
+    theirs.close()
+
+    def outer_step() -> None:
+        ours.send(True)
+        ours.recv()
+
+    try:
+        outer_step()  # compiles
+        yield outer_step
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve_on_one_core(connection: Connection, config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> None:
+    """Takes an outer step whenever it is told to, until nobody is there to tell."""
+    if hasattr(os, "sched_setaffinity"):  # Linux; before jax counts cores
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    jax.config.update("jax_platforms", "cpu")
+    outer_step, _ = compiled_outer_step(config, load(), 1)
+    with contextlib.suppress(EOFError):
+        while connection.recv():
+            outer_step()
+            connection.send(True)
 
 
 def peak_memory_bytes() -> int:

@@ -1,7 +1,12 @@
 import contextlib
 import dataclasses
 import io
+import json
+import multiprocessing
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +23,7 @@ from learned.outer_train import Progress
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.test_outer_train import CONFIG
 
+ROOT = Path(__file__).parent.parent.parent
 MERGED = OuterConfig("mine", "per_parameter_mlp", "linear", (Stage(10, 200),), estimator=("reparam", "es"))
 METRICS = {
     "outer_step": 50.0,
@@ -64,7 +70,7 @@ def test_the_figure_of_a_run_is_drawn_from_its_first_step_on(num_rows):
 
 @pytest.mark.slow
 def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps():
-    found = outer_training.measure(CONFIG, linear_family(), num_devices=1, num_blocks=6)
+    found = outer_training.measure(CONFIG, linear_family, num_devices=1, num_blocks=6)
     assert found.keys() == {
         "config",
         "inner_steps_per_second",
@@ -86,6 +92,44 @@ def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps
 
 STAGES = dataclasses.replace(CONFIG, stages=(Stage(5, 3), Stage(5, 3)), validation_every=2)
 FACTS = {"name": "linear", "version": "1", "digest": "0" * 16}
+
+
+EIGHT_DEVICES = """
+import dataclasses, json
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+from bench.outer_training import measure
+from tests.helpers import linear_family
+from tests.learned.test_outer_train import CONFIG
+
+print(json.dumps(measure(dataclasses.replace(CONFIG, num_tasks=8), linear_family, num_devices=8, num_blocks=6)))
+"""
+
+
+@pytest.mark.slow
+def test_several_devices_are_timed_beside_one_on_a_core_of_its_own():
+    """In each block; eight devices forced onto this machine's cores, next to one that another process has."""
+    done = subprocess.run([sys.executable, "-c", EIGHT_DEVICES], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    speedup = found["speedup_over_one_device"]
+    assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"] < 100
+
+
+def test_one_device_is_that_of_a_process_on_one_core(monkeypatch):
+    """Told twice to take an outer step, it takes two, on one core; then it ends."""
+    steps, cores = [], []
+    monkeypatch.setattr(outer_training.os, "sched_setaffinity", lambda pid, some: cores.append(some))
+    monkeypatch.setattr(outer_training, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
+    ours, theirs = multiprocessing.Pipe()
+    for _ in range(2):
+        ours.send(True)
+    ours.send(False)
+    outer_training._serve_on_one_core(theirs, CONFIG, lambda: "family")
+    assert [ours.recv(), ours.recv()] == [True, True]
+    assert steps == [(CONFIG, "family", 1)] * 2
+    assert [len(some) for some in cores] == [1]
 
 
 def outer_train(results_dir, steps, resume=False):

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from bench.measure.pathologies import heavy_tails, influence, inner, moments, su
 from bench.plugins import Registry
 from bench.report.measurement import write_measurement
 from bench.suite import build_suite, load_suite
+from learned import weights
 from learned.estimators import reparam, side_by_side, tbptt
 from tests.helpers import assert_one_line
 
@@ -79,11 +81,27 @@ def test_the_jackknife_of_a_ratio_covers_it_and_of_what_is_not_finite_has_no_bou
 def test_the_suite_is_a_cell_for_each_part_and_names_what_it_is_of():
     cells = runner.plan(load_suite("pathologies"), Registry())
     assert [cell.title for cell in cells] == [f"pathologies/{part}" for part in pathologies.parts()]
-    assert len({cell.name for cell in cells}) == len(cells) == 2 * (3 + len(unrolls.LENGTHS)) + 2
+    assert len({cell.name for cell in cells}) == len(cells) == 3 * (3 + len(unrolls.LENGTHS)) + 2
     assert {cell.config["replications"] for cell in cells} == {64}
     of_unrolls = [cell.config for cell in cells if "theta" in cell.config]
     assert len({config["theta_sha256"] for config in of_unrolls}) == 2
     assert {config["inner_task"] for config in of_unrolls} == {"digits4_mlp"}
+    assert {(config["theta"], config.get("overstep")) for config in of_unrolls} == {
+        ("initial", None),
+        ("trained", None),
+        ("overstepping", 30.0),
+    }
+
+
+def test_overstepping_is_the_trained_theta_with_every_step_thirty_times_as_large():
+    trained, overstepping = (inner.load(name) for name in ("trained", "overstepping"))
+    assert weights.digest(trained.theta) == weights.digest(overstepping.theta)
+    params, grads = {"w": jnp.ones((3, 2))}, {"w": jnp.arange(6.0).reshape(3, 2)}
+    steps = []
+    for where in (trained, overstepping):
+        optimizer = where.objective.design.optimizer(where.theta)
+        steps.append(optimizer.update(grads, optimizer.init(params), params)[0]["w"])
+    np.testing.assert_allclose(steps[1], 30 * steps[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
