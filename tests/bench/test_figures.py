@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from baselines import BASELINES, read_tuned, tuned_path
@@ -109,6 +110,22 @@ def test_a_png_has_a_palette_and_a_white_ground(three_tasks):
     assert len(image.getcolors()) <= drawing.NUM_COLORS
     assert image.convert("RGB").getpixel((image.width - 1, 0)) == (255, 255, 255)
     assert len(figure.png) < 60_000  # eighty of them make a page of three megabytes
+
+
+def test_a_colour_that_little_is_drawn_in_stays_what_it_is():
+    """As that of a line in a legend, where the curves themselves lie under others."""
+
+    def draw():
+        canvas = Canvas(figsize=(5, 4))
+        axes = canvas.add_subplot()
+        axes.imshow(np.linspace(0, 1, 4096).reshape(64, 64), cmap="viridis")
+        axes.plot([50, 58], [5, 5], color="#0072B2")
+        axes.plot([50, 58], [9, 9], color="#D55E00")
+        return canvas
+
+    figure = drawing.Figure("rare", "", "", draw)
+    image = np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB"), int)
+    assert np.abs(image - np.asarray(figure.image(), int)).max() < 32
 
 
 def test_rules_share_a_colour_with_their_scheduled_form_and_no_two_rows_look_alike():

@@ -70,17 +70,20 @@ class Figure:
     draw: Callable[[], Canvas] = field(repr=False, compare=False)
     wide: bool = False
 
-    @cached_property
-    def png(self) -> bytes:
-        """The image with a palette of `NUM_COLORS` colours."""
-        out = io.BytesIO()
+    def image(self) -> Image.Image:
+        """The image in all its colours."""
         with _style():
             canvas = _laid_out(self.draw)
             canvas.set_dpi(DPI)
             agg = FigureCanvasAgg(canvas)
             agg.draw()
-            image = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
-        quantized = image.quantize(NUM_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            return Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
+
+    @cached_property
+    def png(self) -> bytes:
+        """The image with a palette of `NUM_COLORS` colours, of which a short line, as in a legend, has its own."""
+        out = io.BytesIO()
+        quantized = self.image().quantize(NUM_COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         quantized.save(out, "PNG", optimize=True)
         return out.getvalue()
 
