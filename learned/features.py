@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+TINY = 1e-24  # under a root, so that its derivative at zero is zero, not NaN; nothing beside 1e-8, squared
 TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
 
 
@@ -26,7 +27,7 @@ def shape_features(shape: tuple[int, ...]) -> np.ndarray:
 
 def rms(x: Array) -> Array:
     """Root mean square, ()."""
-    return jnp.sqrt(jnp.mean(x**2))
+    return jnp.sqrt(jnp.mean(x**2) + TINY)
 
 
 def cosine(a: Array, b: Array) -> Array:

@@ -25,7 +25,7 @@ import optax
 from jax import Array
 
 from learned.base import Key, LearnedOptimizer, Theta
-from learned.features import TIME_SCALES, cosine, rms, shape_features, time_features
+from learned.features import TIME_SCALES, TINY, cosine, rms, shape_features, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
 ADAM = 1  # place of Adam's decay among them
@@ -98,7 +98,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
                 decays = DECAYS[:, None]
                 m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * g[None]
                 v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
-                normalized = jnp.concatenate([g[None], m]) / (jnp.sqrt(second_correction * v) + EPS)[None]
+                normalized = jnp.concatenate([g[None], m]) / (jnp.sqrt(second_correction * v + TINY) + EPS)[None]
                 adam = corrections[ADAM] * normalized[1 + ADAM]
                 rms_g, rms_w, rms_adam = (rms(x) for x in (g, w, adam))
                 about = jnp.concatenate(

@@ -26,7 +26,7 @@ import optax
 from jax import Array
 
 from learned.base import Key, LearnedOptimizer, Theta
-from learned.features import TIME_SCALES, cosine, fans, rms, shape_features, time_features
+from learned.features import TIME_SCALES, TINY, cosine, fans, rms, shape_features, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.95, 0.99], np.float32)
 ADAM, MUON, SLOW = 1, 2, 3  # places among them
@@ -105,7 +105,7 @@ def orthogonal(hidden: int = 32, rate: float = 0.02, vector_rate: float = 1e-2) 
                 m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * g[None]
                 v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
                 adam = of_momentum[ADAM] * m[ADAM] + of_gradient[ADAM] * g
-                adam = adam / (jnp.sqrt(second_correction * v) + EPS)
+                adam = adam / (jnp.sqrt(second_correction * v + TINY) + EPS)
                 about = jnp.concatenate(
                     [
                         shared,
@@ -142,7 +142,7 @@ def orthogonal(hidden: int = 32, rate: float = 0.02, vector_rate: float = 1e-2) 
 def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
     """Nearly orthogonal rows or columns, whichever are fewer, for the same singular vectors; of the matrix's shape."""
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (jnp.linalg.norm(x) + EPS)
+    x = x / (jnp.sqrt(jnp.sum(x**2) + TINY) + EPS)
     a, b, c = NEWTON_SCHULZ
     for _ in range(num_steps):
         gram = x @ x.T

@@ -117,6 +117,25 @@ def test_the_gradient_in_theta_equals_finite_differences(row):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
 
 
+def test_backpropagation_is_finite_where_gradients_and_parameters_are_zero(row):
+    """As of units that are dead, and of biases at their start: a root's derivative at zero is not finite."""
+    params = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2), "s": jnp.array(0.7)}
+
+    def loss(theta):
+        optimizer, moved = row.design.optimizer(theta), params
+        state = optimizer.init(params)
+        for _ in range(2):
+            grads = {name: leaf if name == "s" else 0 * leaf for name, leaf in moved.items()}
+            updates, state = optimizer.update(grads, state, moved)
+            moved = optax.apply_updates(moved, updates)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(moved))
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(row.theta)
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
 def test_no_implicit_promotion(row):
     with jax.numpy_dtype_promotion("strict"):
         for dtype in (jnp.float32, jnp.bfloat16):
