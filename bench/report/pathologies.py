@@ -109,6 +109,8 @@ def _gradient_norms(found: Found, curves: dict[str, Frame]) -> Section:
             explodes.append(theta)
     if explodes:
         end = f"At the {listed(explodes)} theta that is an explosion, as the paper has it."
+        if others := [theta for theta in found.thetas(name) if theta not in explodes]:
+            end += f" At the {listed(others)} theta it is none: there backpropagation stays usable."
     else:
         end = (
             f"The paper has gradients explode with the length of the unroll. Here neither the median nor the largest "

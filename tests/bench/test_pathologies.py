@@ -268,6 +268,15 @@ def test_the_page_says_whether_gradients_explode(tmp_path):
     assert "that is an explosion" in page(tmp_path, *synthetic(grown=1e4))
 
 
+def test_gradients_that_are_not_finite_count_as_infinite():
+    rows = [(5, f"gradient_norm/{i}", value) for i, value in enumerate([1.0, 2.0, 3.0, np.nan])]
+    rows += [(10, f"gradient_norm/{i}", value) for i, value in enumerate([1.0, np.inf, np.nan, np.nan])]
+    found = summary._gradient_norms(pd.DataFrame(rows, columns=["step", "metric", "value"]), {})
+    values = {(at, name): value.estimate for at, name, value in found}
+    assert (values[5, "median"], values[5, "largest"], values[5, "finite"]) == (2.5, np.inf, 0.75)
+    assert (values[10, "median"], values[10, "largest"], values[10, "finite"]) == (np.inf, np.inf, 0.25)
+
+
 def test_the_page_has_a_section_for_each_pathology_that_was_run(tmp_path):
     cells, curves = synthetic()
     whole = page(tmp_path, cells, curves)

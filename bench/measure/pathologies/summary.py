@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.measure.pathologies import influence, truncation, unrolls, variance
+from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.moments import jackknife
 from bench.rows import Frame
 from bench.statistics import Interval, median_interval, t_interval
@@ -61,7 +62,11 @@ def figures(cells: Frame, curves: Frame) -> list[Figure]:
     configs = list(parts_that_ran(cells))
     order = list(read)
     configs.sort(
-        key=lambda item: (order.index(item[1]["pathology"]), item[1].get("theta", ""), item[1].get("length", 0))
+        key=lambda item: (
+            order.index(item[1]["pathology"]),
+            THETAS.index(item[1]["theta"]) if "theta" in item[1] else 0,
+            item[1].get("length", 0),
+        )
     )
     for cell, config in configs:
         curve = curves[curves["cell"] == cell]
@@ -89,8 +94,9 @@ Part = Iterator[tuple[float, str, Interval]]
 def _gradient_norms(curve: Frame, config: Any) -> Part:
     del config
     for length, values in curve.groupby("step")["value"]:
-        norms = values.to_numpy(np.float64)
+        norms = values.to_numpy(np.float64, copy=True)
         finite = np.isfinite(norms)
+        norms[~finite] = np.inf  # too large for float32, and inf - inf on the way to it
         yield float(length), "median", _median(norms)
         yield float(length), "largest", Interval(float(norms.max()), None, None, len(norms))
         yield float(length), "finite", Interval(float(finite.mean()), None, None, len(norms))

@@ -46,8 +46,9 @@ def part_curves(cells: Frame, curves: Frame, pathology: str) -> dict[str, Frame]
     return {theta: found[theta] for theta in (*THETAS, "") if theta in found}
 
 
-def log_axes(axes: Axes, places: Sequence[float], *, y: bool = True) -> None:
-    """A logarithmic axis with a tick at each measured place; the other one logarithmic too."""
+def log_axes(axes: Axes, places: Sequence[float], *, y: bool = True, every: int = 1) -> None:
+    """A logarithmic axis with a tick at each measured place, or from the last on every second, say; y too."""
+    places = places[::-every]
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -81,7 +82,8 @@ def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         for theta, curve in curves.items():
             color, shift = THETA_COLORS[theta], 0.92 + 0.08 * THETAS.index(theta)
             axes.plot(shift * curve["step"], curve["value"], ".", color=color, markersize=3, alpha=0.35)
-            medians = curve.groupby("step")["value"].median()
+            values = curve["value"].where(np.isfinite(curve["value"]), np.inf)
+            medians = values.groupby(curve["step"]).median()
             axes.plot(shift * medians.index.to_numpy(np.float64), medians, color=color, linewidth=1.8)
         log_axes(axes, unrolls.LENGTHS)
         axes.set_xlabel("length of the unroll, inner steps")
@@ -90,7 +92,10 @@ def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         _legend(canvas, {f"{theta} theta": (THETA_COLORS[theta], "-") for theta in curves})
         return canvas
 
-    caption = "Each dot is the backpropagated gradient of one unroll at theta, unsmoothed; lines: medians."
+    caption = (
+        "Each dot is the backpropagated gradient of one unroll at theta, unsmoothed; lines: medians. A gradient that "
+        "is not finite has no dot and counts as infinite: a line ends where the median is."
+    )
     return Figure("gradient_norm", alt, caption, draw)
 
 
@@ -156,18 +161,24 @@ def variance_figure(table: Frame, names: Sequence[str], alt: str) -> Figure:
 
     def draw() -> Canvas:
         shown = [theta for theta in THETAS if (table["theta"] == theta).any()]
+        # Backpropagation through chaos is beyond all bounds; what it is compared to is to be seen.
+        bounded = table["name"].isin([f"variance of {name}" for name in names if name != "reparam"])
+        top = 30 * float(table.loc[bounded & np.isfinite(table["estimate"]), "estimate"].max())
         canvas = Canvas(figsize=(1.6 * WIDTH, 4.6), layout="constrained")
         panels = canvas.subplots(1, len(shown), squeeze=False, sharey=True)[0]
         for axes, theta in zip(panels, shown, strict=True):
             here = table[table["theta"] == theta]
-            for name in names:
+            # Merged ones lie on the better of their two: below it, and wider.
+            widths = {"merged": 6.0, "merged_independent": 3.5}
+            for name in sorted(names, key=lambda name: -widths.get(name, 0.0)):
                 _, color, dashes = ESTIMATORS[name]
                 rows = here[(here["name"] == f"variance of {name}") & np.isfinite(here["estimate"])]
-                _band(axes, rows, color, dashes, width=2.6 if name == "merged" else 1.6)
+                _band(axes, rows, color, dashes, width=widths.get(name, 1.6))
             signal = here[(here["name"] == "squared gradient") & (here["estimate"] > 0)]
             axes.plot(signal["at"], signal["estimate"], color="#999999", linewidth=1.2)
-            log_axes(axes, sorted(set(here["at"])))
+            log_axes(axes, sorted(set(here["at"])), every=2)
             axes.set_title(f"{theta} theta", loc="left", fontsize=SMALL)
+            axes.set_ylim(top=top)
             axes.set_xlabel("length of the unroll, inner steps")
         panels[0].set_ylabel("variance, summed over theta")
         heading(canvas, "Variance of an estimate from 32 samples")
@@ -179,7 +190,7 @@ def variance_figure(table: Frame, names: Sequence[str], alt: str) -> Figure:
     caption = (
         "From independent replications, with 95 % jackknife intervals. PES and NRES take one window of inner steps of "
         "each unroll where the others take all of it. Grey: what is to be estimated; a point is missing where noise "
-        "hides it."
+        "hides it. Reparameterization goes on above where it leaves a panel; the table has its numbers."
     )
     return Figure("variance", alt, caption, draw, wide=True)
 
