@@ -16,10 +16,10 @@ from PIL import Image
 from bench import outer_training
 from bench.errors import UsageError
 from bench.report.figures.outer_training import outer_training_figure
-from learned import weights
+from learned import cards, weights
 from learned.config import OuterConfig
 from learned.curriculum import Stage
-from learned.outer_train import Progress
+from learned.outer_train import Progress, stage_end
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.test_outer_train import CONFIG
 
@@ -210,3 +210,19 @@ def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
             advance=print,
         )
     assert_one_line(caught.value)
+
+
+# What is published ----------------------------------------------------------------------------------------------------
+
+PUBLISHED = sorted(path.parent for path in ROOT.glob("results/outer-train/*/*/stage.safetensors"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_weights_and_card_of_a_published_run_follow_from_its_end_of_a_stage(folder):
+    config = outer_training.read_config(folder.name)
+    theta, log, facts = stage_end(folder, config)
+    assert len(log) == len(pd.read_parquet(folder / "metrics.parquet")) == facts["total_outer_steps"]
+    published, card = weights.read(folder / f"{folder.name}.safetensors")
+    assert weights.digest(published) == weights.digest(theta)
+    assert card.facts == json.loads(json.dumps(facts)) | {name: card.facts[name] for name in ("data", "commit")}
+    assert (folder / f"{folder.name}.md").read_text() == cards.render(card)
