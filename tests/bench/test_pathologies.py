@@ -277,6 +277,29 @@ def test_gradients_that_are_not_finite_count_as_infinite():
     assert (values[10, "median"], values[10, "largest"], values[10, "finite"]) == (np.inf, np.inf, 0.25)
 
 
+def test_a_gradient_that_is_lost_in_noise_is_not_compared_to(tmp_path):
+    cells, curves = synthetic()
+    assert "lost in its own noise" not in (text := page(tmp_path / "known", cells, curves))
+    assert "Its direction is about right all the same" in text
+    noise = curves["metric"] == "true"
+    curves.loc[noise, "value"] = np.where(np.arange(noise.sum()) % 2, 5.0, -4.0)
+    text = page(tmp_path / "noise", cells, curves)
+    assert text.count("the whole gradient is lost in its own noise") >= 3
+    assert "Its direction" not in text
+    table = pd.read_csv(tmp_path / "noise" / "tables" / "truncation.csv")
+    assert table["estimate"].isna().all()
+
+
+def test_the_page_says_whether_the_loss_is_rugged(tmp_path):
+    cells, curves = synthetic()
+    assert "where the paper has it rugged" in page(tmp_path / "smooth", cells, curves)
+    rugged = curves["metric"].str.startswith("raw/")
+    curves.loc[rugged, "value"] += np.arange(rugged.sum()) % 2
+    text = page(tmp_path / "rugged", cells, curves)
+    assert "which smoothing repairs" in text
+    assert "where the paper has it rugged" not in text
+
+
 def test_the_page_has_a_section_for_each_pathology_that_was_run(tmp_path):
     cells, curves = synthetic()
     whole = page(tmp_path, cells, curves)

@@ -124,11 +124,18 @@ def _truncation(curve: Frame, config: Any) -> Part:
     del config
     columns = wide(curve)
     true = (columns["true"], 2)
+    whole = jackknife(np.asarray, true)
+    known = whole.low is not None and whole.low > 0
+    nothing = Interval(np.nan, None, None, len(columns["true"]))
     for window in truncation.WINDOWS[:-1]:
         size, along, bias = ((columns[f"{name}/{window}"], 2) for name in ("truncated", "along", "bias"))
-        yield float(window), "cosine", jackknife(lambda a, s, t: a / np.sqrt(s * t), along, size, true)
-        yield float(window), "relative bias", jackknife(lambda b, t: np.sqrt(np.maximum(b, 0) / t), bias, true)
-    yield float(truncation.LENGTH), "norm of the gradient", jackknife(lambda t: np.sqrt(np.maximum(t, 0)), true)
+        # A whole gradient that is lost in its own noise has neither direction nor length to compare to.
+        cosine = jackknife(lambda a, s, t: a / np.sqrt(s * t), along, size, true) if known else nothing
+        relative = jackknife(lambda b, t: np.sqrt(np.maximum(b, 0) / t), bias, true) if known else nothing
+        yield float(window), "cosine", cosine
+        yield float(window), "relative bias", relative
+    norm = jackknife(lambda t: np.sqrt(np.maximum(t, 0)), true) if known else nothing
+    yield float(truncation.LENGTH), "norm of the gradient", norm
 
 
 def _variances(curve: Frame, config: Any) -> Part:
