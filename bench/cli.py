@@ -1018,7 +1018,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was finished is kept, and `bench run` goes on from it", err=True)
+        click.echo(
+            "interrupted; what was finished is kept; the command goes on from it (`bench outer-train` with --resume)",
+            err=True,
+        )
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         click.echo(f"bench: {' '.join(error.format_message().split())}", err=True)

@@ -134,11 +134,11 @@ def truncation_figure(table: Frame, alt: str) -> Figure:
     def draw() -> Canvas:
         canvas = Canvas(figsize=(WIDTH, 4.6), layout="constrained")
         cosine, bias = canvas.subplots(2, 1, sharex=True)
-        for theta in THETAS:
+        known = table[np.isfinite(table["estimate"])]
+        shown = [theta for theta in THETAS if (known["theta"] == theta).any()]
+        for theta in shown:
             for axes, name in ((cosine, "cosine"), (bias, "relative bias")):
-                rows = table[(table["theta"] == theta) & (table["name"] == name)]
-                if len(rows):
-                    _band(axes, rows, THETA_COLORS[theta])
+                _band(axes, known[(known["theta"] == theta) & (known["name"] == name)], THETA_COLORS[theta])
         log_axes(bias, sorted(set(table.loc[table["name"] == "cosine", "at"])), y=False)
         cosine.set_ylabel("cosine with the\nwhole gradient", fontsize=SMALL)
         cosine.axhline(1.0, color="#999999", linewidth=0.8)
@@ -148,7 +148,6 @@ def truncation_figure(table: Frame, alt: str) -> Figure:
         bias.set_ylabel("bias over the norm\nof the whole gradient", fontsize=SMALL)
         bias.set_xlabel("window, inner steps")
         heading(canvas, "Truncated backpropagation")
-        shown = [theta for theta in THETAS if (table["theta"] == theta).any()]
         _legend(canvas, {f"{theta} theta": (THETA_COLORS[theta], "-") for theta in shown})
         return canvas
 
