@@ -583,12 +583,12 @@ def publish(
     if (suite is None) == (outer is None):
         raise UsageError("expected either a suite or --outer CONFIG")
     if outer is not None:
-        import tasks
         from bench import outer_training
 
+        if tasks_ or optimizers or seeds or steps or settings or plugins:
+            raise UsageError("--outer publishes the run of a configuration: it takes no part of a suite")
         config = outer_training.read_config(outer)
-        facts = tasks.data_facts(config.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
-        click.echo(f"published: {outer_training.publish(config, facts, folders.results_dir, label)}")
+        click.echo(f"published: {outer_training.publish(config, folders.results_dir, label)}")
         return
     from bench.plugins import build_registry
     from bench.runner import plan
@@ -973,10 +973,10 @@ def outer_train_command(
     from bench.runner import progress_bar
 
     settings, seconds = outer_training.read_config(config), _duration(budget)
-    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
-    family, facts = tasks.load_family(settings.family, **where), tasks.data_facts(settings.family, **where)
     if resume_from:
         outer_training.restore(settings, folders.results_dir, resume_from)
+    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    family, facts = tasks.load_family(settings.family, **where), tasks.data_facts(settings.family, **where)
     console = Console(stderr=as_json)
     with progress_bar(settings.outer_steps, f"outer-training {settings.name}", console) as (log, advance):
         path, summary = outer_training.run(

@@ -83,9 +83,8 @@ def run(
     path = folder / f"{config.name}.safetensors"
     extra = _provenance(facts)
     begin = time.monotonic()
-    reached = outer.has_checkpoint(folder)
-    if reached is not None and not resume:
-        raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
+    if not resume:
+        _refuse_a_run(folder)
     done = 0
 
     def on_step(progress: outer.Progress) -> None:
@@ -107,6 +106,7 @@ def run(
             on_best=lambda theta, found: outer.save_best(path, config, theta, found, extra),
             on_checkpoint=functools.partial(_draw, folder / FIGURE_FILE, config.name),
             budget_seconds=budget_seconds,
+            provenance=extra,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -119,30 +119,45 @@ def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Pa
     return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)
 
 
-def publish(config: OuterConfig, facts: dict[str, Any], results_dir: Path, label: str) -> Path:
+def _refuse_a_run(folder: Path) -> None:
+    try:
+        reached = outer.outer_step_reached(folder)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if reached is not None:
+        raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
+
+
+def _stage_end(folder: Path, config: OuterConfig) -> tuple[Any, list[dict[str, float]], dict[str, Any]]:
+    try:
+        return outer.stage_end(folder, config)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
     """Writes the end of the last whole stage of one's own run where it can be committed.
 
     Args:
       config: of the run.
-      facts: name, version and digest of the data.
-      results_dir: the run is in `outer-train/local/NAME` in it, and goes to `outer-train/LABEL/NAME`: a few kilobytes,
-        from which `restore` goes on, with the best theta, its card, metrics and figure.
+      results_dir: the run is in `outer-train/local/NAME` in it, and goes to `outer-train/LABEL/NAME`: the end of a
+        stage, from which `restore` goes on, with the best theta, its card, metrics and figure.
       label: name of the machine.
 
     Returns:
       The folder.
 
     Raises:
-      UsageError: no whole stage is there; a label that is `local` or not a plain name.
+      UsageError: no whole stage is there, or a later one is published; a label that is `local` or not a plain name.
     """
     source, folder = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
-    try:
-        theta, log, summary = outer.stage_end(source, config)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    theta, log, summary = _stage_end(source, config)
+    published = outer.outer_step_reached(folder)
+    if published is not None and published > len(log):
+        raise UsageError(f"{folder} holds the run at outer step {published}, yours is at {len(log)}: delete the folder")
     outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
     outer.write_metrics(folder, log)
-    outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary, _provenance(facts))
+    outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)
     _draw(folder / FIGURE_FILE, config.name, pd.DataFrame(log))
     return folder
 
@@ -154,13 +169,10 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
       UsageError: one's own run is there already; nothing readable is published there, or of another configuration.
     """
     folder, source = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
-    if (reached := outer.has_checkpoint(folder)) is not None:
-        raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
-    try:
-        _, log, _ = outer.stage_end(source, config)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    _refuse_a_run(folder)
+    theta, log, summary = _stage_end(source, config)
     outer.write_metrics(folder, log)
+    outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)
     outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
 
 
@@ -214,7 +226,8 @@ def measure(
 
     Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. Time
     an inner step is that of an outer step over its inner steps: one net, one step, both signs counted. With several
-    devices the same outer step on one of them is in every block too, on a CPU in a process pinned to one core.
+    devices the same outer step on one of them is in every block too, on a CPU in a process pinned to one core, which
+    Linux can do.
 
     Args:
       config: whose first outer step, repeated, is timed.
@@ -243,7 +256,7 @@ def measure(
     region()
     regions = [outer_step, region]
     with contextlib.ExitStack() as stack:
-        if num_devices > 1:
+        if beside_one := num_devices > 1 and (jax.default_backend() != "cpu" or hasattr(os, "sched_setaffinity")):
             regions.append(stack.enter_context(on_one_device(config, load)))
         seconds = interleave(regions, num_blocks)
     each = seconds[:, 0] / inner_steps
@@ -258,7 +271,7 @@ def measure(
         "peak_memory_bytes": peak_memory_bytes(),
         "devices": num_devices,
     }
-    if num_devices > 1:
+    if beside_one:
         found["speedup_over_one_device"] = printed(ratio_interval(seconds[:, 2], seconds[:, 0]))
     return found
 
@@ -308,25 +321,29 @@ def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> 
     theirs.close()
 
     def outer_step() -> None:
-        ours.send(True)
-        ours.recv()
+        try:
+            ours.send(True)
+            ours.recv()
+        except (EOFError, OSError):
+            raise UsageError("the process that takes outer steps on one core has ended; see above for why") from None
 
     try:
         outer_step()  # compiles
         yield outer_step
     finally:
         ours.close()
-        process.join()
+        process.join(timeout=10)
+        process.terminate()
 
 
 def _serve_on_one_core(connection: Connection, config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> None:
     """Takes an outer step whenever it is told to, until nobody is there to tell."""
-    if hasattr(os, "sched_setaffinity"):  # Linux; before jax counts cores
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax counts cores
     jax.config.update("jax_platforms", "cpu")
     outer_step, _ = compiled_outer_step(config, load(), 1)
     with contextlib.suppress(EOFError):
-        while connection.recv():
+        while True:
+            connection.recv()
             outer_step()
             connection.send(True)
 

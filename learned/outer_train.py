@@ -7,10 +7,10 @@ theta is kept. Samples are spread over devices; with the same configuration thei
 What goes wrong is counted and survived: an update whose gradient is not finite is skipped and the step size halved,
 to recover by a tenth an update; after `patience` such updates in a row theta goes back to the best.
 
-A run can be stopped at any outer step, also killed, and resumed to the same theta, to the last bit on the same kind of
-machine: a checkpoint holds theta, the outer optimizer, the estimator's inner states and all counters, and everything
-random follows from (seed, outer step). With a stage of the curriculum the unrolls that truncated estimators carry begin
-anew: the end of a stage fits in a small file, from which a run goes on elsewhere.
+A run can be stopped at any outer step, also killed, and resumed to the same theta, to the last bit on as many devices
+of the same kind: a checkpoint holds theta, the outer optimizer, the estimator's inner states and all counters, and
+everything random follows from (seed, outer step). With a stage of the curriculum the unrolls that truncated estimators
+carry begin anew: the end of a stage fits in a small file, from which a run goes on elsewhere.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -146,7 +146,7 @@ class Engine:
     def begin_stage(self, state: OuterState, outer_step: int) -> OuterState:
         """What the estimator carries begins anew, in a stage that begins with this outer step."""
         num_steps, horizon = self.config.lengths_at(outer_step)
-        key = jax.random.fold_in(self.key, outer_step)
+        key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
         return state._replace(carried=self._carried_anew(state.theta, self.arrays, key, num_steps, horizon))
 
     def back_to(self, theta: Theta, state: OuterState) -> OuterState:
@@ -228,6 +228,7 @@ def outer_train(
     on_checkpoint: Callable[[pd.DataFrame], None] = lambda metrics: None,
     budget_seconds: float = float("inf"),
     checkpoint_seconds: float = CHECKPOINT_SEC,
+    provenance: Mapping[str, str | None] | None = None,
 ) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
     """Runs outer-training.
 
@@ -242,13 +243,16 @@ def outer_train(
       on_checkpoint: called with the metrics so far after every checkpoint.
       budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
       checkpoint_seconds: wall-clock between checkpoints; there is one at the end, and when interrupted.
+      provenance: "data" and "commit" that the run is made with, kept beside its checkpoints; a run of other data is not
+        resumed.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
 
     Raises:
-      ValueError: a checkpoint of another configuration, or devices that do not fit; one line.
+      ValueError: a checkpoint of another configuration or of other data, or devices that do not fit; one line.
     """
+    provenance = dict(provenance or {})
     engine = Engine(config, family, num_devices)
     at = Position(engine.init(), Record())
     at = at._replace(best_theta=jax.device_get(at.state.average))
@@ -256,9 +260,8 @@ def outer_train(
     ends = stage_ends(config.stages)
     with Checkpoints(folder / "checkpoints") if folder else contextlib.nullcontext() as checkpoints:
         if checkpoints and folder and resume:
-            at = _resumed(at, config, checkpoints, folder)
-            if at.record.outer_step:
-                log = read_metrics(folder)[: at.record.outer_step]
+            at = _resumed(at, config, provenance, checkpoints, folder)
+            log = _log_until(folder, at.record.outer_step)
         begin, before = time.monotonic(), at.record
         last_saved = begin
 
@@ -269,7 +272,8 @@ def outer_train(
                 write_metrics(
                     folder, metrics
                 )  # first: a checkpoint's metrics are there, and what is past it is cut off
-                facts = {"config": config.as_dict(), "record": dataclasses.asdict(at.record)}
+                record = dataclasses.asdict(at.record)
+                facts = {"config": config.as_dict(), "record": record, "provenance": provenance}
                 if at.record.outer_step in ends:
                     write_atomically(folder / STAGE_FILE, stage_bytes(_without_carried(at), facts))
                 checkpoints.save(at.record.outer_step, (at.state, at.best_theta), facts)
@@ -322,9 +326,8 @@ def outer_train(
                     record = dataclasses.replace(record, skipped_in_a_row=0, restored=record.restored + 1)
                 log[record.outer_step - 1 :] = [row]
                 moved = at._replace(state=state, record=record)
-                ended = record.outer_step == config.outer_steps
                 over = elapsed > budget_seconds
-                if record.outer_step % config.validation_every == 0 or ended:
+                if record.outer_step % config.validation_every == 0 or record.outer_step in ends:
                     moved = judged(moved, row)
                 at = moved
                 if over or record.outer_step in ends or time.monotonic() - last_saved > checkpoint_seconds:
@@ -335,19 +338,28 @@ def outer_train(
                 if over:
                     break
         except KeyboardInterrupt:
-            save()  # of the last whole outer step
+            if at.record.outer_step:
+                save()  # of the last whole outer step
             raise
     return at.best_theta, log, summary(at.record, log)
 
 
-def _resumed(begin: Position, config: OuterConfig, checkpoints: Checkpoints, folder: Path) -> Position:
+def _resumed(
+    begin: Position, config: OuterConfig, provenance: dict[str, Any], checkpoints: Checkpoints, folder: Path
+) -> Position:
     """The last checkpoint, else the end of the last whole stage, else where a run begins."""
+
+    def refuse_another(facts: dict[str, Any]) -> None:
+        _refuse_another(facts["config"], config.as_dict())
+        data = {"data": facts["provenance"].get("data")}
+        _refuse_another(data, {"data": provenance.get("data")})
+
     if checkpoints.latest() is not None:
         facts = checkpoints.facts()
-        _refuse_another(facts["config"], config.as_dict())
+        refuse_another(facts)
         state, best_theta = checkpoints.arrays((begin.state, begin.best_theta))
     elif (folder / STAGE_FILE).is_file():
-        _refuse_another(read_stage(folder / STAGE_FILE)[1]["config"], config.as_dict())
+        refuse_another(read_stage(folder / STAGE_FILE)[1])
         (light, best_theta), facts = read_stage(folder / STAGE_FILE, _without_carried(begin))
         where = jax.tree.map(lambda leaf: leaf.sharding, begin.state._replace(carried=()))
         state = jax.device_put(light, where)._replace(carried=begin.state.carried)
@@ -405,11 +417,34 @@ def has_checkpoint(folder: Path) -> int | None:
         return checkpoints.latest()
 
 
-def stage_end(folder: Path, config: OuterConfig) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
-    """What `outer_train` would have returned at the end of a run's last whole stage.
+def outer_step_reached(folder: Path) -> int | None:
+    """Outer step that a run in a folder would go on from: of its last checkpoint, else its end of a stage, or None."""
+    reached = has_checkpoint(folder)
+    if reached is None and (folder / STAGE_FILE).is_file():
+        reached = int(read_stage(folder / STAGE_FILE)[1]["record"]["outer_step"])
+    return reached
+
+
+def _log_until(folder: Path, outer_step: int) -> list[dict[str, float]]:
+    """The metrics of a run up to an outer step.
 
     Raises:
-      ValueError: no stage has ended, or the run is of another configuration; one line.
+      ValueError: they are not there, or end earlier; one line.
+    """
+    if not outer_step:
+        return []
+    path = folder / METRICS_FILE
+    log = read_metrics(folder)[:outer_step] if path.is_file() else []
+    if len(log) != outer_step:
+        raise ValueError(f"{path}: expected metrics of {outer_step} outer steps, got {len(log)}")
+    return log
+
+
+def stage_end(folder: Path, config: OuterConfig) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
+    """What `outer_train` would have returned at the end of a run's last whole stage; its provenance is among the facts.
+
+    Raises:
+      ValueError: no stage has ended, the run is of another configuration, or its metrics are not those; one line.
     """
     path = folder / STAGE_FILE
     if not path.is_file():
@@ -418,8 +453,8 @@ def stage_end(folder: Path, config: OuterConfig) -> tuple[Theta, list[dict[str, 
     (_, best_theta), facts = read_stage(path, ((), theta))
     _refuse_another(facts["config"], config.as_dict())
     record = Record(**facts["record"])
-    log = read_metrics(folder)[: record.outer_step]
-    return best_theta, log, summary(record, log)
+    log = _log_until(folder, record.outer_step)
+    return best_theta, log, summary(record, log) | facts["provenance"]
 
 
 def write_metrics(folder: Path, log: list[dict[str, float]]) -> None:
@@ -444,14 +479,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Writes theta with all that made it: config, facts of the run, data digest and commit in `extra`."""
+def save_best(
+    path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Writes theta with all that made it: config, facts of the run, data digest and commit, which `extra` adds."""
     card = weights.Card(
         name=config.name,
         design=config.design,
         design_options=dict(config.design_options),
         outer_training=config.as_dict(),
-        facts=facts | extra,
+        facts=facts | dict(extra or {}),
     )
     write_atomically(path, weights.save_bytes(theta, card))
     _, card = weights.read(path)
