@@ -6,6 +6,7 @@ Every sentence is put together from the rows. The paper is Metz et al., arXiv 18
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,11 +38,15 @@ class Found:
         """The rows of one pathology."""
         return self.table[self.table["pathology"] == pathology]
 
+    def interval(self, pathology: str, theta: str, at: float, name: str) -> Interval:
+        """An estimate with its interval."""
+        rows = self.of(pathology)
+        row = rows[(rows["theta"] == theta) & (rows["at"] == at) & (rows["name"] == name)].iloc[0]
+        return _interval(row)
+
     def __call__(self, pathology: str, theta: str, at: float, name: str) -> float:
         """An estimate."""
-        rows = self.of(pathology)
-        rows = rows[(rows["theta"] == theta) & (rows["at"] == at) & (rows["name"] == name)]
-        return float(rows["estimate"].iloc[0])
+        return self.interval(pathology, theta, at, name).estimate
 
     def thetas(self, pathology: str) -> list[str]:
         """Those that were measured."""
@@ -51,6 +56,11 @@ class Found:
         """Lengths or windows that were measured."""
         rows = self.of(pathology)
         return sorted(set(rows.loc[rows["theta"] == theta, "at"]))
+
+
+def _interval(row: Any) -> Interval:
+    low, high = (None if math.isnan(row[name]) else float(row[name]) for name in ("low", "high"))
+    return Interval(float(row["estimate"]), low, high, int(row["n"]))
 
 
 def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
@@ -74,6 +84,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "not known"
     return format_number(value, 3) if math.isfinite(value) else "not finite"
 
 
@@ -88,9 +100,8 @@ def _table(slug: str, caption: str, rows: Frame, at: str | None, theta: bool = T
     columns += [Column("name", "what"), Column("estimate", "estimate", interval=True)]
     entries = []
     for _, row in rows.iterrows():
-        bounds = [None if math.isnan(row[name]) else float(row[name]) for name in ("low", "high")]
-        value = Interval(float(row["estimate"]), bounds[0], bounds[1], int(row["n"]))
-        text = format_interval(value) if math.isfinite(value.estimate) else "not finite"
+        value = _interval(row)
+        text = format_interval(value) if math.isfinite(value.estimate) else _number(value.estimate)
         entry = [text_entry(row["theta"])] if theta else []
         entry += [Entry(f"{row['at']:,.10g}", float(row["at"]))] if at else []
         entries.append((*entry, text_entry(row["name"]), Entry(text, value)))
@@ -98,21 +109,29 @@ def _table(slug: str, caption: str, rows: Frame, at: str | None, theta: bool = T
 
 
 def _gradient_norms(found: Found, curves: dict[str, Frame]) -> Section:
-    name, lengths = "gradient_norm", (unrolls.LENGTHS[0], unrolls.LENGTHS[-1])
-    sentences, explodes = [], []
+    name, sentences, explodes = "gradient_norm", [], []
     for theta in found.thetas(name):
-        median = [found(name, theta, length, "median") for length in lengths]
-        largest = [found(name, theta, length, "largest") for length in lengths]
-        sentences.append(
-            f"At the {theta} theta the median norm goes from {_number(median[0])} at {lengths[0]} steps to "
-            f"{_number(median[1])} at {lengths[1]:,}, the largest from {_number(largest[0])} to {_number(largest[1])}."
-        )
-        if not max(median[1] / median[0], largest[1] / largest[0]) < EXPLODES:
+        lengths, parts, grows = found.places(name, theta), [], False
+        for kind in ("median", "largest"):
+            norms = [found(name, theta, length, kind) for length in lengths]
+            peak = int(np.argmax(norms))  # the first that is infinite, if one is
+            part = f"the {kind} norm goes from {_number(norms[0])} at {_steps(lengths[0])} steps to "
+            if 0 < peak < len(norms) - 1 and math.isfinite(norms[peak]):
+                part += f"{_number(norms[peak])} at {_steps(lengths[peak])} and {_number(norms[-1])} at "
+                part += _steps(lengths[-1])
+            elif math.isfinite(norms[peak]):
+                part += f"{_number(norms[-1])} at {_steps(lengths[-1])}"
+            else:
+                part += f"{_number(norms[peak - 1])} at {_steps(lengths[peak - 1])}, and overflows beyond"
+            parts.append(part)
+            grows = grows or not norms[peak] / norms[0] < EXPLODES
+        sentences.append(f"At the {theta} theta {'; '.join(parts)}.")
+        if grows:
             explodes.append(theta)
     if explodes:
-        end = f"At the {listed(explodes)} theta that is an explosion, as the paper has it."
+        end = f"At the {listed(explodes)} theta it grows by more than a factor of {EXPLODES:g}: the paper's explosion."
         if others := [theta for theta in found.thetas(name) if theta not in explodes]:
-            end += f" At the {listed(others)} theta it is none: there backpropagation stays usable."
+            end += f" At the {listed(others)} theta it does not: there backpropagation stays usable."
     else:
         end = (
             f"The paper has gradients explode with the length of the unroll. Here neither the median nor the largest "
@@ -169,7 +188,8 @@ def _truncation(found: Found, curves: dict[str, Frame]) -> Section:
     for theta in found.thetas(name):
         if not math.isfinite(found(name, theta, truncation.LENGTH, "norm of the gradient")):
             sentences.append(
-                f"At the {theta} theta the whole gradient is lost in its own noise: there is nothing to compare to."
+                f"At the {theta} theta the backpropagated whole gradient is lost in its own noise, so that there is "
+                "nothing to compare windows to."
             )
             continue
         parts = []
@@ -205,7 +225,8 @@ def _truncation(found: Found, curves: dict[str, Frame]) -> Section:
 
 def _variances(found: Found, curves: dict[str, Frame]) -> Section:
     del curves
-    name, first, second, ratios = "variance", [], [], dict.fromkeys(LIMITS, 0.0)
+    name, first, second = "variance", [], []
+    ratios: dict[str, list[Interval]] = {merged: [] for merged in LIMITS}
     for theta in found.thetas(name):
         lengths = found.places(name, theta)
         rp, es = (
@@ -215,17 +236,21 @@ def _variances(found: Found, curves: dict[str, Frame]) -> Section:
         last = lengths[-1]
         both = f"{_number(rp[last])} against {_number(es[last])} at {_steps(last)} steps"
         if not above:
-            first.append(f"At the {theta} theta reparameterization never crosses ES: {both}.")
+            first.append(
+                f"At the {theta} theta reparameterization never crosses ES: {both}. The paper has ES better on long "
+                "unrolls."
+            )
         elif len(above) == len(lengths):
             first.append(f"At the {theta} theta ES has the smaller variance at every length: {both}.")
         else:
             first.append(
                 f"At the {theta} theta ES has the smaller variance at {listed([_steps(n) for n in above])} steps, "
-                f"reparameterization at the others: {both}."
+                f"reparameterization at the others: {both}. That is the paper's crossing."
             )
         for merged in LIMITS:
-            worst = max(found(name, theta, n, f"variance of {merged} over the better's") for n in lengths)
-            ratios[merged] = max(ratios[merged], worst)
+            ratios[merged] += [
+                found.interval(name, theta, n, f"variance of {merged} over the better's") for n in lengths
+            ]
         pes, nres = (found(name, theta, last, f"variance of {estimator}") for estimator in ("pes", "nres"))
         share = variance.window_of(int(last)) / last
         second.append(
@@ -233,12 +258,16 @@ def _variances(found: Found, curves: dict[str, Frame]) -> Section:
             f"the variance of PES is {_number(pes / es[last])} times, of NRES {_number(nres / es[last])} times that of "
             f"ES: at equal inner steps {_number(pes / es[last] * share)} and {_number(nres / es[last] * share)} times."
         )
-    held = all(ratios[merged] <= limit for merged, limit in LIMITS.items())
+    held = all(ratio.estimate <= LIMITS[merged] for merged in LIMITS for ratio in ratios[merged])
+    largest, smallest = (
+        {merged: pick(ratios[merged], key=lambda ratio: ratio.estimate) for merged in LIMITS} for pick in (max, min)
+    )
     claim = (
-        f"The merged estimator's variance is at most {_number(ratios['merged'])} times the smaller one with shared "
-        f"samples ({LIMITS['merged']:g} is allowed) and {_number(ratios['merged_independent'])} times with independent "
-        f"ones ({LIMITS['merged_independent']:g}): the paper's claim "
-        + ("holds at every length." if held else "does not hold at every length.")
+        f"The merged estimator's variance is at most {format_interval(largest['merged'])} times the smaller one with "
+        f"shared samples ({LIMITS['merged']:g} is allowed) and {format_interval(largest['merged_independent'])} times "
+        f"with independent ones ({LIMITS['merged_independent']:g}), at least "
+        f"{format_interval(smallest['merged'])} and {format_interval(smallest['merged_independent'])} times: the "
+        "paper's claim " + ("holds at every length." if held else "does not hold at every length.")
     )
     alt = f"Variance of gradient estimates against the length of the unroll. {' '.join(first)} {claim}"
     rows = found.of(name)
@@ -258,20 +287,24 @@ def _bias_sentence(found: Found) -> str:
     """Whether the merged estimator's bias is beyond its error, at how many lengths, and where it is largest."""
     rows = found.of("variance")
     rows = rows[rows["name"].str.startswith("squared bias of ")]
-    beyond = rows[rows["low"] > 0]
-    if beyond.empty:
-        return "A bias of the merged estimator, against the better of its two, is at no length beyond its error."
-    shares = []
-    for _, row in beyond.iterrows():
-        signal = found("variance", row["theta"], row["at"], "squared gradient")
-        shares.append(math.sqrt(row["estimate"] / signal) if signal > 0 else math.inf)
-    worst = beyond.iloc[int(np.argmax(shares))]
-    kind = "shared" if worst["name"].endswith("of merged") else "independent"
-    size = f"{_number(max(shares))} of the gradient's norm" if math.isfinite(max(shares)) else "more than the gradient"
+    beyond, unknown, share, where = 0, 0, 0.0, rows.iloc[0]
+    for _, row in rows.iterrows():
+        signal = found.interval("variance", row["theta"], row["at"], "squared gradient")
+        if signal.low is None or signal.low <= 0 or math.isnan(row["high"]):
+            unknown += 1
+            continue
+        beyond += int(row["low"] > 0)
+        if (here := math.sqrt(max(row["high"], 0.0) / signal.estimate)) > share:
+            share, where = here, row
+    theta, at, merged = str(where["theta"]), float(where["at"]), str(where["name"]).rpartition(" ")[2]
+    kind = "shared" if merged == "merged" else "independent"
+    weight = found("variance", theta, at, f"weight of reparam in {merged}")
+    lost = f"; in {unknown} the gradient itself is lost in noise" if unknown else ""
     return (
-        f"A bias of the merged estimator, against the better of its two, is beyond its error in {len(beyond)} of "
-        f"{len(rows)} cases; at most it is {size}, at {_steps(worst['at'])} steps of the {worst['theta']} theta with "
-        f"{kind} samples."
+        f"A bias of the merged estimator, against the better of its two, is beyond its error in {beyond} of "
+        f"{len(rows)} cases, where chance gives {format_number(0.025 * len(rows), 2)}{lost}. What is not "
+        f"excluded is at most {_number(share)} of the gradient's norm, at {_steps(at)} steps of the {theta} theta with "
+        f"{kind} samples, where reparameterization has {_number(weight)} of the weight."
     )
 
 
@@ -282,7 +315,7 @@ def _merged_bias(found: Found, curves: dict[str, Frame]) -> Section:
     parts = []
     for scale in scales[-2:]:
         values = [_number(found(name, "", scale, what)) for what in names]
-        parts.append(f"{listed(values)} at a standard deviation of the logarithm of {scale:g}")
+        parts.append(f"{listed(values)} where the logarithm's standard deviation is {scale:g}")
     counts = listed([what.split()[2] for what in names])
     text = (
         f"Where the truth is known to be 1: estimates of {counts} samples, merged, average {'; '.join(parts)}. "
@@ -305,8 +338,9 @@ def _influence(found: Found, curves: dict[str, Frame]) -> Section:
     parts, ends = [], []
     for estimator in influence.NAMES:
         label = drawn.ESTIMATORS[estimator][0].removesuffix(", one window")
-        gradient = found(name, "", window, f"gradient of {estimator}")
-        parts.append(f"{label} {_number(gradient)}")
+        gradient = found.interval(name, "", window, f"gradient of {estimator}")
+        exactly = gradient.low == gradient.high  # it has no perturbation, and the problem no randomness
+        parts.append(f"{label} {_number(gradient.estimate) if exactly else format_interval(gradient)}")
         ends.append(f"{_number(found(name, '', window, f'loss at the end of {estimator}'))} with {label}")
     wrong = [e for e in influence.NAMES if np.sign(found(name, "", window, f"gradient of {e}")) != np.sign(exact)]
     names = listed([drawn.ESTIMATORS[e][0] for e in wrong])

@@ -2,7 +2,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -117,19 +116,45 @@ def test_several_devices_are_timed_beside_one_on_a_core_of_its_own():
     assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"] < 100
 
 
+class Told:
+    """The other end of a pipe: tells so many times, then is gone."""
+
+    def __init__(self, times):
+        self.left, self.answers = times, 0
+
+    def recv(self):
+        if not self.left:
+            raise EOFError
+        self.left -= 1
+
+    def send(self, answer):
+        self.answers += 1
+
+
 def test_one_device_is_that_of_a_process_on_one_core(monkeypatch):
     """Told twice to take an outer step, it takes two, on one core; then it ends."""
     steps, cores = [], []
     monkeypatch.setattr(outer_training.os, "sched_setaffinity", lambda pid, some: cores.append(some))
     monkeypatch.setattr(outer_training, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
-    ours, theirs = multiprocessing.Pipe()
-    for _ in range(2):
-        ours.send(True)
-    ours.send(False)
-    outer_training._serve_on_one_core(theirs, CONFIG, lambda: "family")
-    assert [ours.recv(), ours.recv()] == [True, True]
+    told = Told(2)
+    outer_training._serve_on_one_core(told, CONFIG, lambda: "family")
+    assert told.answers == 2
     assert steps == [(CONFIG, "family", 1)] * 2
     assert [len(some) for some in cores] == [1]
+
+
+def no_data():
+    raise ValueError("no data")
+
+
+@pytest.mark.slow
+def test_a_process_on_one_core_that_ends_is_named():
+    with (
+        pytest.raises(UsageError, match="on one core has ended") as caught,
+        outer_training.on_one_device(CONFIG, no_data),
+    ):
+        pass
+    assert_one_line(caught.value)
 
 
 def outer_train(results_dir, steps, resume=False):
@@ -160,21 +185,28 @@ def outer_train(results_dir, steps, resume=False):
 def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
-        outer_training.publish(STAGES, FACTS, here, "box")
+        outer_training.publish(STAGES, here, "box")
     assert_one_line(caught.value)
     outer_train(here, 5)
-    folder = outer_training.publish(STAGES, FACTS, here, "box")
+    folder = outer_training.publish(STAGES, here, "box")
     names = {"stage.safetensors", "metrics.parquet", "progress.png", "test.safetensors", "test.md"}
     assert {path.name for path in folder.iterdir()} == names
     assert len(pd.read_parquet(folder / "metrics.parquet")) == 3
     _, card = weights.read(folder / "test.safetensors")
     assert card.facts["total_outer_steps"] == 3
-    assert card.facts["outer_step"] == 2  # the validation at 4 belongs to the next stage
+    assert card.facts["outer_step"] in (2, 3)  # a stage's end is judged; the validation at 4 belongs to the next one
+    assert [at for at, _, _ in card.facts["outer_validation_curve"]] == [2, 3]
+    assert card.facts["data"] == "linear 1 0000000000000000"
     with pytest.raises(UsageError, match="holds a run at outer step"):
         outer_training.restore(STAGES, here, "box")
 
     shutil.copytree(folder, there / folder.relative_to(here))
     outer_training.restore(STAGES, there, "box")
+    # The best theta is on disk, and what was restored is a run: another does not begin over it.
+    restored = outer_training.run_folder(there, STAGES) / "test.safetensors"
+    assert weights.digest(weights.read(restored)[0]) == weights.digest(weights.read(folder / "test.safetensors")[0])
+    with pytest.raises(UsageError, match="holds a run at outer step 3"):
+        outer_train(there, 1)
     for results_dir in (there, here):
         outer_train(results_dir, 7, resume=True)
     ends = [weights.read(outer_training.run_folder(d, STAGES) / "test.safetensors") for d in (here, there)]
@@ -182,12 +214,18 @@ def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     assert weights.digest(theta) == weights.digest(other_theta)
     assert card.facts["total_outer_steps"] == other_card.facts["total_outer_steps"] == 6
     assert card.facts["outer_validation_curve"] == other_card.facts["outer_validation_curve"]
+    # An earlier end of a stage does not replace a later one.
+    outer_training.publish(STAGES, here, "box")
+    shutil.copytree(there / "outer-train" / "box", here / "outer-train" / "local", dirs_exist_ok=True)
+    with pytest.raises(UsageError, match="holds the run at outer step 6, yours is at 3") as caught:
+        outer_training.publish(STAGES, here, "box")
+    assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize(("label", "message"), [("local", "git-ignored"), ("../up", "letters")])
 def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
     for call in (
-        lambda: outer_training.publish(STAGES, FACTS, tmp_path, label),
+        lambda: outer_training.publish(STAGES, tmp_path, label),
         lambda: outer_training.restore(STAGES, tmp_path, label),
     ):
         with pytest.raises(UsageError, match=message) as caught:
@@ -196,7 +234,7 @@ def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
 
 
 def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(outer_training.outer, "has_checkpoint", lambda folder: 7)
+    monkeypatch.setattr(outer_training.outer, "outer_step_reached", lambda folder: 7)
     with pytest.raises(UsageError, match="holds a run at outer step 7: go on with --resume") as caught:
         outer_training.run(
             CONFIG,

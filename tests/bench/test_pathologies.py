@@ -265,7 +265,23 @@ def test_the_page_says_where_reparameterization_crosses_and_that_it_never_does(t
 
 def test_the_page_says_whether_gradients_explode(tmp_path):
     assert "neither the median nor the largest grows" in page(tmp_path, *synthetic())
-    assert "that is an explosion" in page(tmp_path, *synthetic(grown=1e4))
+    assert "explosion" in page(tmp_path, *synthetic(grown=1e4))
+
+
+def test_the_page_sees_an_explosion_that_ends_again(tmp_path):
+    cells, curves = synthetic()
+    middle = curves["metric"].str.startswith("gradient_norm/") & (curves["step"] == 100)
+    curves.loc[middle, "value"] *= 1e3
+    text = page(tmp_path, cells, curves)
+    assert "the paper&#39;s explosion" in text or "the paper's explosion" in text
+    assert " at 100 and " in text
+
+
+def test_a_ratio_that_is_not_known_does_not_hold(tmp_path):
+    cells, curves = synthetic()
+    assert "holds at every length" in page(tmp_path / "known", cells, curves)
+    curves.loc[curves["metric"] == "deviation/merged", "value"] = np.nan
+    assert "does not hold at every length" in page(tmp_path / "unknown", cells, curves)
 
 
 def test_gradients_that_are_not_finite_count_as_infinite():
@@ -284,7 +300,7 @@ def test_a_gradient_that_is_lost_in_noise_is_not_compared_to(tmp_path):
     noise = curves["metric"] == "true"
     curves.loc[noise, "value"] = np.where(np.arange(noise.sum()) % 2, 5.0, -4.0)
     text = page(tmp_path / "noise", cells, curves)
-    assert text.count("the whole gradient is lost in its own noise") >= 3
+    assert text.count("the backpropagated whole gradient is lost in its own noise") >= 3
     assert "Its direction" not in text
     table = pd.read_csv(tmp_path / "noise" / "tables" / "truncation.csv")
     assert table["estimate"].isna().all()

@@ -134,6 +134,12 @@ def test_the_same_configuration_gives_the_same_theta_and_another_seed_another(ru
 
 
 @pytest.mark.slow
+def test_the_end_of_a_stage_is_judged_whenever_it_is():
+    config = dataclasses.replace(CONFIG, stages=(Stage(10, 2), Stage(10, 1)), validation_every=50)
+    assert sorted(Run(config).validations()) == [2, 3]
+
+
+@pytest.mark.slow
 def test_a_run_out_of_budget_ends_with_what_it_has(run):
     short = Run(budget_seconds=0.0)
     # The same run as far as it goes, ended by a validation.

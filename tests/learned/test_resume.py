@@ -21,9 +21,11 @@ from learned.outer_train import (
     STAGE_FILE,
     Engine,
     has_checkpoint,
+    outer_step_reached,
     outer_train,
     read_metrics,
     stage_end,
+    write_metrics,
 )
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.test_outer_train import CONFIG, Stage
@@ -187,6 +189,35 @@ def test_an_interruption_keeps_the_last_whole_outer_step(tmp_path):
     assert run(FULL, tmp_path, 7, KeyboardInterrupt, checkpoint_seconds=1e9) is None
     assert has_checkpoint(tmp_path) == 7
     assert_same(run(FULL, tmp_path, resume=True), whole)
+
+
+def test_an_interruption_before_the_first_outer_step_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    made = engine(FULL, 1)
+    monkeypatch.setattr(made, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        outer_train(FULL, linear_family(), folder=tmp_path)
+    assert outer_step_reached(tmp_path) is None
+
+
+def test_a_stage_whose_metrics_are_not_there_is_refused(tmp_path):
+    assert run(FULL, tmp_path, 7, checkpoint_seconds=0.0) is None
+    short = read_metrics(tmp_path)[:5]
+    write_metrics(tmp_path, short)
+    for call in (lambda: stage_end(tmp_path, FULL), lambda: run(FULL, tmp_path, resume=True)):
+        with pytest.raises(ValueError, match=r"expected metrics of [67] outer steps, got 5") as caught:
+            call()
+        assert_one_line(caught.value)
+
+
+def test_a_run_on_other_data_is_refused(tmp_path):
+    assert run(FULL, tmp_path, 4, checkpoint_seconds=0.0, provenance={"data": "one", "commit": "a"}) is None
+    with pytest.raises(ValueError, match="made with data = 'one', the configuration has 'other'") as caught:
+        run(FULL, tmp_path, resume=True, provenance={"data": "other", "commit": "a"})
+    assert_one_line(caught.value)
+    assert run(FULL, tmp_path, resume=True, provenance={"data": "one", "commit": "b"}) is not None
 
 
 def test_a_budget_ends_a_sitting_and_changes_nothing(tmp_path):

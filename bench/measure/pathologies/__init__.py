@@ -1,7 +1,7 @@
 """The pathologies of outer-training, measured: what estimators of the outer-gradient do as unrolls grow.
 
 Metz et al., arXiv 1810.10180, sections 2 to 4. The paper's learned optimizer trains a network of 118 parameters on
-handwritten digits, so that thousands of unrolls of up to a thousand steps take minutes: at its initial theta, at the
+handwritten digits, so that thousands of unrolls of up to a thousand steps take an hour: at its initial theta, at the
 shipped trained one, and at the trained one with steps 30 times as large, where unrolls are chaotic. Parts, each a cell:
 
     gradient_norm/THETA         norm of the backpropagated gradient against the length of the unroll

@@ -140,7 +140,12 @@ def _truncation(curve: Frame, config: Any) -> Part:
 
 def _variances(curve: Frame, config: Any) -> Part:
     columns, length = wide(curve), float(config["length"])
-    deviations = {name: columns[f"deviation/{name}"] for name in variance.ESTIMATORS}
+    deviations = {}
+    for name in variance.ESTIMATORS:
+        values = columns[f"deviation/{name}"]
+        deviations[name] = np.where(
+            np.isfinite(values), values, np.inf
+        )  # too large for float32, or for float64 squared
     for name in variance.ESTIMATORS:
         yield length, f"variance of {name}", jackknife(np.asarray, (deviations[name], 1), log=True)
         finite = columns[f"finite/{name}"]
