@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 FULL = dataclasses.replace(CONFIG, stages=(Stage(5, 6), Stage(8, 6)), ema=0.5, validation_every=5)
 KINDS = {
     "es": FULL,
-    "merged": dataclasses.replace(FULL, estimator=("reparam", "es"), stages=(Stage(5, 12),)),
+    "merged": dataclasses.replace(FULL, estimator=("reparam", "es"), stages=(Stage(5, 6), Stage(5, 6))),
     "pes": dataclasses.replace(FULL, estimator=("pes",), window=5),
 }
 
@@ -112,7 +112,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(kind, tmp_path):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-@pytest.mark.parametrize("kind", ["es", "pes"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
     """The stage's file and the metrics, moved to a folder without checkpoints; the second stage has six steps."""
     config, begin, there = KINDS[kind], tmp_path / "begin", tmp_path / "there"
@@ -124,7 +124,7 @@ def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
     assert (there / STAGE_FILE).stat().st_size < 50_000
     theta, log, facts = stage_end(there, config)
     assert len(log) == facts["total_outer_steps"] == 6
-    assert facts["outer_step"] == 5
+    assert facts["outer_step"] in (5, 6)  # judged every five outer steps, and at the end of a stage
     assert run(config, there, 7, resume=True, checkpoint_seconds=0.0) is None
     assert has_checkpoint(there) == 7
     end = run(config, there, resume=True)
