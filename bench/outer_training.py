@@ -35,6 +35,8 @@ FOLDER = "outer-train"  # of the results
 FIGURE_FILE = "progress.png"
 SIGNAL_TO_NOISE = "signal_to_noise/"
 
+StageEnd = tuple[Any, list[dict[str, float]], dict[str, Any]]  # best theta, metrics, facts
+
 
 def read_config(name_or_path: str) -> OuterConfig:
     """A configuration.
@@ -128,7 +130,7 @@ def _refuse_a_run(folder: Path) -> None:
         raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
 
 
-def _stage_end(folder: Path, config: OuterConfig) -> tuple[Any, list[dict[str, float]], dict[str, Any]]:
+def _stage_end(folder: Path, config: OuterConfig) -> StageEnd:
     try:
         return outer.stage_end(folder, config)
     except ValueError as error:
@@ -151,13 +153,11 @@ def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
       UsageError: no whole stage is there, or a later one is published; a label that is `local` or not a plain name.
     """
     source, folder = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
-    theta, log, summary = _stage_end(source, config)
+    _, log, _ = end = _stage_end(source, config)
     published = outer.outer_step_reached(folder)
     if published is not None and published > len(log):
         raise UsageError(f"{folder} holds the run at outer step {published}, yours is at {len(log)}: delete the folder")
-    outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
-    outer.write_metrics(folder, log)
-    outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)
+    _lay(source, folder, config, end)
     _draw(folder / FIGURE_FILE, config.name, pd.DataFrame(log))
     return folder
 
@@ -170,7 +170,12 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
     """
     folder, source = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
     _refuse_a_run(folder)
-    theta, log, summary = _stage_end(source, config)
+    _lay(source, folder, config, _stage_end(source, config))
+
+
+def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None:
+    """Lays the end of a stage of one folder in another; last the file that makes it one."""
+    theta, log, summary = end
     outer.write_metrics(folder, log)
     outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)
     outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())

@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping
 
+import jax
+
 import tasks
 from learned import lean_mlp, orthogonal, per_parameter_mlp
-from learned.base import LearnedOptimizer
+from learned.base import LearnedOptimizer, Theta
 
 DESIGNS: dict[str, Callable[..., LearnedOptimizer]] = {
     "per_parameter_mlp": per_parameter_mlp.per_parameter_mlp,
@@ -17,6 +19,11 @@ FEATURES_VERSIONS: dict[str, str] = {
     "lean_mlp": lean_mlp.FEATURES_VERSION,
     "orthogonal": orthogonal.FEATURES_VERSION,
 }
+
+
+def theta_shapes(name: str, options: Mapping[str, float]) -> Theta:
+    """Theta of a design, as shapes and dtypes; raises as `make_design` does."""
+    return jax.eval_shape(make_design(name, options).init_theta, jax.random.key(0))
 
 
 def make_design(name: str, options: Mapping[str, float]) -> LearnedOptimizer:

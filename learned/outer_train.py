@@ -35,7 +35,7 @@ from learned.base import LearnedOptimizer, Theta
 from learned.checkpoints import Checkpoints, read_stage, stage_bytes
 from learned.config import OuterConfig
 from learned.curriculum import stage_ends
-from learned.designs import make_design
+from learned.designs import make_design, theta_shapes
 from learned.estimators import PERTURBED, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
@@ -449,7 +449,7 @@ def stage_end(folder: Path, config: OuterConfig) -> tuple[Theta, list[dict[str, 
     path = folder / STAGE_FILE
     if not path.is_file():
         raise ValueError(f"{folder}: expected {STAGE_FILE}, which a run writes at the end of a stage; go on with it")
-    theta = jax.eval_shape(make_design(config.design, dict(config.design_options)).init_theta, jax.random.key(0))
+    theta = theta_shapes(config.design, dict(config.design_options))
     (_, best_theta), facts = read_stage(path, ((), theta))
     _refuse_another(facts["config"], config.as_dict())
     record = Record(**facts["record"])

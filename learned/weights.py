@@ -10,14 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 import tasks
 from learned.base import Theta
-from learned.designs import FEATURES_VERSIONS, make_design
+from learned.designs import FEATURES_VERSIONS, theta_shapes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 FORMAT = "lopt-bench-theta-1"
@@ -86,7 +85,7 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
         have = FEATURES_VERSIONS.get(card.design)
         raise ValueError(f"{path}: made for features {card.features} of design {card.design}, this version has {have}")
     try:
-        made = jax.eval_shape(make_design(card.design, card.design_options).init_theta, jax.random.key(0))
+        made = theta_shapes(card.design, card.design_options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: options {card.design_options} do not make {card.design}: {error}") from None
     want, got = ({name: leaf.shape for name, leaf in sorted(tree.items())} for tree in (made, theta))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
@@ -94,9 +95,8 @@ Part = Iterator[tuple[float, str, Interval]]
 def _gradient_norms(curve: Frame, config: Any) -> Part:
     del config
     for length, values in curve.groupby("step")["value"]:
-        norms = values.to_numpy(np.float64, copy=True)
+        norms = or_infinite(values)
         finite = np.isfinite(norms)
-        norms[~finite] = np.inf  # too large for float32, and inf - inf on the way to it
         yield float(length), "median", _median(norms)
         yield float(length), "largest", Interval(float(norms.max()), None, None, len(norms))
         yield float(length), "finite", Interval(float(finite.mean()), None, None, len(norms))
@@ -126,32 +126,27 @@ def _truncation(curve: Frame, config: Any) -> Part:
     true = (columns["true"], 2)
     whole = jackknife(np.asarray, true)
     known = whole.low is not None and whole.low > 0
-    nothing = Interval(np.nan, None, None, len(columns["true"]))
+
+    def compared(function: Callable[..., Any], *stored: tuple[Any, int]) -> Interval:
+        """A whole gradient that is lost in its own noise has neither direction nor length to compare to."""
+        return jackknife(function, *stored) if known else Interval(np.nan, None, None, len(columns["true"]))
+
     for window in truncation.WINDOWS[:-1]:
         size, along, bias = ((columns[f"{name}/{window}"], 2) for name in ("truncated", "along", "bias"))
-        # A whole gradient that is lost in its own noise has neither direction nor length to compare to.
-        cosine = jackknife(lambda a, s, t: a / np.sqrt(s * t), along, size, true) if known else nothing
-        relative = jackknife(lambda b, t: np.sqrt(np.maximum(b, 0) / t), bias, true) if known else nothing
-        yield float(window), "cosine", cosine
-        yield float(window), "relative bias", relative
-    norm = jackknife(lambda t: np.sqrt(np.maximum(t, 0)), true) if known else nothing
-    yield float(truncation.LENGTH), "norm of the gradient", norm
+        yield float(window), "cosine", compared(lambda a, s, t: a / np.sqrt(s * t), along, size, true)
+        yield float(window), "relative bias", compared(lambda b, t: np.sqrt(np.maximum(b, 0) / t), bias, true)
+    yield float(truncation.LENGTH), "norm of the gradient", compared(lambda t: np.sqrt(np.maximum(t, 0)), true)
 
 
 def _variances(curve: Frame, config: Any) -> Part:
     columns, length = wide(curve), float(config["length"])
-    deviations = {}
-    for name in variance.ESTIMATORS:
-        values = columns[f"deviation/{name}"]
-        deviations[name] = np.where(
-            np.isfinite(values), values, np.inf
-        )  # too large for float32, or for float64 squared
+    deviations = {name: or_infinite(columns[f"deviation/{name}"]) for name in variance.ESTIMATORS}
     for name in variance.ESTIMATORS:
         yield length, f"variance of {name}", jackknife(np.asarray, (deviations[name], 1), log=True)
         finite = columns[f"finite/{name}"]
         if not finite.all():
             yield length, f"finite {name}", Interval(float(finite.mean()), None, None, len(finite))
-    better = min(("reparam", "es"), key=lambda name: _or_infinite(deviations[name].mean()))
+    better = min(("reparam", "es"), key=lambda name: deviations[name].mean())
     signal = columns[f"signal/{better}"]
     yield length, "squared gradient", jackknife(np.asarray, (signal, 2))
     for name in MERGED:
@@ -162,8 +157,10 @@ def _variances(curve: Frame, config: Any) -> Part:
         yield length, f"weight of reparam in {name}", t_interval(columns[f"merge_weight/{name}"])
 
 
-def _or_infinite(value: float) -> float:
-    return value if np.isfinite(value) else np.inf
+def or_infinite(values: ArrayLike) -> NDArray[np.float64]:
+    """What is not finite as infinite: it was too large, or inf - inf came on the way."""
+    values = np.asarray(values, np.float64)
+    return np.where(np.isfinite(values), values, np.inf)
 
 
 def _merged_bias(curve: Frame, config: Any) -> Part:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from bench.measure.pathologies import influence, unrolls
 from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import parts_that_ran, wide
+from bench.measure.pathologies.summary import or_infinite, parts_that_ran, wide
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
 from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of, plain
 from bench.rows import Frame
@@ -47,7 +47,7 @@ def part_curves(cells: Frame, curves: Frame, pathology: str) -> dict[str, Frame]
 
 
 def log_axes(axes: Axes, places: Sequence[float], *, y: bool = True, every: int = 1) -> None:
-    """A logarithmic axis with a tick at each measured place, or from the last on every second, say; y too."""
+    """Logarithmic axes, x with ticks at measured places: `every` one, counted from the last; y only where told so."""
     places = places[::-every]
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
@@ -82,8 +82,7 @@ def gradient_norm_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         for theta, curve in curves.items():
             color, shift = THETA_COLORS[theta], 0.92 + 0.08 * THETAS.index(theta)
             axes.plot(shift * curve["step"], curve["value"], ".", color=color, markersize=3, alpha=0.35)
-            values = curve["value"].where(np.isfinite(curve["value"]), np.inf)
-            medians = values.groupby(curve["step"]).median()
+            medians = curve.assign(value=or_infinite(curve["value"])).groupby("step")["value"].median()
             axes.plot(shift * medians.index.to_numpy(np.float64), medians, color=color, linewidth=1.8)
         log_axes(axes, unrolls.LENGTHS)
         axes.set_xlabel("length of the unroll, inner steps")
