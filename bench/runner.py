@@ -5,6 +5,8 @@ import dataclasses
 import datetime
 import json
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -391,22 +393,64 @@ def select_device(name: str | None) -> None:
 
 
 @contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Sees to it that no Ctrl-C is lost.
+
+    Python drops a KeyboardInterrupt that rises where nothing can be raised: in a finalizer, or in the callback that
+    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again.
+    """
+    pending = False
+
+    def interrupt(signum: int, frame: Any) -> None:
+        nonlocal pending
+        pending = True
+        raise KeyboardInterrupt
+
+    def raise_pending() -> None:
+        nonlocal pending
+        if pending:
+            pending = False
+            raise KeyboardInterrupt
+
+    # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield raise_pending
+        raise_pending()
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
 def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[..., None]]]:
     """A progress bar with time left on a terminal, plain lines elsewhere.
 
     Yields:
       (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
-    """
-    if not console.is_terminal:
-        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), (lambda *told: None)
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    told = TextColumn("{task.fields[line]}", markup=False)
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), told, console=console, transient=True) as bar:
-        handle = bar.add_task(title, total=total, line="")
-        yield (
-            lambda line: bar.console.print(line, highlight=False, soft_wrap=True, markup=False),
-            lambda amount, line="": bar.update(handle, advance=amount, line=line),
-        )
+    Raises:
+      KeyboardInterrupt: from `advance` at the latest, where one was lost.
+    """
+    with contextlib.ExitStack() as stack:
+        raise_pending = stack.enter_context(_interruptible())
+        bar = None
+        if console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+            told = TextColumn("{task.fields[line]}", markup=False)
+            columns += (TimeElapsedColumn(), TimeRemainingColumn(), told)
+            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+            bar.add_task(title, total=total, line="")
+
+        def advance(amount: float, line: str = "") -> None:
+            raise_pending()
+            if bar is not None:
+                bar.update(bar.task_ids[0], advance=amount, line=line)
+
+        # While a bar is shown, its console prints lines above it.
+        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), advance

@@ -1,7 +1,9 @@
 """The command line as a user meets it: in-process where that is enough, real processes where it is not."""
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -245,10 +247,41 @@ def test_the_project_file_stands_behind_the_environment_and_the_flag(bench, monk
     assert (code, "did you mean results_dir" in err) == (2, True)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("steps_left", [0, 3])
+def test_a_lost_interruption_is_raised_again(steps_left):
+    """Python drops what a finalizer raises, and with it a Ctrl-C that comes meanwhile."""
+    from rich.console import Console
+
+    from bench.runner import progress_bar
+
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.01)
+
+    done = 0
+
+    def steps():
+        nonlocal done
+        with progress_bar(9, "nine steps", Console(file=io.StringIO())) as (_, advance):
+            advance(1.0)
+            thing = Finalized()
+            del thing
+            done = 1  # the exception was dropped: the loop goes on
+            for _ in range(steps_left):
+                advance(1.0)
+                done += 1
+
+    begin = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        steps()
+    assert done == 1
+    assert signal.getsignal(signal.SIGINT) is begin
+
+
 @pytest.mark.slow
 def test_interrupting_keeps_what_is_finished(folders, tmp_path):
-    import signal
-
     env = os.environ | folders | {"BENCH_RESULTS_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     # A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
     args = [*RUN[:-4], "--seeds", "0-99", "--steps", "20"]
