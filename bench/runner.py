@@ -407,14 +407,12 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         raise KeyboardInterrupt
 
     def raise_pending() -> None:
-        nonlocal pending
         if pending:
-            pending = False
             raise KeyboardInterrupt
 
     # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
-    ours = threading.current_thread() is threading.main_thread()
-    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = unhandled and threading.current_thread() is threading.main_thread()
     if ours:
         signal.signal(signal.SIGINT, interrupt)
     try:
