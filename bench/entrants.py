@@ -15,7 +15,7 @@ import optax
 
 import learned
 from baselines import BASELINES, Baseline, find_tuned
-from bench.errors import UsageError, nearest
+from bench.errors import UsageError, nearest, usage_errors
 from bench.plugins import Registry
 from learned import weights
 from learned.designs import make_design
@@ -82,15 +82,13 @@ def resolve(
     """
     name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
     table = {**BASELINES, **registry.baselines}
-    try:
+    with usage_errors():
         if name in table:
             return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir, registry)
         if name in weights.shipped_names() or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
             return _learned(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     raise nearest("optimizer", name, optimizer_names(registry))
 
 

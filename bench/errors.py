@@ -1,6 +1,7 @@
 """Errors that meet the user, and the exit code of each (one line, no traceback)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 EXIT_HARNESS_ERROR = 1
 EXIT_USAGE = 2  # or missing input: data, files, devices, names
@@ -11,6 +12,15 @@ EXIT_INTERRUPTED = 130
 
 class UsageError(Exception):
     """Bad or missing input: what was expected, what was got, what to do."""
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """What a lower package refuses inside, by a ValueError of one line, becomes a `UsageError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> UsageError:

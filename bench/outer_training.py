@@ -23,7 +23,7 @@ import pandas as pd
 import tasks
 from bench.engine import compile_program
 from bench.entrants import resolve
-from bench.errors import UsageError
+from bench.errors import UsageError, usage_errors
 from bench.provenance import git_state
 from bench.statistics import median_interval, ratio_interval
 from bench.store import LOCAL, published_label, safe_name
@@ -44,10 +44,8 @@ def read_config(name_or_path: str) -> OuterConfig:
     Raises:
       UsageError: what is wrong with it, in one line.
     """
-    try:
+    with usage_errors():
         return load_config(name_or_path)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def run(
@@ -97,7 +95,7 @@ def run(
         if "outer_validation_loss" in progress.metrics:
             log(line)
 
-    try:
+    with usage_errors():
         theta, _, summary = outer.outer_train(
             config,
             family,
@@ -105,14 +103,12 @@ def run(
             resume=resume,
             num_devices=num_devices,
             on_step=on_step,
-            on_best=lambda theta, found: outer.save_best(path, config, theta, found, extra),
+            on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
             on_checkpoint=functools.partial(_draw, folder / FIGURE_FILE, config.name),
             budget_seconds=budget_seconds,
             provenance=extra,
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    outer.save_best(path, config, theta, summary, extra)  # now with what the whole run cost
+    outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
     return path, summary
 
 
@@ -122,19 +118,10 @@ def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Pa
 
 
 def _refuse_a_run(folder: Path) -> None:
-    try:
+    with usage_errors():
         reached = outer.outer_step_reached(folder)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     if reached is not None:
         raise UsageError(f"{folder} holds a run at outer step {reached}: go on with --resume, or delete the folder")
-
-
-def _stage_end(folder: Path, config: OuterConfig) -> StageEnd:
-    try:
-        return outer.stage_end(folder, config)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
@@ -153,8 +140,9 @@ def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
       UsageError: no whole stage is there, or a later one is published; a label that is `local` or not a plain name.
     """
     source, folder = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
-    _, log, _ = end = _stage_end(source, config)
-    published = outer.outer_step_reached(folder)
+    with usage_errors():
+        _, log, _ = end = outer.stage_end(source, config)
+        published = outer.outer_step_reached(folder)
     if published is not None and published > len(log):
         raise UsageError(f"{folder} holds the run at outer step {published}, yours is at {len(log)}: delete the folder")
     _lay(source, folder, config, end)
@@ -170,7 +158,9 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
     """
     folder, source = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
     _refuse_a_run(folder)
-    _lay(source, folder, config, _stage_end(source, config))
+    with usage_errors():
+        end = outer.stage_end(source, config)
+    _lay(source, folder, config, end)
 
 
 def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None:
@@ -289,10 +279,8 @@ def compiled_outer_step(
     Raises:
       UsageError: too few devices, or samples that do not divide among them.
     """
-    try:
+    with usage_errors():
         engine = outer.Engine(config, family, num_devices)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     num_steps, horizon = config.lengths_at(0)
     state = jax.block_until_ready(engine.init())
     begin = time.perf_counter()

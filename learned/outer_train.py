@@ -479,16 +479,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def save_best(
-    path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any], extra: Mapping[str, Any] | None = None
-) -> None:
-    """Writes theta with all that made it: config, facts of the run, data digest and commit, which `extra` adds."""
+def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any]) -> None:
+    """Writes theta with all that made it: config, and as facts what the run found and cost, its data and commit."""
     card = weights.Card(
         name=config.name,
         design=config.design,
         design_options=dict(config.design_options),
         outer_training=config.as_dict(),
-        facts=facts | dict(extra or {}),
+        facts=facts,
     )
     write_atomically(path, weights.save_bytes(theta, card))
     _, card = weights.read(path)

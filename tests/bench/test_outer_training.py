@@ -220,6 +220,11 @@ def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     with pytest.raises(UsageError, match="holds the run at outer step 6, yours is at 3") as caught:
         outer_training.publish(STAGES, here, "box")
     assert_one_line(caught.value)
+    # Nor is one replaced that cannot be read.
+    (folder / "stage.safetensors").write_bytes(b"torn")
+    with pytest.raises(UsageError, match=r"box.*stage\.safetensors: expected the end of a stage") as caught:
+        outer_training.publish(STAGES, here, "box")
+    assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize(("label", "message"), [("local", "git-ignored"), ("../up", "letters")])

@@ -154,7 +154,7 @@ def test_what_is_saved_says_how_it_was_made(tmp_path):
     path = tmp_path / "deep" / "test.safetensors"
     theta = jax.device_get(make_design(CONFIG.design, dict(CONFIG.design_options)).init_theta(jax.random.key(0)))
     facts = {"outer_step": 3, "inner_steps": 240, "outer_validation_loss": 1.5, "device_hours": 0.1, "device": "cpu"}
-    save_best(path, CONFIG, theta, facts, {"commit": "abc"})
+    save_best(path, CONFIG, theta, facts | {"commit": "abc"})
     read, card = weights.read(path)
     np.testing.assert_array_equal(read["w1"], theta["w1"])
     assert card.design_options == dict(CONFIG.design_options)
