@@ -128,6 +128,26 @@ def test_a_colour_that_little_is_drawn_in_stays_what_it_is():
     assert np.abs(image - np.asarray(figure.image(), int)).max() < 32
 
 
+def test_bands_that_overlap_keep_their_tints():
+    """Their mixtures are many, and each is near another's."""
+    colors = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#009E73", "#D55E00")
+    x = np.linspace(0.0, 6.0, 200)
+
+    def draw():
+        canvas = Canvas(figsize=(5, 4))
+        for axes in canvas.subplots(2, 2).flat:
+            for number, color in enumerate(colors):
+                y = np.exp(-x / (number + 2))
+                axes.fill_between(x, 0.9 * y, 1.2 * y, color=color, alpha=0.2, linewidth=0)
+                axes.plot(x, y, color=color)
+        return canvas
+
+    figure = drawing.Figure("bands", "", "", draw)
+    image = np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB"), int)
+    beyond = np.abs(image - np.asarray(figure.image(), int)).max(axis=-1) > 12
+    assert beyond.mean() < 2e-3
+
+
 def test_rules_share_a_colour_with_their_scheduled_form_and_no_two_rows_look_alike():
     names = dict.fromkeys(BASELINES, OPTIMIZERS["adam"]) | {"lopt": OPTIMIZERS["lopt"]}
     styles = figures.optimizer_styles(read_rows(*make_frames(names, ("t",), 1, num_points=3, timed=False)))
