@@ -74,10 +74,12 @@ def _kernels_as_matrices(params: optax.Params) -> Any:
 
 
 def _muon(rate: Rate) -> Make:
+    """With decay of the kernels biases have a fixed rate: so 32 trials have three dimensions in every row."""
     return lambda h, horizon: optax.contrib.muon(
         rate(h["learning_rate"], horizon),
         beta=1.0 - h["one_minus_momentum"],
-        adam_learning_rate=rate(h["adam_learning_rate"], horizon),
+        weight_decay=h.get("weight_decay", 0.0),
+        adam_learning_rate=rate(h.get("adam_learning_rate", 1e-2), horizon),
         muon_weight_dimension_numbers=_kernels_as_matrices,
     )
 
@@ -115,12 +117,18 @@ _MUON_SPACE = {
     "adam_learning_rate": dataclasses.replace(_RATE_OF_ADAM, low_bound=_RATE_OF_ADAM.low),
 }
 _MUON_DEFAULT = {"learning_rate": 2e-2, "one_minus_momentum": 0.05, "adam_learning_rate": 1e-3}
+_MUONW_SPACE = {
+    "learning_rate": _MUON_SPACE["learning_rate"],
+    "one_minus_momentum": _MUON_SPACE["one_minus_momentum"],
+    "weight_decay": LogUniform(1e-2, 1.0, low_bound=1e-2),  # of kernels; below as for NAdamW
+}
+_MUONW_DEFAULT = {"learning_rate": 2e-2, "one_minus_momentum": 0.05, "weight_decay": 1e-1}
 
 _SGD = "Polyak 1964; Sutskever, Martens, Dahl, Hinton, ICML 2013"
 _RMSPROP = "Tieleman, Hinton, Coursera lecture 6.5, 2012"
 _ADAM = "Kingma, Ba, arXiv 1412.6980"
 _NADAMW = "Dozat 2016; Loshchilov, Hutter, arXiv 1711.05101; as in AlgoPerf, arXiv 2306.07179"
-_MUON = "Jordan et al. 2024, github.com/KellerJordan/Muon; Liu et al., arXiv 2502.16982"
+_MUON = "Jordan et al. 2024, github.com/KellerJordan/Muon; decay of the weights: Liu et al., arXiv 2502.16982"
 _COSINE = "; cosine: Loshchilov, Hutter, arXiv 1608.03983"
 
 BASELINES: dict[str, Baseline] = {
@@ -139,4 +147,5 @@ BASELINES: dict[str, Baseline] = {
         _nadamw(warmup_cosine), _NADAMW_SPACE, _NADAMW_DEFAULT, _NADAMW + _COSINE, scheduled=True
     ),
     "muon_cosine": Baseline(_muon(warmup_cosine), _MUON_SPACE, _MUON_DEFAULT, _MUON + _COSINE, scheduled=True),
+    "muonw_cosine": Baseline(_muon(warmup_cosine), _MUONW_SPACE, _MUONW_DEFAULT, _MUON + _COSINE, scheduled=True),
 }
