@@ -127,7 +127,7 @@ def _learned(name: str) -> Entrant:
         # A file may hold another theta of a shipped name: its digest tells them apart.
         name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
         role="learned",
-        make=lambda theta, horizon: design.optimizer(theta),
+        make=design.optimizer,
         variables=jax.tree.map(jnp.asarray, theta),
         identity={"design": card.design, **card.design_options, "theta_sha256": digest[:16]},
     )

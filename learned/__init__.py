@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned.base import HORIZON as HORIZON
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
@@ -14,7 +15,7 @@ from learned.base import Theta as Theta
 HEADLINE = "lopt_paper_small"
 
 
-def load(name: str | Path = HEADLINE) -> optax.GradientTransformationExtraArgs:
+def load(name: str | Path = HEADLINE, horizon: int = HORIZON) -> optax.GradientTransformationExtraArgs:
     """A learned optimizer as an ordinary optax transformation, to chain, mask and use in any training loop.
 
     Its updates already point downhill and carry their own step size: apply them as they are.
@@ -22,6 +23,8 @@ def load(name: str | Path = HEADLINE) -> optax.GradientTransformationExtraArgs:
     Args:
       name: of shipped weights (`bench list optimizers`), or the path of a .safetensors file written by `bench
         outer-train`.
+      horizon: inner steps that the run will take, as a schedule would be told; designs that go by it anneal their rates
+        towards it. Past it they stay as they are there.
 
     Returns:
       The transformation; `update` needs `params`.
@@ -42,4 +45,4 @@ def load(name: str | Path = HEADLINE) -> optax.GradientTransformationExtraArgs:
     from learned.weights import read
 
     theta, card = read(name)
-    return make_design(card.design, card.design_options).optimizer(jax.tree.map(jnp.asarray, theta))
+    return make_design(card.design, card.design_options).optimizer(jax.tree.map(jnp.asarray, theta), horizon)

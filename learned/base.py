@@ -8,6 +8,7 @@ from jax import Array
 
 Theta = Any  # meta-parameters: a pytree of float32 arrays, here always a flat dict of name -> array
 Key = Array
+HORIZON = 2000  # inner steps of a run where none is said, as in the suite "paper"
 
 
 class LearnedOptimizer(NamedTuple):
@@ -15,8 +16,10 @@ class LearnedOptimizer(NamedTuple):
 
     Attributes:
       init_theta: key -> theta before any outer-training.
-      optimizer: theta -> transformation, pure in theta: it can be differentiated, perturbed and vmapped over.
+      optimizer: (theta, horizon) -> transformation, pure in theta: it can be differentiated, perturbed, vmapped over.
+        The horizon, inner steps of the run, is to it what it is to a schedule; a number or an array (), which `init`
+        puts into the state, so that `update` goes by the horizon that its run began with.
     """
 
     init_theta: Callable[[Key], Theta]
-    optimizer: Callable[[Theta], optax.GradientTransformationExtraArgs]
+    optimizer: Callable[..., optax.GradientTransformationExtraArgs]

@@ -7,11 +7,23 @@ from jax import Array
 
 TINY = 1e-24  # under a root, so that its derivative at zero is zero, not NaN; nothing beside 1e-8, squared
 TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
+REST = 0.02  # of the horizon, left when all is done: so that logarithms are finite
+PROGRESS_SCALE = float(-np.log(REST))
 
 
 def time_features(count: Array) -> Array:
     """tanh(t / s - 1) for the nine time scales, (9,)."""
     return jnp.tanh(count.astype(jnp.float32) / TIME_SCALES - 1.0)
+
+
+def progress_features(count: Array, horizon: Array) -> Array:
+    """How far a run of `horizon` steps has come, (2,): the share done, and the logarithm of what is left, from 0 to -1.
+
+    A power of what is left, as an annealed rate is, has a logarithm that is linear in the latter. Past the horizon both
+    stay as they are.
+    """
+    done = jnp.clip(count.astype(jnp.float32) / horizon, 0.0, 1.0)
+    return jnp.stack([done, jnp.log(1 + REST - done) / PROGRESS_SCALE])
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -9,8 +9,9 @@ Inputs x, six of them, for decays b in .5 .9 .99, all bias-corrected as in Adam:
 r = 1 / (sqrt(v_.999) + 1e-8), g over its root mean square in the tensor, the parameter w over its own.
 
 The hidden bias b and the rate's exponent rho come from a second small network of what is constant over the tensor, so
-that they cost next to nothing a parameter: nine time features tanh(t / s - 1); whether it is a vector, and its fan-in
-and fan-out; the logarithms of the root mean squares of w and of m_.9 r; the cosines of m_.9 with g and with w.
+that they cost next to nothing a parameter: nine time features tanh(t / s - 1); how far the run has come, t / horizon
+and the logarithm of what is left; whether it is a vector, and its fan-in and fan-out; the logarithms of the root mean
+squares of w and of m_.9 r; the cosines of m_.9 with g and with w.
 
 The last layers begin at zero: before any outer-training it is Adam at `rate`. After the designs of Metz et al.,
 arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of state a parameter.
@@ -24,23 +25,24 @@ import numpy as np
 import optax
 from jax import Array
 
-from learned.base import Key, LearnedOptimizer, Theta
-from learned.features import TIME_SCALES, TINY, cosine, rms, shape_features, time_features
+from learned.base import HORIZON, Key, LearnedOptimizer, Theta
+from learned.features import TIME_SCALES, TINY, cosine, progress_features, rms, shape_features, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
 ADAM = 1  # place of Adam's decay among them
 SECOND_DECAY, EPS = 0.999, 1e-8
 NUM_INPUTS = 3 + len(DECAYS)
-NUM_TENSOR_INPUTS = len(TIME_SCALES) + 7
+NUM_TENSOR_INPUTS = len(TIME_SCALES) + 9
 TENSOR_HIDDEN = 16
 RATE_SCALE = 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
-FEATURES_VERSION = "lean-6+16"
+FEATURES_VERSION = "lean-6+18"
 
 
 class LeanMLPState(NamedTuple):
     """State of `lean_mlp`; 16 bytes a parameter."""
 
     count: Array  # (), int32: steps taken
+    horizon: Array  # (), float32: steps of the run
     momenta: optax.Params  # a (3, *shape) float32 leaf for each parameter
     second_moment: optax.Params  # a float32 leaf of the parameter's shape
 
@@ -53,7 +55,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
       rate: of Adam, which it is before any outer-training.
 
     Returns:
-      The learned optimizer; theta is {"w1": (hidden, 6), "b1": (hidden,), "w2": (hidden,), "t1": (16, 16), "c1": (16,),
+      The learned optimizer; theta is {"w1": (hidden, 6), "b1": (hidden,), "w2": (hidden,), "t1": (16, 18), "c1": (16,),
       "t2": (hidden + 1, 16), "c2": (hidden + 1,)}.
 
     Example:
@@ -78,12 +80,12 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
             "c2": jnp.zeros((hidden + 1,)),
         }
 
-    def init(params: optax.Params) -> LeanMLPState:
+    def init(params: optax.Params, horizon: int | Array) -> LeanMLPState:
         momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), jnp.float32), params)
         second = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        return LeanMLPState(jnp.zeros((), jnp.int32), momenta, second)
+        return LeanMLPState(jnp.zeros((), jnp.int32), jnp.asarray(horizon, jnp.float32), momenta, second)
 
-    def optimizer(theta: Theta) -> optax.GradientTransformationExtraArgs:
+    def optimizer(theta: Theta, horizon: int | Array = HORIZON) -> optax.GradientTransformationExtraArgs:
         def update(updates, state, params=None, **extra_args):
             del extra_args
             if params is None:
@@ -91,7 +93,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
             steps = (state.count + 1).astype(jnp.float32)
             corrections = 1 / (1 - DECAYS**steps)
             second_correction = 1 / (1 - SECOND_DECAY**steps)
-            time = time_features(state.count)
+            time = jnp.concatenate([time_features(state.count), progress_features(state.count, state.horizon)])
 
             def leaf(grad, param, momenta, second):
                 g, w = (x.reshape(-1).astype(jnp.float32) for x in (grad, param))
@@ -120,8 +122,8 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
             found = jax.tree.map(leaf, updates, params, state.momenta, state.second_moment)
             structure = jax.tree.structure(updates)
             steps_taken, momenta, second = jax.tree.transpose(structure, jax.tree.structure((0, 0, 0)), found)
-            return steps_taken, LeanMLPState(state.count + 1, momenta, second)
+            return steps_taken, LeanMLPState(state.count + 1, state.horizon, momenta, second)
 
-        return optax.GradientTransformationExtraArgs(init, update)
+        return optax.GradientTransformationExtraArgs(lambda params: init(params, horizon), update)
 
     return LearnedOptimizer(init_theta, optimizer)

@@ -51,10 +51,10 @@ class FamilyObjective:
     outer_batch: bool = False
     score_every: int = 1
 
-    def start(self, theta: Theta, arrays, key: Key) -> tasks.unroll.InnerState:
-        """The inner state before the first step, for the task and initialization of `key`."""
+    def start(self, theta: Theta, arrays, key: Key, horizon: int | Array) -> tasks.unroll.InnerState:
+        """The inner state before the first of `horizon` steps, for the task and initialization of `key`."""
         task, run_key = self._task(arrays, key)
-        return tasks.unroll.init(task, self.design.optimizer(theta), run_key)
+        return tasks.unroll.init(task, self.design.optimizer(theta, horizon), run_key)
 
     def advance(
         self, theta: Theta, arrays, state: tasks.unroll.InnerState, key: Key, num_steps: int
@@ -78,7 +78,7 @@ class FamilyObjective:
 
     def per_step(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
         """Unclipped outer-loss of each inner step, (num_steps,), for the task, initialization and batches of `key`."""
-        return self.advance(theta, arrays, self.start(theta, arrays, key), key, num_steps)[1]
+        return self.advance(theta, arrays, self.start(theta, arrays, key, num_steps), key, num_steps)[1]
 
     def __call__(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
         """The clipped mean over the unroll, ()."""

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from learned.base import Key, LearnedOptimizer, Theta
+from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import TIME_SCALES, time_features
 
 DECAYS = np.array([0.5, 0.9, 0.99, 0.999, 0.9999], np.float32)
@@ -92,7 +92,9 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
         zeros = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), jnp.float32), params)
         return PerParameterMLPState(jnp.zeros((), jnp.int32), zeros, zeros)
 
-    def optimizer(theta: Theta) -> optax.GradientTransformationExtraArgs:
+    def optimizer(theta: Theta, horizon: int | Array = HORIZON) -> optax.GradientTransformationExtraArgs:
+        del horizon  # time is absolute in this design
+
         def update(updates, state, params=None, **extra_args):
             del extra_args
             grads = updates

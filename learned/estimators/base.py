@@ -24,8 +24,8 @@ class OuterObjective(Protocol):
     with one key see the same (common random numbers), and pieces join to the whole.
     """
 
-    def start(self, theta: Theta, arrays: Any, key: Key) -> Any:
-        """The inner state before the first step."""
+    def start(self, theta: Theta, arrays: Any, key: Key, horizon: Any) -> Any:
+        """The inner state before the first step of an unroll of `horizon` steps in all."""
         ...
 
     def advance(self, theta: Theta, arrays: Any, state: Any, key: Key, num_steps: int) -> tuple[Any, Array]:

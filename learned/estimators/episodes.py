@@ -4,6 +4,7 @@ So that the windows of an outer step lie all over the horizon, the first episode
 (Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835, section 4).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from learned.base import Key
+from learned.estimators.base import OuterObjective
 
 
 class Episode(NamedTuple):
@@ -36,6 +38,16 @@ def carried_on(episode: Episode, new_key: Key, num_steps: int, horizon: Any) -> 
     length = jnp.where(begins & ~first_ever, jnp.asarray(horizon, jnp.int32), episode.length)
     position = jnp.where(begins, 0, episode.position) + num_steps
     return Episode(jax.random.wrap_key_data(key_data), position, length), begins
+
+
+def started(objective: OuterObjective) -> Callable[[Any, Key], Any]:
+    """What begins the unroll of a key, given theta, the family's data and the horizon: a function for `Each`."""
+
+    def start(shared: Any, key: Key) -> Any:
+        theta, arrays, horizon = shared
+        return objective.start(theta, arrays, key, horizon)
+
+    return start
 
 
 def anew_or_carried(begins: Array, anew: Any, carried: Any) -> Any:

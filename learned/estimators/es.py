@@ -42,7 +42,7 @@ def es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Eac
 
     def unroll_loss(arrays, num_steps: int, operand: tuple[Theta, Key]) -> tuple[Array, Array]:
         theta, key = operand
-        _, losses = objective.advance(theta, arrays, objective.start(theta, arrays, key), key, num_steps)
+        _, losses = objective.advance(theta, arrays, objective.start(theta, arrays, key, num_steps), key, num_steps)
         return mean_loss(losses)
 
     def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:

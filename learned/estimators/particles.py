@@ -16,7 +16,7 @@ from jax import Array
 
 from learned.base import Key, Theta
 from learned.estimators.base import Each, Estimate, Estimator, OuterObjective, mean_loss, samples, scaled, shifted
-from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered
+from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered, started
 
 # (whether an episode begins (), fresh eps, carried noise) -> (eps of this window, direction, noise to carry)
 Noise = Callable[[Array, Theta, Theta], tuple[Theta, Theta, Theta]]
@@ -51,7 +51,7 @@ def truncated_estimator(
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Particles:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        start = each(lambda shared, k: objective.start(shared[0], shared[1], k), (theta, arrays), episode.key)
+        start = each(started(objective), (theta, arrays, horizon), episode.key)
         nothing = jax.tree.map(lambda t: jnp.zeros((num_tasks, *t.shape), t.dtype), theta)
         return Particles(episode, start, start, nothing)
 
@@ -66,7 +66,7 @@ def truncated_estimator(
             ends, losses, bad = [], [], []
             for sign, inner in ((1.0, particle.plus), (-1.0, particle.minus)):
                 moved = shifted(theta, eps, sign)
-                inner = anew_or_carried(begins, objective.start(moved, arrays, episode.key), inner)
+                inner = anew_or_carried(begins, objective.start(moved, arrays, episode.key, horizon), inner)
                 inner, window = objective.advance(moved, arrays, inner, episode.key, num_steps)
                 loss, count = mean_loss(window)
                 ends.append(inner)

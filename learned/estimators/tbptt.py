@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from learned.base import Key, Theta
 from learned.estimators.base import Each, Estimate, Estimator, OuterObjective, mean_loss, one_by_one
-from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered
+from learned.estimators.episodes import Episode, anew_or_carried, carried_on, staggered, started
 
 
 class Carried(NamedTuple):
@@ -38,9 +38,7 @@ def tbptt(objective: OuterObjective, num_tasks: int, each: Each = one_by_one) ->
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Carried:
         episode = staggered(key, num_tasks, num_steps, horizon)
-        return Carried(
-            episode, each(lambda shared, k: objective.start(shared[0], shared[1], k), (theta, arrays), episode.key)
-        )
+        return Carried(episode, each(started(objective), (theta, arrays, horizon), episode.key))
 
     def estimate(theta: Theta, state: Carried, arrays, key: Key, num_steps: int, horizon):
         new_keys = jax.random.split(jax.random.split(key)[1], num_tasks)  # as `base.samples` names tasks
@@ -51,7 +49,7 @@ def tbptt(objective: OuterObjective, num_tasks: int, each: Each = one_by_one) ->
             episode, begins = carried_on(task.episode, new_key, num_steps, horizon)
 
             def window_loss(theta: Theta):
-                inner = anew_or_carried(begins, objective.start(theta, arrays, episode.key), task.inner)
+                inner = anew_or_carried(begins, objective.start(theta, arrays, episode.key, horizon), task.inner)
                 inner, losses = objective.advance(theta, arrays, inner, episode.key, num_steps)
                 loss, bad = mean_loss(losses)
                 return loss, (inner, bad)

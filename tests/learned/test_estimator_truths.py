@@ -38,8 +38,8 @@ class Descent:
 
     theta = {"rate": jnp.array([0.1, 0.3]), "decay": jnp.float32(0.5)}
 
-    def start(self, theta, arrays, key):
-        del theta, arrays
+    def start(self, theta, arrays, key, horizon):
+        del theta, arrays, horizon
         return {"w": 1.0 + jax.random.uniform(key, (2,)), "m": jnp.zeros(2)}
 
     def advance(self, theta, arrays, state, key, num_steps):
@@ -94,7 +94,7 @@ def exact(objective, keys, num_steps):
     """Gradients of the mean loss over whole unrolls at theta, (num_keys, P), by plain backpropagation."""
 
     def loss(theta, key):
-        return jnp.mean(objective.advance(theta, {}, objective.start(theta, {}, key), key, num_steps)[1])
+        return jnp.mean(objective.advance(theta, {}, objective.start(theta, {}, key, num_steps), key, num_steps)[1])
 
     gradients = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(objective.theta, keys)
     return flat(gradients)
@@ -202,7 +202,7 @@ def test_backpropagated_gradients_are_those_of_finite_differences_in_float64(nam
                     "decay": point[0] + sign * np.asarray(eps["decay"])[sample],
                     "rate": point[1:] + sign * np.asarray(eps["rate"])[sample],
                 }
-                losses = objective.advance(moved, {}, objective.start(moved, {}, keys[sample]), keys[sample], 11)[1]
+                losses = objective.advance(moved, {}, objective.start(moved, {}, keys[sample], 11), keys[sample], 11)[1]
                 total += float(jnp.mean(losses)) / len(shifts)
             return total
 
@@ -315,10 +315,10 @@ def test_merged_estimates_of_shared_and_of_independent_samples_have_the_gradient
 def test_telescoping_losses_sum_to_the_last():
     """l_t - l_{t-1} over windows gives the final loss whatever the window: the windows of an episode join."""
     objective, key = Descent(), jax.random.key(2)
-    state, losses = objective.start(objective.theta, {}, key), []
+    state, losses = objective.start(objective.theta, {}, key, 12), []
     for _ in range(4):
         state, window = objective.advance(objective.theta, {}, state, key, 3)
         losses.append(np.asarray(window))
-    _, whole = objective.advance(objective.theta, {}, objective.start(objective.theta, {}, key), key, 12)
+    _, whole = objective.advance(objective.theta, {}, objective.start(objective.theta, {}, key, 12), key, 12)
     np.testing.assert_allclose(np.concatenate(losses), whole, rtol=1e-6)
     assert np.diff(np.concatenate(losses), prepend=0.0).sum() == pytest.approx(float(whole[-1]), rel=1e-5)

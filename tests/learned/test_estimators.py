@@ -18,8 +18,8 @@ GRADIENT = jax.tree.map(lambda c, t: np.asarray(c * t, np.float64), CURVATURE, T
 class Quadratic:
     """L(theta) = sum c theta^2 / 2 + a number that depends on the key, the same for both signs."""
 
-    def start(self, theta, arrays, key):
-        del theta, arrays, key
+    def start(self, theta, arrays, key, horizon):
+        del theta, arrays, key, horizon
         return ()
 
     def advance(self, theta, arrays, state, key, num_steps):

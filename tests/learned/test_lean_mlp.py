@@ -8,6 +8,7 @@ from tests.helpers import assert_trees_close
 from tests.learned.test_designs import example_theta, gradients
 
 PARAMS = {"w": jnp.array([[0.3, -0.2, 0.5], [1.0, -1.0, 0.1]]), "b": jnp.array([0.1, 0.2, -0.3])}
+HORIZON = 4
 
 
 def steps(optimizer, num_steps):
@@ -50,6 +51,7 @@ def update_by_definition(theta, grads, params, inner_step, shape, rate):
         return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
     about = [np.tanh(inner_step / s - 1) for s in (3, 10, 30, 100, 300, 1000, 3000, 10000, 30000)]
+    about += [inner_step / HORIZON, np.log(1.02 - inner_step / HORIZON) / -np.log(0.02)]
     about += [len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2]
     about += [np.log(1e-3 + rms(params)), np.log(1e-3 + rms(m / root)), cosine(m, g), cosine(m, params)]
     said = theta["t2"] @ np.maximum(theta["t1"] @ np.array(about, np.float64) + theta["c1"], 0) + theta["c2"]
@@ -67,7 +69,7 @@ def test_three_steps_equal_the_definition():
     theta = example_theta("lean_mlp", **options)
     exact = {name: np.asarray(leaf, np.float64) for name, leaf in theta.items()}
     seen = []
-    for inner_step, (params, updates) in enumerate(steps(lean_mlp(**options).optimizer(theta), 3)):
+    for inner_step, (params, updates) in enumerate(steps(lean_mlp(**options).optimizer(theta, HORIZON), 3)):
         seen.append(gradients(inner_step, PARAMS))
         for name, param in params.items():
             history = [np.asarray(grads[name], np.float64).ravel() for grads in seen]
@@ -87,6 +89,6 @@ def test_the_state_takes_16_bytes_a_parameter_and_the_weights_are_few():
     design = lean_mlp()
     theta = jax.eval_shape(design.init_theta, jax.random.key(0))
     state = jax.eval_shape(design.optimizer(example_theta("lean_mlp")).init, {"w": jnp.zeros((10, 10))})
-    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 16 * 100 + 4
-    assert (NUM_INPUTS, NUM_TENSOR_INPUTS) == (6, 16)
-    assert sum(leaf.size for leaf in theta.values()) == 16 * (6 + 1 + 1) + 16 * (16 + 1) + 17 * (16 + 1)
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 16 * 100 + 4 + 4
+    assert (NUM_INPUTS, NUM_TENSOR_INPUTS) == (6, 18)
+    assert sum(leaf.size for leaf in theta.values()) == 16 * (6 + 1 + 1) + 16 * (18 + 1) + 17 * (16 + 1)

@@ -14,7 +14,7 @@ from tests.helpers import LINEAR, LINEAR_SIZES, linear_arrays, linear_family
 
 # The simplest learned optimizer: gradient descent whose rate is theta.
 RATE = LearnedOptimizer(
-    init_theta=lambda key: {"rate": jnp.array(0.1)}, optimizer=lambda theta: optax.sgd(theta["rate"])
+    init_theta=lambda key: {"rate": jnp.array(0.1)}, optimizer=lambda theta, horizon=None: optax.sgd(theta["rate"])
 )
 THETA, KEY, NUM_STEPS = {"rate": jnp.float32(0.1)}, jax.random.key(3), 4
 

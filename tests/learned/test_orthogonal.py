@@ -19,6 +19,9 @@ PARAMS = {
 LOSSES = (2.3, 1.9, 2.0, 1.2, 0.7)
 
 
+HORIZON = 6
+
+
 def steps(optimizer, num_steps):
     """Updates and parameters of consecutive steps, the parameters moving along."""
     update, state, params, found = jax.jit(optimizer.update), optimizer.init(PARAMS), PARAMS, []
@@ -29,13 +32,20 @@ def steps(optimizer, num_steps):
     return found
 
 
-def test_before_outer_training_it_is_muon():
-    design = orthogonal(rate=0.03, vector_rate=0.01)
-    found = steps(design.optimizer(jax.jit(design.init_theta)(jax.random.key(0))), 5)
+@pytest.mark.parametrize(("decay", "anneal"), [(0.0, 0.0), (0.3, 1.5)])
+def test_before_outer_training_it_is_muon(decay, anneal):
+    design = orthogonal(rate=0.03, vector_rate=0.01, decay=decay, anneal=anneal)
+    found = steps(design.optimizer(jax.jit(design.init_theta)(jax.random.key(0)), HORIZON), 5)
+
+    def left(count):
+        return (1.02 - count / HORIZON) ** anneal
+
     muon = optax.contrib.muon(
-        0.03,
+        lambda count: 0.03 * left(count),
         beta=0.95,
-        adam_learning_rate=0.01,
+        weight_decay=decay,
+        adam_b1=0.95,
+        adam_learning_rate=lambda count: 0.01 * left(count),
         muon_weight_dimension_numbers=lambda params: jax.tree.map(
             lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None, params
         ),
@@ -60,48 +70,50 @@ def polynomial_of_singular_values(matrix):
     return u @ np.diag(s) @ vt
 
 
-def update_by_definition(theta, grads, losses, w, rate, vector_rate):
+def update_by_definition(theta, grads, losses, w, rate, vector_rate, decay):
     """The update of one tensor in float64, from the module's description."""
     momenta, t = {}, len(grads)
-    for decay in (0.5, 0.9, 0.95, 0.99):
-        raw = sum((1 - decay) * decay ** (t - 1 - i) * g for i, g in enumerate(grads))
-        momenta[decay] = raw, raw / (1 - decay**t)
+    for b in (0.8, 0.95, 0.99):
+        raw = sum((1 - b) * b ** (t - 1 - i) * g for i, g in enumerate(grads))
+        momenta[b] = raw, raw / (1 - b**t)
     v = sum(0.001 * 0.999 ** (t - 1 - i) * g**2 for i, g in enumerate(grads)) / (1 - 0.999**t)
     g = grads[-1]
-    adam = 0.9 * momenta[0.9][0] / (1 - 0.9 ** (t + 1)) + 0.1 * g / (1 - 0.9**t)
-    adam = adam / (np.sqrt(v) + 1e-8)
+    nesterov = 0.95 * momenta[0.95][0] / (1 - 0.95 ** (t + 1)) + 0.05 * g / (1 - 0.95**t)
+    adam = nesterov / (np.sqrt(v) + 1e-8)
     averages = [
         sum((1 - d) * d ** (t - 1 - i) * np.log(loss + 1e-4) for i, loss in enumerate(losses)) / (1 - d**t)
         for d in (0.9, 0.99)
     ]
     fan_in, fan_out = (g.size // g.shape[-1], g.shape[-1]) if g.ndim > 1 else (1, g.size)
     about = [np.tanh((t - 1) / s - 1) for s in (3, 10, 30, 100, 300, 1000, 3000, 10000, 30000)]
+    done = (t - 1) / HORIZON
+    about += [done, np.log(1.02 - done) / -np.log(0.02)]
     about += [*averages, averages[0] - averages[1], g.ndim < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2]
     about += [np.log(1e-3 + rms(w)), np.log(1e-3 + rms(adam))]
-    about += [cosine(momenta[0.9][0], other) for other in (g, w, momenta[0.99][0])]
-    said = theta["w2"] @ np.maximum(theta["w1"] @ np.array(about, np.float64) + theta["b1"], 0) + theta["b2"]
-    mixture, share, decay, rho = said[:5], said[5], said[6], said[7]
+    about += [cosine(momenta[0.95][0], other) for other in (g, w, momenta[0.99][0])]
+    about = np.array(about, np.float64)
+    said = theta["w2"] @ np.maximum(theta["w1"] @ about + theta["b1"], 0) + theta["b2"] + theta["linear"] @ about
+    mixture, (inside, share, shrink, rho) = said[:4], said[4:]
     if g.ndim < 2:
-        return -vector_rate * np.exp(5 * rho) * ((1 + share) * adam + decay * w)
-    raw = momenta[0.95][0]
-    nesterov = 0.95 * raw / (1 - 0.95 ** (t + 1)) + 0.05 * g / (1 - 0.95**t)
+        return -vector_rate * np.exp(5 * rho) * ((1 + share) * adam + shrink * w)
     mixed = nesterov + mixture[0] * g + sum(a * m for a, (_, m) in zip(mixture[1:], momenta.values(), strict=True))
+    mixed = mixed / rms(mixed) + inside * adam / rms(adam)
     direction = polynomial_of_singular_values(mixed.reshape(fan_in, fan_out)).reshape(g.shape)
     direction = np.sqrt(max(1, fan_out / fan_in)) * (direction + share * adam / np.sqrt(max(fan_in, fan_out)))
-    return -rate * np.exp(5 * rho) * (direction + decay * w)
+    return -rate * np.exp(5 * rho) * (direction + (decay + shrink) * w)
 
 
 def test_three_steps_equal_the_definition():
-    options = {"hidden": 6, "rate": 0.02, "vector_rate": 0.01}
+    options = {"hidden": 6, "rate": 0.02, "vector_rate": 0.01, "decay": 0.2}
     theta = example_theta("orthogonal", **options)
     exact = {name: np.asarray(leaf, np.float64) for name, leaf in theta.items()}
     seen = []
-    for inner_step, (params, updates) in enumerate(steps(orthogonal(**options).optimizer(theta), 3)):
+    for inner_step, (params, updates) in enumerate(steps(orthogonal(**options).optimizer(theta, HORIZON), 3)):
         seen.append(gradients(inner_step, PARAMS))
         for name, param in params.items():
             history = [np.asarray(grads[name], np.float64) for grads in seen]
             w = np.asarray(param, np.float64)
-            expected = update_by_definition(exact, history, LOSSES[: inner_step + 1], w, 0.02, 0.01)
+            expected = update_by_definition(exact, history, LOSSES[: inner_step + 1], w, 0.02, 0.01, 0.2)
             np.testing.assert_allclose(np.asarray(updates[name]), expected, rtol=1e-3, atol=1e-6)
 
 
@@ -133,10 +145,10 @@ def test_the_loss_is_read_and_without_one_its_inputs_are_zero():
     assert_trees_close(without, one, rtol=1e-4, atol=1e-7)
 
 
-def test_the_state_takes_20_bytes_a_parameter_and_the_weights_are_few():
+def test_the_state_takes_16_bytes_a_parameter_and_the_weights_are_few():
     design = orthogonal()
     theta = jax.eval_shape(design.init_theta, jax.random.key(0))
     state = jax.eval_shape(design.optimizer(example_theta("orthogonal")).init, {"w": jnp.zeros((10, 10))})
-    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 20 * 100 + 4 + 8
-    assert (NUM_TENSOR_INPUTS, NUM_OUTPUTS) == (20, 8)
-    assert sum(leaf.size for leaf in theta.values()) == 32 * (20 + 1) + 8 * (32 + 1)
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 16 * 100 + 4 + 4 + 8
+    assert (NUM_TENSOR_INPUTS, NUM_OUTPUTS) == (22, 8)
+    assert sum(leaf.size for leaf in theta.values()) == 32 * (22 + 1) + 8 * (32 + 1 + 22)

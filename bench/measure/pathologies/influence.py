@@ -35,9 +35,9 @@ class Influence:
     n, positive = 23, 10
     theta = {"theta": np.float32(0.5)}
 
-    def start(self, theta, arrays, key):
+    def start(self, theta, arrays, key, horizon):
         """The state before the first step, (23,)."""
-        del theta, arrays, key
+        del theta, arrays, key, horizon
         return jnp.zeros(self.n)
 
     def advance(self, theta, arrays, state, key, num_steps):
@@ -58,7 +58,7 @@ def whole_loss(theta: jax.Array) -> jax.Array:
     """The mean loss over the horizon, ()."""
     problem, key = Influence(), jax.random.key(0)
     where = {"theta": theta}
-    return jnp.mean(problem.advance(where, {}, problem.start(where, {}, key), key, HORIZON)[1])
+    return jnp.mean(problem.advance(where, {}, problem.start(where, {}, key, HORIZON), key, HORIZON)[1])
 
 
 def make(name: str, num_particles: int) -> Estimator:

@@ -26,7 +26,7 @@ def truncated_gradient(objective: OuterObjective, theta, arrays, key, window: in
             state, losses = objective.advance(theta, arrays, jax.lax.stop_gradient(state), key, window)
             return state, mean_loss(losses)[0]
 
-        _, losses = jax.lax.scan(one, objective.start(theta, arrays, key), length=length // window)
+        _, losses = jax.lax.scan(one, objective.start(theta, arrays, key, length), length=length // window)
         return jnp.mean(losses)
 
     return jax.grad(loss)(theta)
