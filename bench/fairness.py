@@ -182,33 +182,49 @@ def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:
 
 def outer_training(card: weights.Card) -> OuterTraining:
     """What the card of weights says of their outer-training, with classes and images as numbers."""
-    facts, trained, choosing = card.facts, trained_images(card), choosing_images(card)
+    trained, choosing = trained_images(card), choosing_images(card)
+    runs = _runs(card)
+    facts = [run.facts for run in runs]
+    whole = all("total_inner_steps" in found for found in facts)
     return OuterTraining(
         family=card.outer_training["family"],
         data_set=trained.data_set,
         classes=tuple(sorted(trained.classes)),
-        splits=_splits(card),
+        splits=tuple(split for split in SPLITS if any(split in _splits(run) for run in runs)),
         num_images=len(trained.images),
         objective=card.outer_training["objective"],
-        horizon=weight_cards.longest_unroll(card),
-        inner_steps=facts["inner_steps"],
-        device_hours=facts["device_hours"],
-        device=facts["device"],
-        total_inner_steps=facts.get("total_inner_steps"),
-        total_device_hours=facts.get("total_device_hours"),
+        horizon=max(map(weight_cards.longest_unroll, runs)),
+        inner_steps=sum(found["inner_steps"] for found in facts),
+        device_hours=round(sum(found["device_hours"] for found in facts), 3),
+        device=card.facts["device"],
+        total_inner_steps=sum(found["total_inner_steps"] for found in facts) if whole else None,
+        total_device_hours=round(sum(found["total_device_hours"] for found in facts), 3) if whole else None,
         choosing_classes=tuple(sorted(choosing.classes)),
     )
 
 
 def trained_images(card: weights.Card) -> Images:
-    """The images that theta was outer-trained on: those of the outer-training classes that the objective saw."""
-    return pool_images(card.outer_training["family"], OUTER_TRAIN, _splits(card))
+    """The images that theta was outer-trained on: those of the outer-training classes that the objectives saw."""
+    return _union([pool_images(run.outer_training["family"], OUTER_TRAIN, _splits(run)) for run in _runs(card)])
 
 
 def choosing_images(card: weights.Card) -> Images:
-    """The images that chose theta among those of its run; none where the card records no outer-validation."""
-    pool = pool_images(card.outer_training["family"], OUTER_VALIDATION, _splits(card))
-    return pool if "outer_validation_loss" in card.facts else Images(pool.data_set, frozenset(), frozenset())
+    """The images that chose theta among those of its runs; none where the card records no outer-validation."""
+    nothing = Images(tasks.family_row(card.outer_training["family"]).data_set, frozenset(), frozenset())
+    judged = [run for run in _runs(card) if "outer_validation_loss" in run.facts]
+    pools = [pool_images(run.outer_training["family"], OUTER_VALIDATION, _splits(run)) for run in judged]
+    return _union([nothing, *pools])
+
+
+def _runs(card: weights.Card) -> list[weights.Card]:
+    """The run of outer-training that made weights, and those of the weights that it began from."""
+    return [card, *weight_cards.ancestors(card)]
+
+
+def _union(sets: Sequence[Images]) -> Images:
+    """Of sets of one data set, which weights and those they began from share (`learned.config.load_config`)."""
+    classes, images = ([getattr(found, name) for found in sets] for name in ("classes", "images"))
+    return Images(sets[0].data_set, frozenset().union(*classes), frozenset().union(*images))
 
 
 def _splits(card: weights.Card) -> tuple[Split, ...]:

@@ -19,13 +19,38 @@ TITLES = {  # of rows of `learned.estimators.ESTIMATORS`
 
 def render(card: Card) -> str:
     """The card as Markdown; every number comes from the metadata of the weights."""
+    lines = [f"# {card.name}", "", *_run(card)]
+    longest = max(map(longest_unroll, (card, *ancestors(card))))
+    lines += [
+        "",
+        f"Longest unroll seen in outer-training: {longest} inner steps. Beyond it behaviour is extrapolation: the",
+        "reports of suites with longer horizons (`quick`, `ood`, `paper`) show what that costs.",
+    ]
+    for before in ancestors(card):
+        lines += ["", f"## Begun from: {before.name}", "", *_run(before)]
+    return "\n".join([*lines, ""])
+
+
+def ancestors(card: Card) -> list[Card]:
+    """Cards of the weights that outer-training began from, the nearest first."""
+    found = []
+    while begun := card.facts.get("begun_from"):
+        card = Card(**{key: value for key, value in begun.items() if key != "theta_sha256"})
+        found.append(card)
+    return found
+
+
+def _run(card: Card) -> list[str]:
+    """One run of outer-training: what was done, its curve and its configuration, as lines."""
     outer, facts = card.outer_training, card.facts
+    begun = facts.get("begun_from")
     stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
     options = ", ".join(f"{key} {value:g}" for key, value in card.design_options.items()) or "defaults"
     num_tasks, num_steps = outer["validation_num_tasks"], outer["validation_num_steps"]
     rows = {
         "design": f"`{card.design}` ({options}), features `{card.features}`",
         "outer-trained on": f"`{outer['family']}`, classes of its outer-training pool",
+        "begun from": f"`{begun['name']}` ({begun['theta_sha256'][:16]}), below" if begun else None,
         "objective": f"mean {outer['objective']} loss over the unroll",
         "estimator": _estimator(outer),
         "curriculum (inner steps)": stages,
@@ -39,24 +64,17 @@ def render(card: Card) -> str:
         "code": f"commit {facts.get('commit')}",
         "note": facts.get("note"),
     }
-    lines = [f"# {card.name}", "", "| | |", "|---|---|"]
+    lines = ["| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    longest = longest_unroll(card)
     lines += ["", "Outer-validation loss:", "", "| outer step | unroll | loss |", "|---:|---:|---:|"]
     lines += [f"| {step} | {num_steps} | {loss} |" for step, num_steps, loss in facts.get("outer_validation_curve", [])]
-    lines += [
-        "",
-        f"Longest unroll seen in outer-training: {longest} inner steps. Beyond it behaviour is extrapolation: the",
-        "reports of suites with longer horizons (`quick`, `ood`, `paper`) show what that costs.",
-        "",
+    made_by = [
         f"Made by `bench outer-train {card.name}`; the configuration:",
         "",
         "```json",
         json.dumps(outer, indent=1),
-        "```",
-        "",
     ]
-    return "\n".join(lines)
+    return [*lines, "", *made_by, "```"]
 
 
 def _whole_cost(facts: dict[str, Any]) -> str | None:

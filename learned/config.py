@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 import tasks
-from learned import curriculum
+from learned import curriculum, weights
 from learned.curriculum import Stage
 from learned.designs import make_design
 from learned.estimators import ESTIMATORS, PERTURBED, TRUNCATED
@@ -26,6 +26,7 @@ class OuterConfig:
       design: row of `learned.designs.DESIGNS`.
       design_options: keyword arguments of the design.
       family: task family; tasks are drawn from its outer_train pool.
+      begin_from: weights, by name or path, whose theta the run begins from; None begins as the design says.
       objective: "train" or "validation", the split that scores a step.
       outer_batch: whether a step is scored by a batch of its own under "train" too; see `FamilyObjective`.
       score_every: with a batch of its own, inner steps that one score stands for; see `FamilyObjective`.
@@ -54,6 +55,7 @@ class OuterConfig:
     family: str
     stages: tuple[Stage, ...]
     design_options: tuple[tuple[str, float], ...] = ()
+    begin_from: str | None = None
     objective: str = "train"
     outer_batch: bool = False
     score_every: int = 1
@@ -118,7 +120,12 @@ def load_config(name_or_path: str) -> OuterConfig:
     try:
         config = _parsed(table)
         make_design(config.design, dict(config.design_options))
-        tasks.family_row(config.family)
+        row = tasks.family_row(config.family)
+        if config.begin_from:
+            _, begun = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
+            before = tasks.family_row(begun["outer_training"]["family"])
+            if before.data_set != row.data_set:  # what theta has seen is told as a set of images of one data set
+                raise ValueError(f"expected begin_from weights that saw {row.data_set}, got {before.data_set}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return config

@@ -98,13 +98,21 @@ class Engine:
       num_devices: devices that samples are spread over; a divisor of `num_tasks` and `validation_num_tasks`.
 
     Raises:
-      ValueError: fewer devices than asked for, or samples that do not divide among them; one line.
+      ValueError: fewer devices than asked for, samples that do not divide among them, or weights to begin from that are
+        not there or of another design; one line.
+
+    Attributes:
+      begun_from: digest and card of the weights that the run begins from, None where it begins from its design alone.
     """
 
     def __init__(self, config: OuterConfig, family: tasks.TaskFamily, num_devices: int = 1):
         self.config, self.family = config, family
         self.mesh = task_mesh(num_devices, config)
         self.design: LearnedOptimizer = make_design(config.design, dict(config.design_options))
+        self.begin_theta, self.begun_from = None, None
+        if config.begin_from:
+            found = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
+            self.begin_theta, self.begun_from = found
         # What an outer step is given and gives lies in the same way, else its second call would compile anew.
         self.whole = NamedSharding(self.mesh, PartitionSpec())
         split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
@@ -137,7 +145,8 @@ class Engine:
         num_steps, horizon = self.config.lengths_at(0)
 
         def init(key: Array, arrays: Any) -> OuterState:
-            theta = self.design.init_theta(jax.random.fold_in(key, 0))
+            theta = self.begin_theta or self.design.init_theta(jax.random.fold_in(key, 0))
+            theta = jax.tree.map(jnp.asarray, theta)
             carried = self.estimator.init(theta, arrays, key, num_steps, horizon)
             return OuterState(theta, theta, self.optimizer.init(theta), carried, jnp.ones(()))
 
@@ -228,7 +237,7 @@ def outer_train(
     on_checkpoint: Callable[[pd.DataFrame], None] = lambda metrics: None,
     budget_seconds: float = float("inf"),
     checkpoint_seconds: float = CHECKPOINT_SEC,
-    provenance: Mapping[str, str | None] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> tuple[Theta, list[dict[str, float]], dict[str, Any]]:
     """Runs outer-training.
 
@@ -243,8 +252,8 @@ def outer_train(
       on_checkpoint: called with the metrics so far after every checkpoint.
       budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
       checkpoint_seconds: wall-clock between checkpoints; there is one at the end, and when interrupted.
-      provenance: "data" and "commit" that the run is made with, kept beside its checkpoints; a run of other data is not
-        resumed.
+      provenance: "data" and "commit" that the run is made with, kept beside its checkpoints with the digest and card of
+        the weights it begins from; a run of other data, or from others, is not resumed.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
@@ -252,8 +261,9 @@ def outer_train(
     Raises:
       ValueError: a checkpoint of another configuration or of other data, or devices that do not fit; one line.
     """
-    provenance = dict(provenance or {})
     engine = Engine(config, family, num_devices)
+    begun = {"begun_from": engine.begun_from} if engine.begun_from else {}
+    provenance = dict(provenance or {}) | begun
     at = Position(engine.init(), Record())
     at = at._replace(best_theta=jax.device_get(at.state.average))
     log: list[dict[str, float]] = []
@@ -296,7 +306,7 @@ def outer_train(
             position = Position(
                 position.state, dataclasses.replace(record, best=best), jax.device_get(position.state.average)
             )
-            on_best(position.best_theta, facts_of_best(best, log))
+            on_best(position.best_theta, facts_of_best(best, log) | begun)
             return position
 
         try:
@@ -341,7 +351,7 @@ def outer_train(
             if at.record.outer_step:
                 save()  # of the last whole outer step
             raise
-    return at.best_theta, log, summary(at.record, log)
+    return at.best_theta, log, summary(at.record, log) | begun
 
 
 def _resumed(
@@ -351,8 +361,14 @@ def _resumed(
 
     def refuse_another(facts: dict[str, Any]) -> None:
         _refuse_another(facts["config"], config.as_dict())
-        data = {"data": facts["provenance"].get("data")}
-        _refuse_another(data, {"data": provenance.get("data")})
+        stored, wanted = (
+            {
+                "data": found.get("data"),
+                "the weights it begins from": (found.get("begun_from") or {}).get("theta_sha256"),
+            }
+            for found in (facts["provenance"], provenance)
+        )
+        _refuse_another(stored, wanted)
 
     if checkpoints.latest() is not None:
         facts = checkpoints.facts()

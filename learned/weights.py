@@ -94,5 +94,25 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     return theta, card
 
 
+def read_beginning(card_of: str, design: str, design_options: dict[str, float]) -> tuple[Theta, dict[str, Any]]:
+    """Theta for outer-training to begin from, and where it comes from: its digest, and all of its card.
+
+    Args:
+      card_of: name or path of the weights.
+      design: that it is wanted for.
+      design_options: of that design.
+
+    Raises:
+      ValueError: as `read` does, or weights of another design or of other options; one line.
+    """
+    theta, card = read(card_of)
+    if (card.design, card.design_options) != (design, design_options):
+        raise ValueError(
+            f"begin_from {card_of}: expected weights of {design} with options {design_options}, "
+            f"got {card.design} with {card.design_options}"
+        )
+    return theta, {"theta_sha256": digest(theta), **dataclasses.asdict(card)}
+
+
 def _shapes(shapes: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes.items())

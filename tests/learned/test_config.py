@@ -91,6 +91,15 @@ def replaced(key, value):
         (MINIMAL + 'objective = "test"\n', "expected objective train or validation, got 'test'"),
         (MINIMAL + "score_every = 2\n", "expected score_every = 1: the inner batch's own loss"),
         (MINIMAL + "outer_batch = true\nscore_every = 0\n", "expected a whole number > 0 for score_every, got 0"),
+        (MINIMAL + 'begin_from = "nowhere"\n', "unknown learned optimizer 'nowhere'"),
+        (MINIMAL + "begin_from = 3\n", "expected text for begin_from, got 3"),
+        (MINIMAL + 'begin_from = "lopt_paper_small"\n', "expected weights of per_parameter_mlp with options {}, got"),
+        (
+            'begin_from = "lopt_paper_small"\n'
+            + replaced("family", '"digits8_cnn3"')
+            + "[design_options]\nstep_scale = 1e-2\n",
+            "expected begin_from weights that saw digits8, got imagenet32",
+        ),
         (replaced("name", 3), "expected text for name, got 3"),
         (replaced("design", 3), "expected text for design, got 3"),
         (replaced("design", '"per_parameter"'), "unknown design 'per_parameter'; did you mean per_parameter_mlp"),

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned import cards, weights
 from learned import outer_train as outer_train_module
-from learned import weights
 from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.designs import make_design
 from learned.estimators import TRUNCATED
 from learned.outer_train import Engine, outer_train, save_best, write_atomically
-from tests.helpers import linear_family
+from tests.helpers import assert_one_line, linear_family
 
 # Outer-training on least squares --------------------------------------------------------------------------------------
 
@@ -271,3 +271,54 @@ def test_every_kind_of_estimator_lowers_the_outer_loss(names):
     assert sorted(noise) == sorted({"+".join(names), *names})
     if len(names) == 2:
         assert all(0 <= row["merge_weight"] <= 1 for row in log)
+
+
+# Beginning from other weights -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights_to_begin_from(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "before.safetensors"
+    theta, _, facts = outer_train(dataclasses.replace(CONFIG, name="before", stages=(Stage(10, 4),)), linear_family())
+    save_best(path, dataclasses.replace(CONFIG, name="before"), theta, facts)
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_begins_from_given_weights_and_its_card_tells_their_story(weights_to_begin_from, tmp_path):
+    config = dataclasses.replace(CONFIG, begin_from=str(weights_to_begin_from), stages=(Stage(10, 2),))
+    before, card_before = weights.read(weights_to_begin_from)
+    still, _, facts = outer_train(dataclasses.replace(config, learning_rate=0.0), linear_family())
+    assert weights.digest(still) == weights.digest(before) == facts["begun_from"]["theta_sha256"]
+    theta, _, facts = outer_train(config, linear_family())
+    assert weights.digest(theta) != weights.digest(before)
+    save_best(tmp_path / "test.safetensors", config, theta, facts)
+    _, card = weights.read(tmp_path / "test.safetensors")
+    assert cards.ancestors(card) == [card_before]
+    page = (tmp_path / "test.md").read_text()
+    assert page.index("# test") < page.index(f"| begun from | `before` ({weights.digest(before)[:16]}), below |")
+    assert page.index("## Begun from: before") < page.index("Made by `bench outer-train before`")
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_where_the_weights_it_began_from_have_changed(weights_to_begin_from, tmp_path):
+    path = tmp_path / "before.safetensors"
+    path.write_bytes(weights_to_begin_from.read_bytes())
+    config = dataclasses.replace(CONFIG, begin_from=str(path), stages=(Stage(10, 2),))
+    outer_train(config, linear_family(), folder=tmp_path / "run", budget_seconds=0.0)
+    theta, card = weights.read(path)
+    path.write_bytes(weights.save_bytes({**theta, "b2": theta["b2"] + 1}, card))
+    with pytest.raises(ValueError, match="made with the weights it begins from = '") as caught:
+        outer_train(config, linear_family(), folder=tmp_path / "run", resume=True)
+    assert_one_line(caught.value)
+
+
+@pytest.mark.slow
+def test_weights_of_another_design_are_no_beginning(weights_to_begin_from):
+    options = (("exp_scale", 0.0), ("hidden", 4), ("step_scale", 0.2))
+    config = dataclasses.replace(CONFIG, begin_from=str(weights_to_begin_from), design_options=options)
+    with pytest.raises(
+        ValueError, match=r"expected weights of per_parameter_mlp with options .*0\.2.*got .*0\.1"
+    ) as caught:
+        Engine(config, linear_family())
+    assert_one_line(caught.value)
