@@ -5,6 +5,10 @@ again    the base once more under another name: the ratio of step costs is 1, an
 twice    every step performed twice, behind an optimization barrier: the ratio of step costs is 2
 frozen   rate 0: reaches no target and ranks last
 10x      ten times the tuned rate: worse than the base
+
+and, of the learned optimizers that claims are judged on,
+
+untrained  theta before any outer-training: arrives later, so that what was learned has a part in what is claimed
 """
 
 import dataclasses
@@ -13,6 +17,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from bench.entrants import Entrant
+from bench.rows import UNTRAINED
+from learned import weights
 
 BASE = "adam"
 NUM_TRAINED_SEEDS = 5  # of the controls that train: enough for an interval (bench.statistics.MIN_SEEDS)
@@ -35,6 +41,22 @@ def timed_controls(base: Entrant) -> list[Entrant]:
 def trained_controls(base: Entrant) -> list[Entrant]:
     """The controls of the losses: the base at rate 0 and at ten times its rate."""
     return [_with_rate(base, "frozen", 0.0), _with_rate(base, "10x", 10.0)]
+
+
+def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """The headline optimizers among the entrants as they were before any outer-training."""
+    return [
+        dataclasses.replace(
+            entrant,
+            name=control_name(entrant.name, UNTRAINED),
+            role=ROLE,
+            variables=entrant.untrained,
+            identity={**entrant.identity, "theta_sha256": weights.digest(entrant.untrained)[:16]},
+            program=entrant.name,
+        )
+        for entrant in entrants
+        if entrant.untrained is not None
+    ]
 
 
 def control_name(base: str, control: str) -> str:

@@ -19,6 +19,7 @@ from bench.errors import UsageError, nearest, usage_errors
 from bench.plugins import Registry
 from learned import weights
 from learned.designs import make_design
+from learned.outer_train import run_key, untrained_theta
 
 LEARNED_ALIAS = "learned"
 
@@ -36,6 +37,7 @@ class Entrant:
       tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
       repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
       program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
+      untrained: of a headline optimizer, theta before any outer-training; None of all others.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Entrant:
     tuned_horizon: int | None = None
     repeats: int = 1
     program: str = ""
+    untrained: Any = None
 
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:
@@ -123,6 +126,7 @@ def _learned(name: str) -> Entrant:
     theta, card = weights.read(name)
     design = make_design(card.design, card.design_options)
     digest = weights.digest(theta)
+    judged = name in (learned.HEADLINE, learned.HEADLINE_VALID)
     return Entrant(
         # A file may hold another theta of a shipped name: its digest tells them apart.
         name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
@@ -130,4 +134,5 @@ def _learned(name: str) -> Entrant:
         make=design.optimizer,
         variables=jax.tree.map(jnp.asarray, theta),
         identity={"design": card.design, **card.design_options, "theta_sha256": digest[:16]},
+        untrained=untrained_theta(design, run_key(card.name, card.outer_training["seed"])) if judged else None,
     )

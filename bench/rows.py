@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ CELL_COLUMNS = (
 CURVE_COLUMNS = ("cell", "step", "metric", "value")
 
 LEARNED, HAND_DESIGNED, CONTROL = "learned", "hand-designed", "control"
+UNTRAINED = "untrained"  # the control that is a learned optimizer before its outer-training
 LOSSES = {
     "mean_train_loss": "mean train loss",
     "final_train_loss": "final train loss",
@@ -74,13 +75,19 @@ class Rows:
 
     @property
     def controls(self) -> dict[str, str]:
-        """Control -> name of the row that it varies (bench/controls.py)."""
-        found = {}
+        """Control -> name of the hand-designed row that it varies (bench/controls.py)."""
+        return {control: base for control, base in self._varied() if control != UNTRAINED}
+
+    @property
+    def untrained(self) -> dict[str, str]:
+        """Learned optimizer -> the control that is its beginning (bench/controls.py)."""
+        return {base: f"{base}_{control}" for control, base in self._varied() if control == UNTRAINED}
+
+    def _varied(self) -> Iterator[tuple[str, str]]:
         for name in self.optimizers:
             base, _, control = name.rpartition("_")
             if self.role(name) == CONTROL and base in self.optimizers:
-                found[control] = base
-        return found
+                yield control, base
 
     def role(self, optimizer: str) -> str:
         """`learned`, `hand-designed`, `control`, or `timed only` for a name without training runs."""

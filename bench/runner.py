@@ -124,6 +124,7 @@ def plan(
         entrants = suite_entrants(suite, registry, problem.family, horizon, tuned_dir)
         base = controls.base_of(entrants) if suite.controls else None
         trained = [*entrants, *(controls.trained_controls(base) if base else ())]
+        trained += controls.untrained_controls(entrants) if suite.controls else ()
         timed = [*entrants, *(controls.timed_controls(base) if base else ())]
         for seed in suite.seeds:
             order = np.random.default_rng(seed).permutation(len(trained))

@@ -403,6 +403,9 @@ class Controls:
       tenfold_failed: runs at ten times the rate that failed; they are worse, and are in no mean.
       by_task: of "aa" and "double_step", the lowest and the highest median of a task.
       frozen_ties: optimizers that share the frozen one's place.
+      untrained: learned optimizer -> steps to the hard target before its outer-training, over those after it: within
+        seeds, the geometric mean over tasks. A miss counts as the horizon.
+      untrained_misses: learned optimizer -> misses among those runs, (before, after).
     """
 
     base: str
@@ -414,6 +417,8 @@ class Controls:
     tenfold_failed: int
     by_task: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     frozen_ties: tuple[str, ...] = ()
+    untrained: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    untrained_misses: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def floor(self) -> float | None:
@@ -460,7 +465,10 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         if whole.any():
             difference = paired_difference(x[whole], y[whole])
             difference = difference if whole.all() else difference.without_bounds()
+    untrained = {name: found for name in rows.untrained if (found := _over_untrained(rows, targets, name))}
     return Controls(
+        untrained={name: found for name, (found, _) in untrained.items()},
+        untrained_misses={name: misses for name, (_, misses) in untrained.items()},
         base=base,
         aa=ratios.get("aa"),
         double_step=ratios.get("double_step"),
@@ -471,6 +479,26 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         by_task={key: (min(values), max(values)) for key, values in medians.items()},
         frozen_ties=ties,
     )
+
+
+def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:
+    """Steps to the hard target of the best hand-designed row, before outer-training over after it; misses of both."""
+    logs, misses = ([], []), [0, 0]
+    seeds = set.intersection(*(set(rows.runs(which, rows.tasks)["seed"]) for which in (rows.untrained[name], name)))
+    for task, reference in references(rows, targets, "all_hand_designed").items():
+        level = targets[task].levels[reference]["train_loss"][PAPER_TARGET]
+        for i, which in enumerate((rows.untrained[name], name)):
+            ran = sorted(rows.runs(which, (task,))["seed"])
+            if not seeds <= set(ran):
+                return None
+            steps = steps_to_target(rows, task, which, level)[[seed in seeds for seed in ran]]
+            misses[i] += int(np.isinf(steps).sum())
+            logs[i].append(np.log(np.minimum(steps, rows.horizon(task))))
+    if not seeds or not logs[0]:
+        return None
+    found = paired_difference(np.array(logs[0]).T, np.array(logs[1]).T)
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return Interval(math.exp(found.estimate), low, high, found.n), (misses[0], misses[1])
 
 
 def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, int, tuple[str, ...]]:
@@ -798,6 +826,7 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
             "adam_10x_minus_adam": _json(measured.tenfold if measured else None),
             "clock_floor": _rounded(measured.floor if measured else None),
             "adam_10x_failed": measured.tenfold_failed if measured else 0,
+            **({"untrained": _untrained_json(measured)} if measured and measured.untrained else {}),
             "by_task": {
                 key: dict(zip(("lowest", "highest"), map(_rounded, ends), strict=True))
                 for key, ends in (measured.by_task if measured else {}).items()
@@ -823,6 +852,13 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
             if race.raced is None
         ],
         "targets": {task: {"digest": found.digest, "made_at": found.made_at} for task, found in targets.items()},
+    }
+
+
+def _untrained_json(measured: Controls) -> dict[str, dict[str, Any]]:
+    return {
+        name: _json(found) | dict(zip(("misses_untrained", "misses"), measured.untrained_misses[name], strict=True))
+        for name, found in measured.untrained.items()
     }
 
 

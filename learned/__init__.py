@@ -10,9 +10,10 @@ from learned.base import HORIZON as HORIZON
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
-# The optimizer that claims are judged on, named here before its first evaluation run (protocol rule 3); chosen on
-# outer-validation classes.
+# The optimizer that claims are judged on, and the one outer-trained on validation loss (claim C4), named here before
+# their first evaluation run (protocol rule 3); chosen on outer-validation classes.
 HEADLINE = "lopt_paper_small"
+HEADLINE_VALID: str | None = None
 
 
 def load(name: str | Path = HEADLINE, horizon: int = HORIZON) -> optax.GradientTransformationExtraArgs:

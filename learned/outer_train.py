@@ -120,7 +120,7 @@ class Engine:
         self.shardings = OuterState(whole, whole, whole, split, whole)
         self.arrays = jax.device_put(family.arrays, self.whole)
         self.estimator = make_estimator(config, self.objective("outer_train"), self._each(2 * config.num_tasks))
-        self.key = tasks.named_key("outer-train", config.name, config.seed)
+        self.key = run_key(config.name, config.seed)
         self.optimizer = outer_optimizer(config)
         self.step = jax.jit(self._step, static_argnames="num_steps", out_shardings=(self.shardings, self.whole))
         self.validate = jax.jit(self._validate)
@@ -145,7 +145,7 @@ class Engine:
         num_steps, horizon = self.config.lengths_at(0)
 
         def init(key: Array, arrays: Any) -> OuterState:
-            theta = self.begin_theta or self.design.init_theta(jax.random.fold_in(key, 0))
+            theta = self.begin_theta or untrained_theta(self.design, key)
             theta = jax.tree.map(jnp.asarray, theta)
             carried = self.estimator.init(theta, arrays, key, num_steps, horizon)
             return OuterState(theta, theta, self.optimizer.init(theta), carried, jnp.ones(()))
@@ -196,6 +196,16 @@ class Engine:
             return held_out(theta, arrays, key, config.validation_num_steps)
 
         return jnp.mean(each(loss, (theta, arrays), keys))
+
+
+def untrained_theta(design: LearnedOptimizer, key: Array) -> Theta:
+    """Theta of a design before any outer-training, for the key of a run."""
+    return design.init_theta(jax.random.fold_in(key, 0))
+
+
+def run_key(name: str, seed: int) -> Array:
+    """What everything random in a run of outer-training follows from."""
+    return tasks.named_key("outer-train", name, seed)
 
 
 def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:

@@ -170,6 +170,13 @@ def controls_table(screen: dict[str, Any]) -> Table:
     tied = f"shared with {', '.join(found['frozen_tied_with'])}" if found["frozen_tied_with"] else None
     place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(measured), _held(last)
     rows.insert(3, (*place, text_entry(tied)))
+    for name, value in found.get("untrained", {}).items():
+        entry = score_entry(value)
+        text = f"{name} before outer-training: steps to the hard target, over those after it"
+        held = entry.value is not None and entry.value.low is not None and entry.value.low > 1
+        before, after = value["misses_untrained"], value["misses"]
+        remark = f"misses count as the horizon: {before} before, {after} after" if before or after else None
+        rows.append((text_entry(text), text_entry("above 1"), entry, _held(held), text_entry(remark)))
     if screen["races"] or screen["races_not_decided"]:
         ratios = [race["predicted_over_raced"] for race in screen["races"]]
         on = plural(len({race["task"] for race in screen["races"]}), "task")

@@ -24,7 +24,7 @@ import learned
 import tasks
 import tasks.unroll
 from baselines import BASELINES
-from bench import controls, engine, provenance, runner, scoring, store, suite, targets, timing, tune, verify
+from bench import controls, engine, entrants, provenance, runner, scoring, store, suite, targets, timing, tune, verify
 from bench.entrants import Entrant
 from bench.errors import UsageError
 from bench.plugins import Registry
@@ -728,6 +728,46 @@ def test_rule_14_controls_are_read_from_their_rows():
 def test_rule_14_a_diverged_tenfold_rate_is_worse_and_in_no_mean():
     found = scoring.read_controls(controlled(diverging(3)), frozen(LEVELS))
     assert (found.tenfold, found.tenfold_failed) == (None, 5)
+
+
+def learning(before, after):
+    """A learned optimizer, beside the base, and what it was before outer-training."""
+    beginning = f"{CONTENDER}_untrained"
+    runs = {REFERENCE: [falling(0.01)] * 5, "adam_frozen": [falling(0)] * 5, CONTENDER: after, beginning: before}
+    return rows_of(runs, roles={CONTENDER: "learned", beginning: "control", "adam_frozen": "control"})
+
+
+def test_rule_14_what_was_learned_is_the_ratio_of_steps_before_and_after_outer_training():
+    # The hard level is reached by a rate of 0.02 in 50 steps, at 0.04 in 25, at 0.0125 in 80.
+    rows = learning([falling(0.02)] * 5, [falling(0.04)] * 5)
+    found = scoring.read_controls(rows, frozen(LEVELS))
+    assert (rows.contenders, rows.untrained) == ((REFERENCE, CONTENDER), {CONTENDER: f"{CONTENDER}_untrained"})
+    assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)
+    assert found.untrained_misses == {CONTENDER: (0, 0)}
+    uneven = scoring.read_controls(
+        learning([falling(0.02)] * 5, [falling(0.04)] * 4 + [falling(0.0125)]), frozen(LEVELS)
+    ).untrained[CONTENDER]
+    assert uneven.estimate == pytest.approx((2.0**4 * 50 / 80) ** (1 / 5))
+    assert uneven.low < 1 < uneven.high
+
+
+def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
+    found = scoring.read_controls(learning([falling(0)] * 5, [falling(0.02)] * 5), frozen(LEVELS))
+    assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)  # 100 steps over 50
+    assert found.untrained_misses == {CONTENDER: (5, 0)}
+    rows = learning([falling(0)] * 5, [falling(0.02)] * 5)
+    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    assert screen["controls"]["untrained"][CONTENDER]["misses_untrained"] == 5
+
+
+def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
+    monkeypatch.setattr(learned, "HEADLINE", "lopt_paper_small")
+    adam, trained = (entrants.resolve(name, "digits8_mlp", 50) for name in ("adam", "learned"))
+    (control,) = controls.untrained_controls([adam, trained])
+    assert (control.name, control.role) == ("lopt_paper_small_untrained", "control")
+    assert control.identity["theta_sha256"] != trained.identity["theta_sha256"]
+    monkeypatch.setattr(learned, "HEADLINE", "another")
+    assert controls.untrained_controls([entrants.resolve("lopt_paper_small", "digits8_mlp", 50)]) == []
 
 
 def test_rule_14_the_controls_of_a_suite_are_planned_beside_its_optimizers():
