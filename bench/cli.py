@@ -705,6 +705,7 @@ def tune(
 @click.argument("suite", default="quick")
 @subset_options
 @click.option("--output", type=click.Path(file_okay=False), help="Folder of targets.  [default: RESULTS_DIR/targets]")
+@click.option("--extend", is_flag=True, help="Add optimizers that frozen targets lack; what is frozen stays as it is.")
 @plugin_option
 @folder_options
 @device_option
@@ -716,6 +717,7 @@ def freeze(
     steps: int | None,
     settings: Sequence[str],
     output: str | None,
+    extend: bool,
     plugins: Sequence[str],
     folders: Folders,
     device: str | None,
@@ -735,7 +737,7 @@ def freeze(
     for name, horizon in suite_tasks(chosen, registry):
         problem = registry.problem(name)
         path = targets.target_path(Path(output) if output else folders.targets_dir, name, horizon)
-        if path.exists():
+        if path.exists() and not extend:
             click.echo(f"{name}: frozen already, {path}")
             continue
         entrants = [
@@ -751,7 +753,12 @@ def freeze(
             "commit": git_state()["commit"],
             "versions": versions(),
         }
-        total = targets.NUM_SEEDS * len(entrants)
+        earlier = targets.read_record(path, facts) if path.exists() else None
+        left = [entrant for entrant in entrants if targets.known_row(earlier, entrant) is None]
+        if earlier and not left:
+            click.echo(f"{name}: nothing to add, {path}")
+            continue
+        total = targets.NUM_SEEDS * len(left)
         with progress_bar(total, f"freezing {name}", Console()) as (log, advance):
             record = targets.freeze(
                 name,
@@ -760,6 +767,7 @@ def freeze(
                 horizon,
                 programs.setdefault((problem.family, horizon), {}),
                 facts,
+                earlier=earlier,
                 tick=lambda go=advance: go(1.0),
             )
             targets.write(path, record)

@@ -136,6 +136,7 @@ def freeze(
     programs: dict[str, Any],
     facts: Mapping[str, Any],
     *,
+    earlier: Mapping[str, Any] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Runs hand-designed optimizers on the tuning seeds of a task and takes the targets from their curves.
@@ -147,6 +148,8 @@ def freeze(
       horizon: inner steps.
       programs: compiled programs by optimizer, shared between tasks of a family; added to.
       facts: stored with the record: task and data digests, versions.
+      earlier: the record that this one extends, of the same task and data; rows of the same hyperparameters are taken
+        over as they are.
       tick: called after every run.
 
     Returns:
@@ -159,7 +162,13 @@ def freeze(
     needed = needed_steps(grid, horizon)
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
+    known = {entrant.name: row for entrant in entrants if (row := known_row(earlier, entrant))}
     for entrant in entrants:
+        if entrant.name in known:
+            rows[entrant.name] = known[entrant.name]
+            finals = [math.inf if v is None else v for v in rows[entrant.name]["final_validation_losses"]]
+            final_validation[entrant.name] = float(np.median(finals))
+            continue
         if entrant.name not in programs:
             programs[entrant.name] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
         program = programs[entrant.name]
@@ -196,8 +205,20 @@ def freeze(
         **facts,
         "optimizers": rows,
         "references": references,
+        **({"extends": [*earlier.get("extends", ()), _version(earlier)]} if earlier else {}),
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def known_row(earlier: Mapping[str, Any] | None, entrant: Any) -> dict[str, Any] | None:
+    """What an earlier record holds of an entrant, if it ran with the same hyperparameters; else None."""
+    row = (earlier or {}).get("optimizers", {}).get(entrant.name)
+    return row if row and row["hyperparameters"] == _finite(dict(entrant.identity)) else None
+
+
+def _version(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one version of a record from another."""
+    return {key: record[key] for key in ("digest", "made_at", "commit")}
 
 
 def target_path(directory: Path, task: str, horizon: int) -> Path:
@@ -206,14 +227,14 @@ def target_path(directory: Path, task: str, horizon: int) -> Path:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Writes a record with its digest.
+    """Writes a record with its digest; over another one only where it extends that one.
 
     Raises:
       UsageError: targets are frozen there already, or the folder cannot be written.
     """
     from bench.store import write_atomically
 
-    if path.exists():
+    if path.exists() and read(path).digest not in (version["digest"] for version in record.get("extends", ())):
         raise UsageError(f"targets are frozen in {path}; delete the file to freeze others, and say so")
     record = _finite(record)
     text = json.dumps({**record, "digest": _digest(record)}, indent=1, allow_nan=False) + "\n"
@@ -262,6 +283,24 @@ def read(path: Path) -> Targets:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: expected targets written by `bench freeze`, got {error!r}") from None
+
+
+def read_record(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole record, for another one to extend.
+
+    Args:
+      path: of the file.
+      facts: task and data digests that it has to be of.
+
+    Raises:
+      UsageError: as `read`, or of another task or other data.
+    """
+    read(path)
+    record = json.loads(path.read_text())
+    for key in ("task_digest", "data_digest"):
+        if record.get(key) != facts[key]:
+            raise UsageError(f"{path}: frozen with {key} {record.get(key)}, this is {facts[key]}: nothing to extend")
+    return record
 
 
 def _digest(record: Mapping[str, Any]) -> str:

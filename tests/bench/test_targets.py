@@ -183,3 +183,39 @@ def test_freezing_uses_tuning_seeds_and_takes_the_best_by_validation():
     # the loss falls by 1/4 a step: between 25 % and 50 % of 8 steps lie 2 steps, to 100 % 4 more
     assert levels["medium"] / levels["easy"] == pytest.approx(0.25**2, rel=1e-4)
     assert levels["hard"] / levels["medium"] == pytest.approx(0.25**4, rel=1e-4)
+
+
+def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
+    path, facts = tmp_path / "t" / "8.json", {"task_digest": "x", "data_digest": "y", "commit": "c"}
+    task = tasks.Task(dataclasses.replace(BOWL, horizon=8), {}, ())
+
+    def frozen(rates, earlier=None):
+        ticks = []
+        rows = [
+            Entrant(
+                name,
+                "hand-designed",
+                lambda v, horizon: optax.sgd(v["rate"]),
+                {"rate": jnp.float32(rate)},
+                {"rate": rate},
+            )
+            for name, rate in rates.items()
+        ]
+        record = targets.freeze("t", task, rows, 8, {}, facts, earlier=earlier, tick=lambda: ticks.append(1))
+        return record, len(ticks)
+
+    record, _ = frozen({"adam": 0.1})
+    targets.write(path, record)
+    first = targets.read_record(path, facts)
+    with pytest.raises(UsageError, match="frozen in"):
+        targets.write(path, frozen({"adam": 0.1, "muon": 0.5})[0])
+    record, ran = frozen({"adam": 0.1, "muon": 0.5}, first)
+    assert ran == 3  # seeds of one optimizer
+    assert record["optimizers"]["adam"] == first["optimizers"]["adam"]
+    assert record["references"]["all_hand_designed"] == "muon"
+    assert record["extends"] == [{key: first[key] for key in ("digest", "made_at", "commit")}]
+    targets.write(path, record)
+    assert frozen({"adam": 0.2}, targets.read_record(path, facts))[1] == 3  # tuned anew since
+    with pytest.raises(UsageError, match=r"frozen with task_digest x, this is z") as caught:
+        targets.read_record(path, facts | {"task_digest": "z"})
+    assert_one_line(caught.value)
