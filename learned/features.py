@@ -1,5 +1,8 @@
 """Inputs of learned optimizers that are constant over a tensor, so that they cost next to nothing a parameter."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +38,16 @@ def shape_features(shape: tuple[int, ...]) -> np.ndarray:
     """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
     fan_in, fan_out = fans(shape)
     return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
+
+
+def as_float32(tree: Any) -> list[Array]:
+    """The leaves of a tree, which every design computes with in float32."""
+    return [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+
+
+def averaged(decay: float, averages: Sequence[Array], values: Sequence[Array]) -> list[Array]:
+    """Exponential averages of each tensor's values, carried on by one step."""
+    return [decay * average + (1 - decay) * value for average, value in zip(averages, values, strict=True)]
 
 
 def rms(x: Array) -> Array:

@@ -17,6 +17,8 @@ The last layers begin at zero: before any outer-training it is Adam at `rate`. A
 arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of state a parameter.
 """
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,7 +28,17 @@ import optax
 from jax import Array
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
-from learned.features import TIME_SCALES, TINY, cosine, progress_features, rms, shape_features, time_features
+from learned.features import (
+    TIME_SCALES,
+    TINY,
+    as_float32,
+    averaged,
+    cosine,
+    progress_features,
+    rms,
+    shape_features,
+    time_features,
+)
 
 DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
 ADAM = 1  # place of Adam's decay among them
@@ -43,7 +55,7 @@ class LeanMLPState(NamedTuple):
 
     count: Array  # (), int32: steps taken
     horizon: Array  # (), float32: steps of the run
-    momenta: optax.Params  # a (3, *shape) float32 leaf for each parameter
+    momenta: tuple[optax.Params, ...]  # for each of three decays a float32 leaf of the parameter's shape
     second_moment: optax.Params  # a float32 leaf of the parameter's shape
 
 
@@ -81,9 +93,9 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
         }
 
     def init(params: optax.Params, horizon: int | Array) -> LeanMLPState:
-        momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), jnp.float32), params)
-        second = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        return LeanMLPState(jnp.zeros((), jnp.int32), jnp.asarray(horizon, jnp.float32), momenta, second)
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        horizon = jnp.asarray(horizon, jnp.float32)
+        return LeanMLPState(jnp.zeros((), jnp.int32), horizon, (zeros,) * len(DECAYS), zeros)
 
     def optimizer(theta: Theta, horizon: int | Array = HORIZON) -> optax.GradientTransformationExtraArgs:
         def update(updates, state, params=None, **extra_args):
@@ -93,37 +105,56 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
             steps = (state.count + 1).astype(jnp.float32)
             corrections = 1 / (1 - DECAYS**steps)
             second_correction = 1 / (1 - SECOND_DECAY**steps)
-            time = jnp.concatenate([time_features(state.count), progress_features(state.count, state.horizon)])
+            shared = jnp.concatenate([time_features(state.count), progress_features(state.count, state.horizon)])
 
-            def leaf(grad, param, momenta, second):
-                g, w = (x.reshape(-1).astype(jnp.float32) for x in (grad, param))
-                decays = DECAYS[:, None]
-                m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * g[None]
-                v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
-                normalized = jnp.concatenate([g[None], m]) / (jnp.sqrt(second_correction * v + TINY) + EPS)[None]
-                adam = corrections[ADAM] * normalized[1 + ADAM]
-                rms_g, rms_w, rms_adam = (rms(x) for x in (g, w, adam))
-                about = jnp.concatenate(
-                    [
-                        time,
-                        shape_features(grad.shape),
-                        jnp.log(jnp.stack([1e-3 + rms_w, 1e-3 + rms_adam])),
-                        jnp.stack([cosine(m[ADAM], g), cosine(m[ADAM], w)]),
-                    ]
-                )
-                said = theta["t2"] @ jax.nn.relu(theta["t1"] @ about + theta["c1"]) + theta["c2"]
-                # Scales that are constant over the tensor belong to the weights: inputs are read as they are.
-                scales = jnp.concatenate([jnp.ones(1), corrections, 1 / (jnp.stack([rms_g, rms_w]) + EPS)])
-                inputs = jnp.concatenate([normalized, g[None], w[None]])
-                units = jax.nn.relu((theta["w1"] * scales[None]) @ inputs + (theta["b1"] + said[:-1])[:, None])
-                step = rate * jnp.exp(RATE_SCALE * said[-1]) * (adam + theta["w2"] @ units)
-                return -step.reshape(grad.shape).astype(grad.dtype), m.reshape(momenta.shape), v.reshape(second.shape)
-
-            found = jax.tree.map(leaf, updates, params, state.momenta, state.second_moment)
+            # Lists, an element for each tensor.
             structure = jax.tree.structure(updates)
-            steps_taken, momenta, second = jax.tree.transpose(structure, jax.tree.structure((0, 0, 0)), found)
-            return steps_taken, LeanMLPState(state.count + 1, state.horizon, momenta, second)
+            gs, ws = (as_float32(tree) for tree in (updates, params))
+            momenta = [averaged(decay, jax.tree.leaves(m), gs) for decay, m in zip(DECAYS, state.momenta, strict=True)]
+            vs = averaged(SECOND_DECAY, jax.tree.leaves(state.second_moment), [g**2 for g in gs])
+            over_roots = [1 / (jnp.sqrt(second_correction * v + TINY) + EPS) for v in vs]
+            adams = [corrections[ADAM] * m * r for m, r in zip(momenta[ADAM], over_roots, strict=True)]
+
+            # What is constant over a tensor, (tensors, inputs), and what the second network says, (tensors, outputs).
+            sizes = [jnp.stack([rms(x) for x in each]) for each in zip(gs, ws, adams, strict=True)]
+            compared = zip(momenta[ADAM], gs, ws, strict=True)
+            cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
+            about = jnp.stack(
+                [
+                    jnp.concatenate([shared, shape_features(g.shape), jnp.log(1e-3 + size[1:]), like])
+                    for g, size, like in zip(gs, sizes, cosines, strict=True)
+                ]
+            )
+            said = jax.nn.relu(about @ theta["t1"].T + theta["c1"][None]) @ theta["t2"].T + theta["c2"][None]
+
+            def step(i: int) -> Array:
+                # Scales that are constant over the tensor belong to the weights: inputs are read as they are.
+                scales = jnp.concatenate([jnp.ones(1), corrections, 1 / (sizes[i][:2] + EPS)])
+                inputs = [x * over_roots[i] for x in (gs[i], *(m[i] for m in momenta))]
+                network = per_parameter(theta["w1"] * scales[None], theta["b1"] + said[i, :-1], theta["w2"])
+                return rate * jnp.exp(RATE_SCALE * said[i, -1]) * (adams[i] + network([*inputs, gs[i], ws[i]]))
+
+            found = [-step(i).astype(g.dtype) for i, g in enumerate(jax.tree.leaves(updates))]
+            momenta, vs = tuple(structure.unflatten(m) for m in momenta), structure.unflatten(vs)
+            return structure.unflatten(found), LeanMLPState(state.count + 1, state.horizon, momenta, vs)
 
         return optax.GradientTransformationExtraArgs(lambda params: init(params, horizon), update)
 
     return LearnedOptimizer(init_theta, optimizer)
+
+
+def per_parameter(w1: Array, b1: Array, w2: Array) -> Callable[[Sequence[Array]], Array]:
+    """The network w2 relu(w1 x + b1) of every parameter: inputs, each of a tensor's shape, to one output of that shape.
+
+    Written out unit by unit, so that XLA makes one pass over memory of it: as two matrix products, whose hidden layer
+    goes through memory, the whole update takes twice as long on a CPU.
+    """
+
+    def network(inputs: Sequence[Array]) -> Array:
+        output = jnp.zeros_like(inputs[0])
+        for unit in range(len(b1)):
+            weighted = [w1[unit, i] * x for i, x in enumerate(inputs)]
+            output = output + w2[unit] * jax.nn.relu(functools.reduce(jnp.add, weighted) + b1[unit])
+        return output
+
+    return network

@@ -36,6 +36,8 @@ from learned.features import (
     PROGRESS_SCALE,
     TIME_SCALES,
     TINY,
+    as_float32,
+    averaged,
     cosine,
     fans,
     progress_features,
@@ -61,7 +63,7 @@ class OrthogonalState(NamedTuple):
 
     count: Array  # (), int32: steps taken
     horizon: Array  # (), float32: steps of the run
-    momenta: optax.Params  # a (3, *shape) float32 leaf for each parameter
+    momenta: tuple[optax.Params, ...]  # for each of three decays a float32 leaf of the parameter's shape
     second_moment: optax.Params  # a float32 leaf of the parameter's shape
     losses: Array  # (2,): averages of the logarithm of the loss
 
@@ -103,10 +105,10 @@ def orthogonal(
         }
 
     def init(params: optax.Params, horizon: int | Array) -> OrthogonalState:
-        momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), jnp.float32), params)
-        second = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
         horizon = jnp.asarray(horizon, jnp.float32)
-        return OrthogonalState(jnp.zeros((), jnp.int32), horizon, momenta, second, jnp.zeros(len(LOSS_DECAYS)))
+        momenta = (zeros,) * len(DECAYS)
+        return OrthogonalState(jnp.zeros((), jnp.int32), horizon, momenta, zeros, jnp.zeros(len(LOSS_DECAYS)))
 
     def optimizer(theta: Theta, horizon: int | Array = HORIZON) -> optax.GradientTransformationExtraArgs:
         def update(updates, state, params=None, *, value=None, **extra_args):
@@ -115,60 +117,57 @@ def orthogonal(
                 raise ValueError("orthogonal reads the parameters: call update(grads, state, params)")
             steps = (state.count + 1).astype(jnp.float32)
             corrections = 1 / (1 - DECAYS**steps)
-            next_corrections = 1 / (1 - DECAYS ** (steps + 1))
             # Nesterov's look ahead: so much of the momentum, and so much of the gradient.
-            of_momentum, of_gradient = DECAYS * next_corrections, (1 - DECAYS) * corrections
+            of_momentum = DECAYS[MUON] / (1 - DECAYS[MUON] ** (steps + 1))
+            of_gradient = (1 - DECAYS[MUON]) * corrections[MUON]
             second_correction = 1 / (1 - SECOND_DECAY**steps)
             losses = state.losses
             if value is not None:
                 losses = LOSS_DECAYS * losses + (1 - LOSS_DECAYS) * jnp.log(jnp.asarray(value, jnp.float32) + 1e-4)
             log_losses = losses / (1 - LOSS_DECAYS**steps)
-            shared = jnp.concatenate(
+            shared = [time_features(state.count), progress_features(state.count, state.horizon)]
+            shared = jnp.concatenate([*shared, log_losses, log_losses[:1] - log_losses[1:]])
+
+            # Lists, an element for each tensor.
+            structure = jax.tree.structure(updates)
+            gs, ws = (as_float32(tree) for tree in (updates, params))
+            momenta = [averaged(decay, jax.tree.leaves(m), gs) for decay, m in zip(DECAYS, state.momenta, strict=True)]
+            vs = averaged(SECOND_DECAY, jax.tree.leaves(state.second_moment), [g**2 for g in gs])
+            nesterovs = [of_momentum * m + of_gradient * g for m, g in zip(momenta[MUON], gs, strict=True)]
+            adams = [n / (jnp.sqrt(second_correction * v + TINY) + EPS) for n, v in zip(nesterovs, vs, strict=True)]
+
+            # What is constant over a tensor, (tensors, inputs), and what the network says to it, (tensors, outputs).
+            sizes = [jnp.stack([rms(w), rms(adam)]) for w, adam in zip(ws, adams, strict=True)]
+            compared = zip(momenta[MUON], gs, ws, momenta[SLOW], strict=True)
+            cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
+            about = jnp.stack(
                 [
-                    time_features(state.count),
-                    progress_features(state.count, state.horizon),
-                    log_losses,
-                    log_losses[:1] - log_losses[1:],
+                    jnp.concatenate([shared, shape_features(g.shape), jnp.log(1e-3 + size), like])
+                    for g, size, like in zip(gs, sizes, cosines, strict=True)
                 ]
             )
+            said = jax.nn.relu(about @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
+            said = said + about @ theta["linear"].T + theta["b2"][None]
 
-            def leaf(grad, param, momenta, second):
-                g, w = (x.reshape(-1).astype(jnp.float32) for x in (grad, param))
-                decays = DECAYS[:, None]
-                m = decays * momenta.reshape(len(DECAYS), -1) + (1 - decays) * g[None]
-                v = SECOND_DECAY * second.reshape(-1) + (1 - SECOND_DECAY) * g**2
-                nesterov = of_momentum[MUON] * m[MUON] + of_gradient[MUON] * g
-                adam = nesterov / (jnp.sqrt(second_correction * v + TINY) + EPS)
-                rms_adam = rms(adam)
-                about = jnp.concatenate(
-                    [
-                        shared,
-                        shape_features(grad.shape),
-                        jnp.log(jnp.stack([1e-3 + rms(w), 1e-3 + rms_adam])),
-                        jnp.stack([cosine(m[MUON], other) for other in (g, w, m[SLOW])]),
-                    ]
-                )
-                said = theta["w2"] @ jax.nn.relu(theta["w1"] @ about + theta["b1"]) + theta["b2"]
-                said = said + theta["linear"] @ about
-                mixture, (inside, share, shrink, rho) = said[: 1 + len(DECAYS)], said[1 + len(DECAYS) :]
-                if grad.ndim < 2:
-                    start, direction = vector_rate, (1 + share) * adam + shrink * w
-                else:
-                    mixed = nesterov + mixture[0] * g + (corrections * mixture[1:]) @ m
-                    mixed = mixed / (rms(mixed) + EPS) + inside / (rms_adam + EPS) * adam
-                    fan_in, fan_out = fans(grad.shape)
-                    orthogonalized = newton_schulz(mixed.reshape(fan_in, fan_out)).reshape(-1)
-                    # Adam's direction at the root mean square of a matrix with orthonormal rows or columns.
-                    direction = orthogonalized + share * adam / np.sqrt(max(fan_in, fan_out))
-                    direction = np.sqrt(max(1.0, fan_out / fan_in)) * direction
-                    start, direction = rate, direction + (decay + shrink) * w
-                step = start * jnp.exp(RATE_SCALE * rho) * direction
-                return -step.reshape(grad.shape).astype(grad.dtype), m.reshape(momenta.shape), v.reshape(second.shape)
+            def step(i: int) -> Array:
+                g, w, adam, shape = gs[i], ws[i], adams[i], gs[i].shape
+                mixture, (inside, share, shrink, rho) = said[i, : 1 + len(DECAYS)], said[i, 1 + len(DECAYS) :]
+                if len(shape) < 2:
+                    return vector_rate * jnp.exp(RATE_SCALE * rho) * ((1 + share) * adam + shrink * w)
+                mixed = nesterovs[i] + mixture[0] * g
+                for k, momentum in enumerate(momenta):
+                    mixed = mixed + mixture[1 + k] * corrections[k] * momentum[i]
+                mixed = mixed / (rms(mixed) + EPS) + inside / (sizes[i][1] + EPS) * adam
+                fan_in, fan_out = fans(shape)
+                direction = newton_schulz(mixed.reshape(fan_in, fan_out)).reshape(shape)
+                # Adam's direction at the root mean square of a matrix with orthonormal rows or columns.
+                direction = direction + share / np.float32(np.sqrt(max(fan_in, fan_out))) * adam
+                direction = np.float32(np.sqrt(max(1.0, fan_out / fan_in))) * direction
+                return rate * jnp.exp(RATE_SCALE * rho) * (direction + (decay + shrink) * w)
 
-            found = jax.tree.map(leaf, updates, params, state.momenta, state.second_moment)
-            structure = jax.tree.structure(updates)
-            steps_taken, momenta, second = jax.tree.transpose(structure, jax.tree.structure((0, 0, 0)), found)
-            return steps_taken, OrthogonalState(state.count + 1, state.horizon, momenta, second, losses)
+            found = [-step(i).astype(g.dtype) for i, g in enumerate(jax.tree.leaves(updates))]
+            momenta, vs = tuple(structure.unflatten(m) for m in momenta), structure.unflatten(vs)
+            return structure.unflatten(found), OrthogonalState(state.count + 1, state.horizon, momenta, vs, losses)
 
         return optax.GradientTransformationExtraArgs(lambda params: init(params, horizon), update)
 
@@ -176,11 +175,20 @@ def orthogonal(
 
 
 def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
-    """Nearly orthogonal rows or columns, whichever are fewer, for the same singular vectors; of the matrix's shape."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (jnp.sqrt(jnp.sum(x**2) + TINY) + EPS)
+    """Nearly orthogonal rows or columns, whichever are fewer, for the same singular vectors; of the matrix's shape.
+
+    Each step multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute: all steps are taken
+    on the small Gram matrix, and the large one is multiplied once, by the product of their polynomials. The same to
+    rounding as step by step, for a third of the multiplications at 288 x 32.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    matrix = matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS)
+    gram = matrix @ matrix.T if wide else matrix.T @ matrix
     a, b, c = NEWTON_SCHULZ
+    identity = jnp.eye(len(gram))
+    product = identity
     for _ in range(num_steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        polynomial = a * identity + b * gram + c * gram @ gram
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    return product @ matrix if wide else matrix @ product
