@@ -184,11 +184,16 @@ def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
     wide = matrix.shape[0] <= matrix.shape[1]
     matrix = matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS)
     gram = matrix @ matrix.T if wide else matrix.T @ matrix
+    size, product = len(gram), None
     a, b, c = NEWTON_SCHULZ
-    identity = jnp.eye(len(gram))
-    product = identity
-    for _ in range(num_steps):
-        polynomial = a * identity + b * gram + c * gram @ gram
-        product = polynomial @ product
-        gram = polynomial @ gram @ polynomial
+    for left in reversed(range(num_steps)):
+        polynomial = a * jnp.eye(size) + b * gram + c * gram @ gram
+        if product is None:
+            product, gram = polynomial, polynomial @ gram @ polynomial
+        elif left:  # one call for both: here calls cost more than multiplications
+            both = polynomial @ jnp.concatenate([product, gram], axis=1)
+            product, gram = both[:, :size], both[:, size:] @ polynomial
+        else:
+            product = polynomial @ product
+    assert product is not None
     return product @ matrix if wide else matrix @ product
