@@ -16,17 +16,22 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 import tasks
+from baselines import find_tuned, read_tuned
 from bench.entrants import resolve
 from bench.errors import UsageError
 from bench.measure.update_cost import bytes_per_parameter, shapes
 from bench.measure.update_cost import update_costs as update_costs
 from bench.rows import HAND_DESIGNED, LEARNED, Rows
+from bench.scoring import TargetsByTask, median_steps, reference_text, references, steps_to_target
 from learned import cards as weight_cards
 from learned import weights
 from tasks.base import SPLITS, Split
@@ -136,6 +141,7 @@ class FairnessCard:
       optimizer: name.
       outer_training: None for theta other than the shipped one, whose card is not at hand.
       exposures: one for each task of the suite.
+      payback: None where it cannot be told.
       bytes_per_parameter: task -> optimizer -> bytes of optimizer state over parameters, of this optimizer and of each
         hand-designed row; without what only a plug-in can build.
     """
@@ -143,10 +149,11 @@ class FairnessCard:
     optimizer: str
     outer_training: OuterTraining | None
     exposures: tuple[Exposure, ...]
+    payback: Payback | None
     bytes_per_parameter: dict[str, dict[str, float]]
 
 
-def cards(rows: Rows) -> list[FairnessCard]:
+def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard]:
     """The card of each learned optimizer of the rows, in their order."""
     names = list(dict.fromkeys(rows.train["task"]))
     rivals = [name for name in rows.optimizers if rows.role(name) == HAND_DESIGNED]
@@ -157,8 +164,68 @@ def cards(rows: Rows) -> list[FairnessCard]:
         source = _source(rows, optimizer)
         exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
         state = {task: _state_bytes((optimizer, *rivals), task, rows.horizon(task)) for task in names}
-        found.append(FairnessCard(optimizer, outer_training(source) if source else None, exposures, state))
+        known = outer_training(source) if source else None
+        paid = payback(rows, targets or {}, optimizer, known) if known else None
+        found.append(FairnessCard(optimizer, known, exposures, paid, state))
     return found
+
+
+@dataclass(frozen=True)
+class Payback:
+    """After how many runs to the hard target the wall-clock of outer-training is won back.
+
+    Attributes:
+      seconds: of the whole run of outer-training and of those it began from.
+      saved: seconds that a run saves against the best hand-designed one of each task, the mean over tasks; a run that
+        never arrives takes the whole horizon.
+      tuning: seconds of tuning those hand-designed ones, which their users have to spend; 0 where they are defaults.
+      reference: who they are.
+    """
+
+    seconds: float
+    saved: float
+    tuning: float
+    reference: str
+
+    def runs(self, with_tuning: bool) -> float:
+        """Runs that repay outer-training, or what it takes beyond the tuning of the others; inf if none ever do."""
+        owed = max(self.seconds - self.tuning, 0.0) if with_tuning else self.seconds
+        return owed / self.saved if self.saved > 0 else math.inf if owed else 0.0
+
+
+def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTraining) -> Payback | None:
+    """See `Payback`; None where a task has no target or no timing, or on a device that it was not outer-trained on."""
+    reference = references(rows, targets, "all_hand_designed")
+    devices = {json.loads(text).get("device_kind") for text in rows.train["config"]}
+    if not reference or set(reference) != set(rows.tasks) or devices != {known.device}:
+        return None
+    saved, per_step = [], {}
+    for task, name in reference.items():
+        blocks = rows.blocks.get(task)
+        if blocks is None or not {name, optimizer} <= set(blocks):
+            return None
+        other, own = (float(np.median(blocks[which])) for which in (name, optimizer))
+        level = targets[task].levels[name]["train_loss"]["hard"]
+        steps = min(median_steps(steps_to_target(rows, task, optimizer, level)), rows.horizon(task))
+        saved.append(rows.horizon(task) * other - steps * own)
+        per_step.setdefault((task.split("/")[0], rows.horizon(task), name), []).append(other)
+    tuning = sum(
+        _tuning_runs(family, horizon, name) * horizon * float(np.mean(seconds))
+        for (family, horizon, name), seconds in per_step.items()
+    )
+    hours = known.device_hours if known.total_device_hours is None else known.total_device_hours
+    return Payback(3600 * hours, float(np.mean(saved)), tuning, reference_text(reference))
+
+
+def _tuning_runs(family: str, horizon: int, name: str) -> int:
+    """Training runs that the shipped tuned values of a row took, all rounds of widening; 0 where there are none."""
+    found = find_tuned(family, horizon, name)
+    if found is None:
+        return 0
+    record = read_tuned(found.path)
+    rounds = [record, *record["earlier_rounds"]]
+    kinds = ("validation_losses", "rerun_validation_losses")
+    return sum(len(trial.get(kind, ())) for turn in rounds for trial in turn["trials"] for kind in kinds)
 
 
 def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:

@@ -135,7 +135,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
     from bench.report.fairness import card_tables
 
     contender, floor = screen["verdict"]["optimizer"], screen["controls"]["clock_floor"]
-    cards = fairness.cards(results)
+    cards = fairness.cards(results, targets)
     marks = {entry.task: entry.mark for card in cards if card.optimizer == contender for entry in card.exposures}
     styles = figures.optimizer_styles(results)
     several = len(results.tasks) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.fairness import FairnessCard
+from bench.fairness import FairnessCard, Payback
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, text_entry, whole_entry
 from bench.rows import CONTROL, LEARNED, Frame
 from bench.rows import slugs as slugs_of
@@ -42,12 +42,24 @@ def _outer_training(card: FairnessCard, slug: str) -> Table | None:
         "cost": f"{known.inner_steps:,} inner steps, {known.device_hours:.2f} hours of one {known.device}{whole}",
         "chosen on": f"{len(known.choosing_classes)} further classes" if known.choosing_classes else "nothing further",
     }
+    if card.payback is not None:
+        facts["repaid after"] = _payback_text(card.payback)
     return Table(
         slug=f"outer_training_{slug}",
         caption=f"{card.optimizer}: its outer-training was its tuning",
         columns=(Column("what", "what"), Column("value", "value")),
         rows=tuple((text_entry(what), text_entry(value)) for what, value in facts.items()),
     )
+
+
+def _payback_text(found: Payback) -> str:
+    """How many runs it takes, in words."""
+    without, with_tuning = (found.runs(counted) for counted in (False, True))
+    rival = f"than with {found.reference}"
+    if math.isinf(without):
+        return f"no number of runs: to the hard target a run takes {-found.saved:.1f} s more {rival}"
+    text = f"{math.ceil(without):,} runs to the hard target, each {found.saved:.1f} s shorter {rival}"
+    return f"{text}; {math.ceil(with_tuning):,} where their tuning, {found.tuning / 3600:.2f} hours, is counted too"
 
 
 def _exposures(card: FairnessCard, slug: str) -> Table:

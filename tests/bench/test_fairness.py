@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from bench.rows import read_rows
 from bench.store import CURVE_COLUMNS, cell_row
 from learned import weights
 from tasks import data
+from tests.bench import synthetic
 from tests.helpers import source_dir
 
 NONE = Overlap(0, 0)
@@ -190,6 +192,33 @@ def test_rows_of_another_theta_than_the_shipped_one_are_marked_unknown():
     assert card.outer_training is None
     assert {exposure.mark for exposure in card.exposures} == {"unknown"}
     json.dumps(dataclasses.asdict(card))  # plain data
+
+
+def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_it():
+    """The reference takes 100 steps of 2 ms to its hard target, the learned one 25 of 4 ms: 0.1 s less."""
+    runs = {"t": {"adam": [synthetic.falling(0.01)] * 5, "lopt": [synthetic.falling(0.04)] * 5}}
+    blocks = {"t": {"adam": [0.002] * 6, "lopt": [0.004] * 6}}
+    found_rows = synthetic.rows_of(runs, blocks, {"lopt": "learned"})
+    known = fairness.outer_training(weights.read(SHIPPED)[1])
+    device = json.loads(found_rows.train["config"].iloc[0]).get("device_kind")
+    known = dataclasses.replace(known, device=device, total_device_hours=1.0)
+    found = fairness.payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
+    assert (found.seconds, found.reference) == (3600, "adam")
+    assert found.saved == pytest.approx(100 * 0.002 - 25 * 0.004)
+    assert found.runs(with_tuning=False) == pytest.approx(36000)
+    assert found.tuning == 0  # "t" is no family that ships tuned values
+    half = dataclasses.replace(found, tuning=1800.0)
+    assert half.runs(with_tuning=True) == pytest.approx(18000)
+    assert dataclasses.replace(found, saved=-0.1).runs(with_tuning=False) == math.inf
+    assert fairness.payback(found_rows, {}, "lopt", known) is None
+    elsewhere = dataclasses.replace(known, device="another")
+    assert fairness.payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", elsewhere) is None
+
+
+def test_the_runs_of_a_tuning_are_counted_over_its_rounds():
+    # 32 trials on two tasks, three rerun with three seeds on both, in each round.
+    assert fairness._tuning_runs("digits8_mlp", 500, "adam") % (64 + 18) == 0
+    assert fairness._tuning_runs("digits8_mlp", 500, "nobody") == 0
 
 
 def test_update_costs_are_offered_beside_the_cards():
