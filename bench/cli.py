@@ -534,10 +534,29 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
 
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[SUITE/LABEL]...")
+@click.option(
+    "--outer", metavar="CONFIG/LABEL", help="Take the first outer steps of a published run once more instead."
+)
+@click.option("--outer-steps", type=click.IntRange(min=1), default=100, show_default=True, help="With --outer.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help=DEVICES_HELP)
 @folder_options
-def verify(names: Sequence[str], folders: Folders) -> None:
-    """Recompute every published number from committed rows and compare; names the first that differs."""
+@device_option
+def verify(
+    names: Sequence[str], outer: str | None, outer_steps: int, devices: int, folders: Folders, device: str | None
+) -> None:
+    """Recompute every published number from committed rows and compare; names the first that differs.
+
+    With --outer, rerun the beginning of an outer-training run: every metric of its outer steps is the same to the last
+    bit on the kind of device that the run was on, and to one in a thousand elsewhere.
+    """
     from bench.compare import parse_set
+
+    if outer:
+        if names:
+            raise UsageError("expected either reports or --outer, got both")
+        use_devices(device, devices)
+        _verify_outer(*parse_set(outer), outer_steps, devices, folders)
+        return
     from bench.verify import published_reports
     from bench.verify import verify as verify_report
 
@@ -550,6 +569,27 @@ def verify(names: Sequence[str], folders: Folders) -> None:
         click.echo(f"{suite}/{label}: {problem or 'every number follows from the rows'}")
         failed += problem is not None
     if failed:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders: Folders) -> None:
+    from rich.console import Console
+
+    import tasks
+    from bench import outer_training
+    from bench.runner import progress_bar
+
+    config = outer_training.read_config(name)
+    family = tasks.load_family(config.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
+    folder = outer_training.run_folder(folders.results_dir, config, label)
+    with progress_bar(outer_steps, f"outer-training {name} again", Console()) as (_, advance):
+        found = outer_training.rerun(
+            config, family, folder, outer_steps=outer_steps, num_devices=devices, advance=advance
+        )
+    said = "the same to the last bit" if found.bit_equal else f"relative difference up to {found.difference:.2g}"
+    where = "the kind of device that the run was on" if found.same_device else "another kind of device"
+    click.echo(f"{name}/{label}: first {found.outer_steps} outer steps, on {where}: {said}")
+    if not found.holds:
         sys.exit(EXIT_CHECK_FAILED)
 
 

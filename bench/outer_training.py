@@ -5,6 +5,7 @@ far, and what an inner step of it costs next to a training step with Adam.
 """
 
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import os
@@ -34,6 +35,7 @@ from learned.config import OuterConfig, load_config
 FOLDER = "outer-train"  # of the results
 FIGURE_FILE = "progress.png"
 SIGNAL_TO_NOISE = "signal_to_noise/"
+RERUN_TOLERANCE = 1e-3  # of metrics, relative, where a published run is taken again on another kind of device
 
 StageEnd = tuple[Any, list[dict[str, float]], dict[str, Any]]  # best theta, metrics, facts
 
@@ -161,6 +163,79 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
     with usage_errors():
         end = outer.stage_end(source, config)
     _lay(source, folder, config, end)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerun:
+    """The first outer steps of a published run, taken once more.
+
+    Attributes:
+      outer_steps: that were compared.
+      bit_equal: whether every metric of every one is the same to the last bit.
+      difference: the greatest relative difference of a metric, inf where one of the two is not finite.
+      same_device: whether the published run was on this kind of device.
+    """
+
+    outer_steps: int
+    bit_equal: bool
+    difference: float
+    same_device: bool
+
+    @property
+    def holds(self) -> bool:
+        """Bit-equal on the kind of device that the run was on, to 1e-3 elsewhere."""
+        return self.bit_equal if self.same_device else self.difference <= RERUN_TOLERANCE
+
+
+def rerun(
+    config: OuterConfig,
+    family: tasks.TaskFamily,
+    folder: Path,
+    *,
+    outer_steps: int,
+    num_devices: int,
+    advance: Callable[..., None] = lambda share, line: None,
+) -> Rerun:
+    """Takes the first outer steps of a published run once more and compares every metric.
+
+    Args:
+      config: of the run.
+      family: its data.
+      folder: of the published run, see `publish`.
+      outer_steps: how many; no more than the run has.
+      num_devices: devices that samples are spread over; another number than the run's changes rounding.
+      advance: called after every outer step with the share done and a line.
+
+    Raises:
+      UsageError: nothing readable is published there, or of another configuration, or devices that do not fit.
+    """
+    with usage_errors():
+        _, published, summary = outer.stage_end(folder, config)
+    published = published[:outer_steps]
+    taken: list[dict[str, float]] = []
+
+    class Enough(Exception):
+        """Raised after the last outer step that is compared."""
+
+    def on_step(progress: outer.Progress) -> None:
+        taken.append(dict(progress.metrics))
+        advance(1, progress_line(config, progress))
+        if len(taken) == len(published):
+            raise Enough
+
+    with usage_errors(), contextlib.suppress(Enough):
+        outer.outer_train(config, family, num_devices=num_devices, on_step=on_step)
+    names = sorted({name for row in (*published, *taken) for name in row})
+    a, b = (np.array([[row.get(name, np.nan) for name in names] for row in rows]) for rows in (published, taken))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(a), np.abs(b)))
+    return Rerun(
+        outer_steps=len(published),
+        bit_equal=bool(same.all()),
+        difference=float(np.nan_to_num(relative, nan=np.inf, posinf=np.inf).max()),
+        same_device=summary["device"] == jax.devices()[0].device_kind,
+    )
 
 
 def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None:

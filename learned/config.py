@@ -110,13 +110,7 @@ def load_config(name_or_path: str) -> OuterConfig:
     Raises:
       ValueError: no such configuration, not TOML, an unknown or missing key, or a value of the wrong kind; one line.
     """
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIG_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise tasks.UnknownNameError("outer-training config", name_or_path, config_names())
-    try:
-        table = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+    path, table = _read_table(name_or_path)
     try:
         config = _parsed(table)
         make_design(config.design, dict(config.design_options))
@@ -129,6 +123,27 @@ def load_config(name_or_path: str) -> OuterConfig:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return config
+
+
+def _read_table(name_or_path: str, heirs: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """Path and keys of a configuration; `inherits = "NAME"`, or a path, gives it those that it does not have itself."""
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIG_DIR / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise tasks.UnknownNameError("outer-training config", name_or_path, config_names())
+    if path in heirs:
+        raise ValueError(f"{path}: inherits from itself")
+    try:
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+    inherited = table.pop("inherits", None)
+    if inherited is None:
+        return path, table
+    if not isinstance(inherited, str):
+        raise ValueError(f"{path}: expected a name or path for inherits, got {inherited!r}")
+    if "name" not in table:
+        raise ValueError(f"{path}: expected keys name")
+    return path, _read_table(inherited, (*heirs, path))[1] | table
 
 
 def _parsed(table: dict[str, Any]) -> OuterConfig:

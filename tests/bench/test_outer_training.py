@@ -227,6 +227,29 @@ def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     assert_one_line(caught.value)
 
 
+@pytest.mark.slow
+def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is_found(tmp_path):
+    outer_train(tmp_path, 5)
+    folder = outer_training.publish(STAGES, tmp_path, "box")
+
+    def again():
+        return outer_training.rerun(STAGES, linear_family(), folder, outer_steps=100, num_devices=1)
+
+    found = again()
+    assert (found.outer_steps, found.bit_equal, found.difference, found.holds) == (3, True, 0.0, True)
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    metrics.loc[1, "outer_loss"] *= 1.01
+    metrics.to_parquet(folder / "metrics.parquet")
+    found = again()
+    assert (found.bit_equal, found.same_device, found.holds) == (False, True, False)
+    assert found.difference == pytest.approx(0.01 / 1.01)
+    assert not dataclasses.replace(found, same_device=False).holds
+    assert dataclasses.replace(found, same_device=False, difference=5e-4).holds
+    with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
+        outer_training.rerun(STAGES, linear_family(), tmp_path / "nowhere", outer_steps=1, num_devices=1)
+    assert_one_line(caught.value)
+
+
 @pytest.mark.parametrize(("label", "message"), [("local", "git-ignored"), ("../up", "letters")])
 def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
     for call in (

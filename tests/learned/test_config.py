@@ -1,3 +1,4 @@
+import dataclasses
 import tomllib
 
 import pytest
@@ -20,6 +21,8 @@ stages = [{ num_steps = 10, outer_steps = 3 }, { num_steps = 20, outer_steps = 2
 def test_a_shipped_configuration_loads_as_it_is_written(name):
     config = load_config(name)
     table = tomllib.loads((CONFIG_DIR / f"{name}.toml").read_text())
+    while inherited := table.pop("inherits", None):
+        table = tomllib.loads((CONFIG_DIR / f"{inherited}.toml").read_text()) | table
     assert config.name == name
     assert config.outer_steps == sum(stage["outer_steps"] for stage in table.pop("stages"))
     assert dict(config.design_options) == table.pop("design_options", {})
@@ -47,6 +50,23 @@ def test_a_configuration_of_ones_own_loads_by_path(tmp_path):
         stages=(Stage(10, 3), Stage(20, 2)),
         design_options=(("hidden", 8),),
     )
+
+
+def test_a_configuration_inherits_what_it_does_not_say_itself(tmp_path):
+    path, heir = tmp_path / "mine.toml", tmp_path / "heir.toml"
+    path.write_text(MINIMAL + "seed = 3\nsigma = 0.5\n")
+    heir.write_text(f'inherits = "{path}"\nname = "heir"\nseed = 4\n')
+    assert load_config(str(heir)) == dataclasses.replace(load_config(str(path)), name="heir", seed=4)
+    for text, words in (
+        (f'inherits = "{heir}"\nname = "heir"\n', "inherits from itself"),
+        (f'inherits = "{path}"\n', "expected keys name"),
+        ("inherits = 3\n", "expected a name or path for inherits, got 3"),
+        ('inherits = "lopt_paper_smal"\nname = "a"\n', "did you mean lopt_paper_small"),
+    ):
+        heir.write_text(text)
+        with pytest.raises(ValueError, match=words) as caught:
+            load_config(str(heir))
+        assert_one_line(caught.value)
 
 
 def test_full_unrolls_are_as_long_as_the_curriculum_says():
