@@ -59,6 +59,8 @@ class Program:
         program serves training, where it is once, and the clock, whose regions are long.
       evaluate: split -> (task, params) -> mean loss on its sample. One program a split: on a CPU, one program of both
         takes nearly twice as long (2 x 1,000 images of `imagenet32_cnn3`: 174 against 95 ms).
+      step_bytes: memory of the training program beside the data: parameters and state after it, and temporaries; NaN
+        where the backend does not say.
       compile_sec: what compiling took, for each part; what optimizers share is compiled once and charged to the first.
     """
 
@@ -67,6 +69,7 @@ class Program:
     chunks: dict[int, Callable[..., Any]]
     evaluate: dict[Split, Callable[..., Any]]
     compile_sec: dict[str, float]
+    step_bytes: float = math.nan
 
     def init(self, task: Task, entrant: Entrant, key: Key) -> tasks.unroll.InnerState:
         """The state before the first step."""
@@ -134,12 +137,15 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
     key = run_key("", 0)
     params = jax.eval_shape(_init_params, task, key)
     state = jax.eval_shape(start, entrant.variables, params)
+    chunks = {
+        n: compiled(f"chunk{n}", jax.jit(chunk_of(n)), task, entrant.variables, state, key, 1) for n in chunk_steps
+    }
+    memory = chunks[min(chunks)].memory_analysis() if chunks else None
     return Program(
         init_params=compiled("init_params", _init_params, task, key),
         start=compiled("start", jax.jit(start), entrant.variables, params),
-        chunks={
-            n: compiled(f"chunk{n}", jax.jit(chunk_of(n)), task, entrant.variables, state, key, 1) for n in chunk_steps
-        },
+        chunks=chunks,
+        step_bytes=memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else math.nan,
         evaluate={
             split: compiled(f"evaluate_{split}", _eval_loss, task, params, split=split) for split in EVAL_EXAMPLES
         },

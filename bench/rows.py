@@ -57,6 +57,7 @@ class Rows:
     blocks: dict[str, Frame]  # task -> (block x optimizer) seconds per step
     races: dict[str, Frame]  # task -> (step x metric) of its race, metrics "train_loss/NAME", "wall_time_sec/NAME"
     compile_sec: dict[tuple[str, str], float]  # (task, optimizer) -> seconds
+    step_bytes: dict[tuple[str, str], float]  # (task, optimizer) -> memory of a training step beside the data
     tasks: tuple[str, ...]  # in the order of the rows
     optimizers: tuple[str, ...]  # every name trained or timed, sorted
     roles: dict[str, str]
@@ -155,14 +156,16 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
 
     blocks: dict[str, Frame] = {}
     compile_sec: dict[tuple[str, str], float] = {}
+    step_bytes: dict[tuple[str, str], float] = {}
     for (task, optimizer), runs in train[train["finished"]].groupby(["task", "optimizer"]):
         if len(seconds := as_floats(runs["compile_sec"]).dropna()):
             compile_sec[str(task), str(optimizer)] = float(seconds.median())
     for _, cell in timing.sort_values("started_at").iterrows():
         rows = curves[curves["cell"] == cell["cell"]]
         metric = rows["metric"].astype(str)
-        for _, row in rows[metric.str.startswith("compile_seconds/")].iterrows():
-            compile_sec[cell["task"], row["metric"].partition("/")[2]] = float(row["value"])
+        for prefix, found in (("compile_seconds/", compile_sec), ("step_bytes/", step_bytes)):
+            for _, row in rows[metric.str.startswith(prefix)].iterrows():
+                found[cell["task"], row["metric"].partition("/")[2]] = float(row["value"])
         seconds = rows[metric.str.startswith("seconds_per_step/")]
         if len(seconds):  # blocks are compared within one cell only; a later timing replaces an earlier one
             table = seconds.assign(optimizer=seconds["metric"].str.partition("/")[2])
@@ -184,6 +187,7 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
         blocks=blocks,
         races=races,
         compile_sec=compile_sec,
+        step_bytes=step_bytes,
         tasks=tasks,
         optimizers=tuple(sorted({*train["optimizer"], *timed})),
         roles=roles | dict(zip(train["optimizer"], train["role"], strict=True)),

@@ -41,10 +41,12 @@ class Timings(NamedTuple):
     Attributes:
       seconds_per_step: (num_blocks, num_optimizers).
       compile_seconds: (num_optimizers,), of the training program.
+      step_bytes: (num_optimizers,), its memory beside the data, NaN where it is not known.
     """
 
     seconds_per_step: np.ndarray
     compile_seconds: np.ndarray
+    step_bytes: np.ndarray
 
 
 def interleave(
@@ -145,7 +147,8 @@ def time_entrants(
     repeats = filling(regions, MIN_REGION_SEC)
     regions = regions_of(repeats.tolist())
     seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
-    return Timings(seconds, np.array([p.compile_sec[f"chunk{num_steps}"] for p in programs]))
+    compile_seconds = [program.compile_sec[f"chunk{num_steps}"] for program in programs]
+    return Timings(seconds, np.array(compile_seconds), np.array([program.step_bytes for program in programs]))
 
 
 def race(
@@ -228,4 +231,6 @@ def curve(timings: Timings, names: Sequence[str]) -> pd.DataFrame:
         for i, name in enumerate(names)
     ]
     rows += [(0, f"compile_seconds/{name}", timings.compile_seconds[i]) for i, name in enumerate(names)]
+    known = [(name, timings.step_bytes[i]) for i, name in enumerate(names) if np.isfinite(timings.step_bytes[i])]
+    rows += [(0, f"step_bytes/{name}", value) for name, value in known]
     return pd.DataFrame(rows, columns=["step", "metric", "value"])

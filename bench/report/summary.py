@@ -95,6 +95,9 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
     columns.append(Column("step_cost_ratio", ratio_header, interval=True))
     if single is not None:
         columns.append(Column("compile_seconds", "compile, s", number=True))
+    base_memory = results.step_bytes.get((single, reference)) if single and reference else None
+    if base_memory:
+        columns.append(Column("memory_ratio", f"memory of a step / {reference}", number=True))
 
     order = sorted_optimizers(results, tasks)
     rows = []
@@ -116,6 +119,10 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
         if single is not None:
             seconds = results.compile_sec.get((single, optimizer))
             row.append(Entry(format_number(seconds, 3), seconds))
+        if base_memory:
+            known = results.step_bytes.get((str(single), optimizer))
+            share = None if known is None else known / base_memory
+            row.append(Entry(format_number(share, 3), share))
         rows.append(tuple(row))
 
     name = f"Task {single}" if single is not None else f"All {len(tasks)} tasks"
@@ -170,6 +177,8 @@ def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str
             f"Step time: median over {plural(num_blocks, 'interleaved block')} with a distribution-free {PERCENT} "
             f"interval{bounds}; step cost: median of the ratios to {reference} within a block, likewise."
         )
+        if (timed[0], reference) in results.step_bytes:
+            notes.append("Memory of a step: what its program holds beside the data, parameters, state and temporaries.")
     return notes
 
 

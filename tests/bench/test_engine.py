@@ -129,7 +129,8 @@ def test_a_time_limit_is_a_row(task, trained):
 
 
 def test_the_timing_curve_names_block_and_optimizer():
-    timings = timing.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]))
+    timings = timing.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]), np.array([7.0, np.nan]))
     curve = timing.curve(timings, ["a", "b"])
     assert (curve.loc[(curve["step"] == 1) & (curve["metric"] == "seconds_per_step/b"), "value"] == 4.0).all()
     assert curve.loc[curve["metric"] == "compile_seconds/b", "value"].tolist() == [6.0]
+    assert curve.loc[curve["metric"].str.startswith("step_bytes/"), "value"].tolist() == [7.0]  # of a; b's is not known

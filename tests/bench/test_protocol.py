@@ -460,6 +460,7 @@ def test_rule_06_the_clock_waits_for_a_deliberately_slow_optimizer():
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
     assert (measured.compile_seconds > 0).all()
+    assert measured.step_bytes[1] > measured.step_bytes[0] > 0
 
 
 def test_rule_07_every_optimizer_runs_once_a_block_in_random_order():

@@ -103,6 +103,7 @@ def make_frames(
                 noise = 1 + 0.01 * rng.random(num_blocks)
                 add(cell, np.arange(num_blocks), f"seconds_per_step/{name}", seconds * spell * noise)
                 add(cell, 0, f"compile_seconds/{name}", 1.25)
+                add(cell, 0, f"step_bytes/{name}", 3000.0 if name == "lopt" else 2000.0)
     frame = pd.DataFrame(cells)
     for column in ("seed", "first_bad_step", "tuned_horizon", "best_validation_step"):
         frame[column] = frame[column].astype("Int64")
@@ -311,6 +312,7 @@ def test_step_costs_are_medians_over_blocks_and_ratios_within_them(full):
     assert float(row["step_cost_ratio"]) == pytest.approx(np.median(lopt / adam))
     assert float(row["step_cost_ratio_low"]) == pytest.approx(np.min(lopt / adam))  # 8 blocks: min to max
     assert row["compile_seconds"] == "1.25"
+    assert row["memory_ratio"] == "1.5"
 
 
 def test_failures_are_listed_with_reason_and_step(full):
