@@ -39,6 +39,8 @@ class OuterConfig:
       learning_rate: of Adam on theta.
       final_learning_rate: share of it that a cosine over the whole run decays to; 1 keeps it.
       b1: Adam's first decay.
+      clip_sample: norm that each sample's gradient is clipped to before their mean is taken, so that one chaotic unroll
+        does not outweigh the others; 0 does not.
       clip_norm: global norm that the gradient is clipped to; 0 does not.
       clip_value: absolute value that its elements are clipped to, before that; 0 does not.
       ema: decay of the average of theta that is evaluated and kept; 0 takes theta itself.
@@ -67,6 +69,7 @@ class OuterConfig:
     learning_rate: float = 3e-3
     final_learning_rate: float = 0.1
     b1: float = 0.9
+    clip_sample: float = 0.0
     clip_norm: float = 1.0
     clip_value: float = 0.0
     ema: float = 0.0

@@ -1,20 +1,22 @@
 """The lean per-parameter MLP: few inputs that vary over a tensor, and everything that does not in a net of its own.
 
 A network with one hidden layer of `hidden` ReLU units is applied to every parameter by itself; what it says is added to
-Adam's direction, and a rate of the tensor's own multiplies the sum:
+Adam's direction, with decay of the weights, and a rate of the tensor's own multiplies the sum:
 
-    update = -rate exp(5 rho) (m_.9 r + w2 relu(w1 x + b))
+    update = -rate exp(5 rho) (m_.9 r + w2 relu(w1 x + b) + d w)
 
 Inputs x, six of them, for decays b in .5 .9 .99, all bias-corrected as in Adam: g r, m_b r with
 r = 1 / (sqrt(v_.999) + 1e-8), g over its root mean square in the tensor, the parameter w over its own.
 
-The hidden bias b and the rate's exponent rho come from a second small network of what is constant over the tensor, so
-that they cost next to nothing a parameter: nine time features tanh(t / s - 1); how far the run has come, t / horizon
-and the logarithm of what is left; whether it is a vector, and its fan-in and fan-out; the logarithms of the root mean
-squares of w and of m_.9 r; the cosines of m_.9 with g and with w.
+The hidden bias b, the decay d and the rate's exponent rho come from a second small network of what is constant over the
+tensor, so that they cost next to nothing a parameter: nine time features tanh(t / s - 1); how far the run has come,
+t / horizon and the logarithm of what is left; whether it is a vector, and its fan-in and fan-out; the logarithms of the
+root mean squares of w and of m_.9 r; the cosines of m_.9 with g and with w. Beside its hidden layer it has a linear
+path, in which a power of what is left, an annealed rate, is a single weight.
 
-The last layers begin at zero: before any outer-training it is Adam at `rate`. After the designs of Metz et al.,
-arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of state a parameter.
+The last layers begin at zero: before any outer-training it is Adam at `rate`, annealed as (1 - t / horizon)^`anneal`.
+After the designs of Metz et al., arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of
+state a parameter.
 """
 
 import functools
@@ -29,6 +31,7 @@ from jax import Array
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import (
+    PROGRESS_SCALE,
     TIME_SCALES,
     TINY,
     as_float32,
@@ -45,9 +48,10 @@ ADAM = 1  # place of Adam's decay among them
 SECOND_DECAY, EPS = 0.999, 1e-8
 NUM_INPUTS = 3 + len(DECAYS)
 NUM_TENSOR_INPUTS = len(TIME_SCALES) + 9
+LEFT = len(TIME_SCALES) + 1  # place of the logarithm of what is left
 TENSOR_HIDDEN = 16
 RATE_SCALE = 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
-FEATURES_VERSION = "lean-6+18"
+FEATURES_VERSION = "lean-6+18-linear"
 
 
 class LeanMLPState(NamedTuple):
@@ -59,16 +63,17 @@ class LeanMLPState(NamedTuple):
     second_moment: optax.Params  # a float32 leaf of the parameter's shape
 
 
-def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
+def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> LearnedOptimizer:
     """The design, for a hidden width and the rate that it begins with.
 
     Args:
       hidden: units of the per-parameter network.
       rate: of Adam, which it is before any outer-training.
+      anneal: power of what is left of the horizon, by which the rate falls; 1 is a line to (nearly) zero.
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 6), "b1": (hidden,), "w2": (hidden,), "t1": (16, 18), "c1": (16,),
-      "t2": (hidden + 1, 16), "c2": (hidden + 1,)}.
+      "t2": (hidden + 2, 16), "c2": (hidden + 2,), "linear": (hidden + 2, 18)}.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -82,14 +87,16 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
 
     def init_theta(key: Key) -> Theta:
         key_hidden, key_tensor = jax.random.split(key)
+        linear = jnp.zeros((hidden + 2, NUM_TENSOR_INPUTS))
         return {
             "w1": jax.random.normal(key_hidden, (hidden, NUM_INPUTS)) / np.sqrt(NUM_INPUTS),
             "b1": jnp.zeros((hidden,)),
             "w2": jnp.zeros((hidden,)),
             "t1": jax.random.normal(key_tensor, (TENSOR_HIDDEN, NUM_TENSOR_INPUTS)) / np.sqrt(NUM_TENSOR_INPUTS),
             "c1": jnp.zeros((TENSOR_HIDDEN,)),
-            "t2": jnp.zeros((hidden + 1, TENSOR_HIDDEN)),
-            "c2": jnp.zeros((hidden + 1,)),
+            "t2": jnp.zeros((hidden + 2, TENSOR_HIDDEN)),
+            "c2": jnp.zeros((hidden + 2,)),
+            "linear": linear.at[-1, LEFT].set(anneal * PROGRESS_SCALE / RATE_SCALE),
         }
 
     def init(params: optax.Params, horizon: int | Array) -> LeanMLPState:
@@ -125,14 +132,16 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3) -> LearnedOptimizer:
                     for g, size, like in zip(gs, sizes, cosines, strict=True)
                 ]
             )
-            said = jax.nn.relu(about @ theta["t1"].T + theta["c1"][None]) @ theta["t2"].T + theta["c2"][None]
+            said = jax.nn.relu(about @ theta["t1"].T + theta["c1"][None]) @ theta["t2"].T
+            said = said + about @ theta["linear"].T + theta["c2"][None]
 
             def step(i: int) -> Array:
                 # Scales that are constant over the tensor belong to the weights: inputs are read as they are.
                 scales = jnp.concatenate([jnp.ones(1), corrections, 1 / (sizes[i][:2] + EPS)])
                 inputs = [x * over_roots[i] for x in (gs[i], *(m[i] for m in momenta))]
-                network = per_parameter(theta["w1"] * scales[None], theta["b1"] + said[i, :-1], theta["w2"])
-                return rate * jnp.exp(RATE_SCALE * said[i, -1]) * (adams[i] + network([*inputs, gs[i], ws[i]]))
+                network = per_parameter(theta["w1"] * scales[None], theta["b1"] + said[i, :-2], theta["w2"])
+                direction = adams[i] + network([*inputs, gs[i], ws[i]]) + said[i, -2] * ws[i]
+                return rate * jnp.exp(RATE_SCALE * said[i, -1]) * direction
 
             found = [-step(i).astype(g.dtype) for i, g in enumerate(jax.tree.leaves(updates))]
             momenta, vs = tuple(structure.unflatten(m) for m in momenta), structure.unflatten(vs)

@@ -166,7 +166,10 @@ class Engine:
     def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array):
         key = jax.random.fold_in(self.key, outer_step + 1)
         estimate, carried = self.estimator.estimate(state.theta, state.carried, arrays, key, num_steps, horizon)
-        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
+        gradients = estimate.gradients
+        if self.config.clip_sample:
+            gradients = jax.vmap(lambda sample: clipped(sample, self.config.clip_sample))(gradients)
+        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
         finite = all_finite(gradient)
         metrics = {
             "outer_loss": jnp.mean(estimate.losses),
@@ -206,6 +209,12 @@ def untrained_theta(design: LearnedOptimizer, key: Array) -> Theta:
 def run_key(name: str, seed: int) -> Array:
     """What everything random in a run of outer-training follows from."""
     return tasks.named_key("outer-train", name, seed)
+
+
+def clipped(gradient: Theta, limit: float) -> Theta:
+    """A gradient whose norm is at most the limit; what is not finite stays so."""
+    scale = jnp.minimum(1.0, limit / optax.tree.norm(gradient))
+    return jax.tree.map(lambda g: scale * g, gradient)
 
 
 def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from learned.lean_mlp import NUM_INPUTS, NUM_TENSOR_INPUTS, lean_mlp
 from tests.helpers import assert_trees_close
@@ -21,10 +22,11 @@ def steps(optimizer, num_steps):
     return found
 
 
-def test_before_outer_training_it_is_adam():
-    design = lean_mlp(rate=0.01)
-    found = steps(design.optimizer(jax.jit(design.init_theta)(jax.random.key(0))), 5)
-    expected = steps(optax.adam(0.01), 5)
+@pytest.mark.parametrize("anneal", [0.0, 1.5])
+def test_before_outer_training_it_is_adam(anneal):
+    design = lean_mlp(rate=0.01, anneal=anneal)
+    found = steps(design.optimizer(jax.jit(design.init_theta)(jax.random.key(0)), HORIZON), 4)
+    expected = steps(optax.adam(lambda count: 0.01 * (1.02 - count / HORIZON) ** anneal), 4)
     for (_, updates), (_, adams) in zip(found, expected, strict=True):
         assert_trees_close(updates, adams, rtol=1e-5, atol=1e-8)
 
@@ -54,13 +56,15 @@ def update_by_definition(theta, grads, params, inner_step, shape, rate):
     about += [inner_step / HORIZON, np.log(1.02 - inner_step / HORIZON) / -np.log(0.02)]
     about += [len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2]
     about += [np.log(1e-3 + rms(params)), np.log(1e-3 + rms(m / root)), cosine(m, g), cosine(m, params)]
-    said = theta["t2"] @ np.maximum(theta["t1"] @ np.array(about, np.float64) + theta["c1"], 0) + theta["c2"]
+    about = np.array(about, np.float64)
+    said = theta["t2"] @ np.maximum(theta["t1"] @ about + theta["c1"], 0) + theta["c2"] + theta["linear"] @ about
     updates = []
     for i in range(len(params)):
         x = [g[i] / root[i], *(momenta[d][i] / root[i] for d in (0.5, 0.9, 0.99))]
         x += [g[i] / rms(g), params[i] / rms(params)]
-        units = np.maximum(theta["w1"] @ np.array(x) + theta["b1"] + said[:-1], 0)
-        updates.append(-rate * np.exp(5 * said[-1]) * (m[i] / root[i] + theta["w2"] @ units))
+        units = np.maximum(theta["w1"] @ np.array(x) + theta["b1"] + said[:-2], 0)
+        direction = m[i] / root[i] + theta["w2"] @ units + said[-2] * params[i]
+        updates.append(-rate * np.exp(5 * said[-1]) * direction)
     return np.array(updates)
 
 
@@ -91,4 +95,4 @@ def test_the_state_takes_16_bytes_a_parameter_and_the_weights_are_few():
     state = jax.eval_shape(design.optimizer(example_theta("lean_mlp")).init, {"w": jnp.zeros((10, 10))})
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 16 * 100 + 4 + 4
     assert (NUM_INPUTS, NUM_TENSOR_INPUTS) == (6, 18)
-    assert sum(leaf.size for leaf in theta.values()) == 16 * (6 + 1 + 1) + 16 * (18 + 1) + 17 * (16 + 1)
+    assert sum(leaf.size for leaf in theta.values()) == 16 * (6 + 1 + 1) + 16 * (18 + 1) + 18 * (16 + 1 + 18)

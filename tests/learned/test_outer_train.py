@@ -322,3 +322,23 @@ def test_weights_of_another_design_are_no_beginning(weights_to_begin_from):
     ) as caught:
         Engine(config, linear_family())
     assert_one_line(caught.value)
+
+
+def test_each_sample_is_clipped_before_the_mean():
+    one = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
+    found = outer_train_module.clipped(one, 1.0)
+    np.testing.assert_allclose(found["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 0.8, rtol=1e-6)
+    assert outer_train_module.clipped(one, 6.0) == {name: pytest.approx(np.asarray(leaf)) for name, leaf in one.items()}
+
+
+@pytest.mark.slow
+def test_one_chaotic_sample_does_not_outweigh_the_others_where_samples_are_clipped():
+    """With every sample clipped to next to nothing, no update is longer than that."""
+    still = Engine(dataclasses.replace(CONFIG, clip_sample=1e-30, clip_norm=0.0), linear_family())
+    free = Engine(CONFIG, linear_family())
+    norms = []
+    for engine in (still, free):
+        _, metrics = engine.step(engine.init(), engine.arrays, 0, num_steps=10, horizon=10)
+        norms.append(float(metrics["gradient_norm"]))
+    assert norms[0] <= 1e-30 < norms[1]
