@@ -16,10 +16,33 @@ from tests.helpers import assert_one_line
 # The second update of each shipped optimizer for the parameters and gradients below: what its file means. A new file
 # gets a new line (the failing test prints it); a changed line for an unchanged file is a broken contract.
 KNOWN_STEPS = {
-    "lopt_paper_small": [-0.00215566, 0.00408244, 0.000904829, 0.00893921],
+    "lopt_ortho_small": [-0.0288304, 0.00198981, -0.0213332, 0.00864927, -0.0447637, 0.0430441, -0.0290708, -0.0213283],
+    "lopt_ortho_small_valid": [
+        -0.0255381,
+        0.00162987,
+        -0.0186913,
+        0.00846839,
+        -0.039003,
+        0.0245881,
+        -0.0188546,
+        -0.0240734,
+    ],
+    "lopt_paper_small": [
+        -0.00215566,
+        0.00408244,
+        0.000904831,
+        0.00893921,
+        -0.000399377,
+        0.00277585,
+        0.00120441,
+        -0.0031798,
+    ],
 }
-PARAMS = {"w": jnp.array([0.3, -0.2, 0.5, 1.0])}
-GRADIENTS = [{"w": jnp.array([0.1, -1.0, 0.02, 0.5])}, {"w": jnp.array([0.2, 0.3, 0.01, -0.4])}]
+PARAMS = {"w": jnp.array([0.3, -0.2, 0.5, 1.0]), "kernel": jnp.array([[0.1, -0.4], [0.3, 0.2]])}
+GRADIENTS = [
+    {"w": jnp.array([0.1, -1.0, 0.02, 0.5]), "kernel": jnp.array([[0.2, 0.1], [-0.3, 0.5]])},
+    {"w": jnp.array([0.2, 0.3, 0.01, -0.4]), "kernel": jnp.array([[0.1, -0.2], [0.4, 0.3]])},
+]
 
 
 def second_update(name):
@@ -27,8 +50,8 @@ def second_update(name):
     state = optimizer.init(PARAMS)
     update = jax.jit(optimizer.update)
     for grads in GRADIENTS:
-        updates, state = update(grads, state, PARAMS)
-    return np.asarray(updates["w"])
+        updates, state = update(grads, state, PARAMS, value=jnp.float32(1.5))
+    return np.concatenate([np.asarray(updates[key]).ravel() for key in ("w", "kernel")])
 
 
 def example_theta(design="per_parameter_mlp", **options):
