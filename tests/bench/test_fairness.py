@@ -175,12 +175,12 @@ def test_what_weights_began_from_counts_as_seen_and_as_cost():
         card,
         name="tuned",
         outer_training=card.outer_training
-        | {"objective": "validation", "stages": [{"num_steps": 500, "outer_steps": 8}], "family": "imagenet32_cnn3"},
+        | {"objective": "validation", "stages": [{"num_steps": 5000, "outer_steps": 8}], "family": "imagenet32_cnn3"},
         facts=card.facts | {"outer_step": 8, "begun_from": {"theta_sha256": "a", **dataclasses.asdict(card)}},
     )
     before, found = fairness.outer_training(card), fairness.outer_training(tuned)
     assert (before.splits, found.splits) == (("train",), ("train", "validation"))
-    assert (found.family, found.horizon) == ("imagenet32_cnn3", 500)
+    assert (found.family, found.horizon) == ("imagenet32_cnn3", 5000)
     assert found.inner_steps == 2 * before.inner_steps
     assert found.total_device_hours == pytest.approx(2 * before.total_device_hours)
     assert fairness.trained_images(tuned).images > fairness.trained_images(card).images
