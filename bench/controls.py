@@ -45,17 +45,17 @@ def trained_controls(base: Entrant) -> list[Entrant]:
 
 def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
     """The headline optimizers among the entrants as they were before any outer-training."""
+    begun = [(entrant, entrant.untrained()) for entrant in entrants if entrant.untrained is not None]
     return [
         dataclasses.replace(
             entrant,
             name=control_name(entrant.name, UNTRAINED),
             role=ROLE,
-            variables=entrant.untrained,
-            identity={**entrant.identity, "theta_sha256": weights.digest(entrant.untrained)[:16]},
+            variables=theta,
+            identity={**entrant.identity, "theta_sha256": weights.digest(theta)[:16]},
             program=entrant.name,
         )
-        for entrant in entrants
-        if entrant.untrained is not None
+        for entrant, theta in begun
     ]
 
 

@@ -18,8 +18,7 @@ from baselines import BASELINES, Baseline, find_tuned
 from bench.errors import UsageError, nearest, usage_errors
 from bench.plugins import Registry
 from learned import weights
-from learned.designs import make_design
-from learned.outer_train import run_key, untrained_theta
+from learned.designs import make_design, run_key, untrained_theta
 
 LEARNED_ALIAS = "learned"
 
@@ -37,7 +36,7 @@ class Entrant:
       tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
       repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
       program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
-      untrained: of a headline optimizer, theta before any outer-training; None of all others.
+      untrained: of a headline optimizer, makes theta as before any outer-training; None of all others.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Entrant:
     tuned_horizon: int | None = None
     repeats: int = 1
     program: str = ""
-    untrained: Any = None
+    untrained: Callable[[], Any] | None = None
 
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:
@@ -134,5 +133,7 @@ def _learned(name: str) -> Entrant:
         make=design.optimizer,
         variables=jax.tree.map(jnp.asarray, theta),
         identity={"design": card.design, **card.design_options, "theta_sha256": digest[:16]},
-        untrained=untrained_theta(design, run_key(card.name, card.outer_training["seed"])) if judged else None,
+        untrained=(lambda: untrained_theta(design, run_key(card.name, card.outer_training["seed"])))
+        if judged
+        else None,
     )

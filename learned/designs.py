@@ -7,7 +7,7 @@ import jax
 
 import tasks
 from learned import lean_mlp, orthogonal, per_parameter_mlp
-from learned.base import LearnedOptimizer, Theta
+from learned.base import Key, LearnedOptimizer, Theta
 
 DESIGNS: dict[str, Callable[..., LearnedOptimizer]] = {
     "per_parameter_mlp": per_parameter_mlp.per_parameter_mlp,
@@ -24,6 +24,16 @@ FEATURES_VERSIONS: dict[str, str] = {
 def theta_shapes(name: str, options: Mapping[str, float]) -> Theta:
     """Theta of a design, as shapes and dtypes; raises as `make_design` does."""
     return jax.eval_shape(make_design(name, options).init_theta, jax.random.key(0))
+
+
+def run_key(name: str, seed: int) -> Key:
+    """What everything random in a run of outer-training follows from."""
+    return tasks.named_key("outer-train", name, seed)
+
+
+def untrained_theta(design: LearnedOptimizer, key: Key) -> Theta:
+    """Theta of a design before any outer-training, for the key of a run."""
+    return design.init_theta(jax.random.fold_in(key, 0))
 
 
 def make_design(name: str, options: Mapping[str, float]) -> LearnedOptimizer:

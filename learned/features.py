@@ -10,6 +10,7 @@ from jax import Array
 
 TINY = 1e-24  # under a root, so that its derivative at zero is zero, not NaN; nothing beside 1e-8, squared
 TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
+LEFT = len(TIME_SCALES) + 1  # place of the logarithm of what is left, after time features and the share done
 REST = 0.02  # of the horizon, left when all is done: so that logarithms are finite
 PROGRESS_SCALE = float(-np.log(REST))
 
@@ -38,6 +39,16 @@ def shape_features(shape: tuple[int, ...]) -> np.ndarray:
     """Whether it is a vector or a number, and fan-in and fan-out, (3,)."""
     fan_in, fan_out = fans(shape)
     return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
+
+
+def tensor_inputs(shared: Array, tensors: Sequence[Array], sizes: Sequence[Array], cosines: Sequence[Array]) -> Array:
+    """What is constant over each tensor, (tensors, inputs): what all share, shape, logarithms of sizes, cosines."""
+    return jnp.stack(
+        [
+            jnp.concatenate([shared, shape_features(tensor.shape), jnp.log(1e-3 + size), like])
+            for tensor, size, like in zip(tensors, sizes, cosines, strict=True)
+        ]
+    )
 
 
 def as_float32(tree: Any) -> list[Array]:

@@ -31,6 +31,7 @@ from jax import Array
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import (
+    LEFT,
     PROGRESS_SCALE,
     TIME_SCALES,
     TINY,
@@ -39,7 +40,7 @@ from learned.features import (
     cosine,
     progress_features,
     rms,
-    shape_features,
+    tensor_inputs,
     time_features,
 )
 
@@ -48,7 +49,6 @@ ADAM = 1  # place of Adam's decay among them
 SECOND_DECAY, EPS = 0.999, 1e-8
 NUM_INPUTS = 3 + len(DECAYS)
 NUM_TENSOR_INPUTS = len(TIME_SCALES) + 9
-LEFT = len(TIME_SCALES) + 1  # place of the logarithm of what is left
 TENSOR_HIDDEN = 16
 RATE_SCALE = 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 FEATURES_VERSION = "lean-6+18-linear"
@@ -126,12 +126,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> Learn
             sizes = [jnp.stack([rms(x) for x in each]) for each in zip(gs, ws, adams, strict=True)]
             compared = zip(momenta[ADAM], gs, ws, strict=True)
             cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
-            about = jnp.stack(
-                [
-                    jnp.concatenate([shared, shape_features(g.shape), jnp.log(1e-3 + size[1:]), like])
-                    for g, size, like in zip(gs, sizes, cosines, strict=True)
-                ]
-            )
+            about = tensor_inputs(shared, gs, [size[1:] for size in sizes], cosines)
             said = jax.nn.relu(about @ theta["t1"].T + theta["c1"][None]) @ theta["t2"].T
             said = said + about @ theta["linear"].T + theta["c2"][None]
 

@@ -33,6 +33,7 @@ from jax import Array
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import (
+    LEFT,
     PROGRESS_SCALE,
     TIME_SCALES,
     TINY,
@@ -42,7 +43,7 @@ from learned.features import (
     fans,
     progress_features,
     rms,
-    shape_features,
+    tensor_inputs,
     time_features,
 )
 
@@ -52,7 +53,6 @@ SECOND_DECAY, EPS = 0.999, 1e-8
 NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
 LOSS_DECAYS = np.array([0.9, 0.99], np.float32)
 NUM_TENSOR_INPUTS = len(TIME_SCALES) + 13
-LEFT = len(TIME_SCALES) + 1  # place of the logarithm of what is left
 NUM_OUTPUTS = 1 + len(DECAYS) + 4  # a of g and of each momentum, e, c, d, rho
 RATE_SCALE = 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 FEATURES_VERSION = "orthogonal-22"
@@ -140,12 +140,7 @@ def orthogonal(
             sizes = [jnp.stack([rms(w), rms(adam)]) for w, adam in zip(ws, adams, strict=True)]
             compared = zip(momenta[MUON], gs, ws, momenta[SLOW], strict=True)
             cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
-            about = jnp.stack(
-                [
-                    jnp.concatenate([shared, shape_features(g.shape), jnp.log(1e-3 + size), like])
-                    for g, size, like in zip(gs, sizes, cosines, strict=True)
-                ]
-            )
+            about = tensor_inputs(shared, gs, sizes, cosines)
             said = jax.nn.relu(about @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
             said = said + about @ theta["linear"].T + theta["b2"][None]
 

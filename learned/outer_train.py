@@ -35,7 +35,7 @@ from learned.base import LearnedOptimizer, Theta
 from learned.checkpoints import Checkpoints, read_stage, stage_bytes
 from learned.config import OuterConfig
 from learned.curriculum import stage_ends
-from learned.designs import make_design, theta_shapes
+from learned.designs import make_design, run_key, theta_shapes, untrained_theta
 from learned.estimators import PERTURBED, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
@@ -199,16 +199,6 @@ class Engine:
             return held_out(theta, arrays, key, config.validation_num_steps)
 
         return jnp.mean(each(loss, (theta, arrays), keys))
-
-
-def untrained_theta(design: LearnedOptimizer, key: Array) -> Theta:
-    """Theta of a design before any outer-training, for the key of a run."""
-    return design.init_theta(jax.random.fold_in(key, 0))
-
-
-def run_key(name: str, seed: int) -> Array:
-    """What everything random in a run of outer-training follows from."""
-    return tasks.named_key("outer-train", name, seed)
 
 
 def clipped(gradient: Theta, limit: float) -> Theta:
