@@ -546,6 +546,8 @@ def verify(
 ) -> None:
     """Recompute every published number from committed rows and compare; names the first that differs.
 
+    Without a name every published report, and the card of every shipped optimizer.
+
     With --outer, rerun the beginning of an outer-training run: every metric of its outer steps is the same to the last
     bit on the kind of device that the run was on, and to one in a thousand elsewhere.
     """
@@ -557,8 +559,10 @@ def verify(
         use_devices(device, devices)
         _verify_outer(*parse_set(outer), outer_steps, devices, folders)
         return
+    from bench import cards
     from bench.verify import published_reports
     from bench.verify import verify as verify_report
+    from learned.weights import shipped_names
 
     reports = [parse_set(name) for name in names] or published_reports(folders.reports_dir)
     if not reports:
@@ -567,6 +571,10 @@ def verify(
     for suite, label in reports:
         problem = verify_report(folders.results_dir, folders.reports_dir, suite, label)
         click.echo(f"{suite}/{label}: {problem or 'every number follows from the rows'}")
+        failed += problem is not None
+    for name in () if names else shipped_names():
+        problem = cards.verify(name, folders.results_dir)
+        click.echo(f"card of {name}: {problem or 'follows from the weights and the rows'}")
         failed += problem is not None
     if failed:
         sys.exit(EXIT_CHECK_FAILED)
@@ -591,6 +599,20 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
     click.echo(f"{name}/{label}: first {found.outer_steps} outer steps, on {where}: {said}")
     if not found.holds:
         sys.exit(EXIT_CHECK_FAILED)
+
+
+@cli.command("cards")
+@click.argument("names", nargs=-1, metavar="[OPTIMIZER]...")
+@folder_options
+def cards_command(names: Sequence[str], folders: Folders) -> None:
+    """Write the cards of shipped learned optimizers again: how they were made, and their published results."""
+    from bench import cards
+    from learned.weights import shipped_names
+
+    for name in names or shipped_names():
+        if name not in shipped_names():
+            raise nearest("learned optimizer", name, shipped_names())
+        click.echo(f"card: {cards.write(name, folders.results_dir)}")
 
 
 @cli.command()

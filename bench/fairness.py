@@ -161,7 +161,7 @@ def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard
     for optimizer in rows.optimizers:
         if rows.role(optimizer) != LEARNED:
             continue
-        source = _source(rows, optimizer)
+        source = source_card(rows, optimizer)
         exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
         state = {task: _state_bytes((optimizer, *rivals), task, rows.horizon(task)) for task in names}
         known = outer_training(source) if source else None
@@ -329,7 +329,7 @@ def architecture(family: str) -> str:
     return re.sub(r"^([a-z]+)\d+", r"\1*", family)
 
 
-def _source(rows: Rows, optimizer: str) -> weights.Card | None:
+def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
     """The card of the shipped weights of this name, if they hold the theta that the rows were made with."""
     if optimizer not in weights.shipped_names():
         return None

@@ -92,7 +92,7 @@ def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: 
             if path.suffix == ".html":
                 old, new = (_IMAGE_DATA.sub("", text) for text in (old, new))
             if old != new:
-                yield f"{folder / path}: {_first_difference(path, old, new)}"
+                yield f"{folder / path}: {first_difference(path, old, new)}"
 
 
 def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str, label: str, **drawing: Any) -> Path:
@@ -142,7 +142,7 @@ def targets_of(results: Results, results_dir: Path) -> dict[str, targets.Targets
     return {task: frozen for task, frozen in found.items() if frozen is not None}
 
 
-def _first_difference(path: Path, old: str, new: str) -> str:
+def first_difference(path: Path, old: str, new: str) -> str:
     """Where two files first differ, in the terms of the file: row and column of a table, key of a JSON file, line."""
     if path.suffix == ".csv":
         a, b = (list(csv.reader(io.StringIO(text))) for text in (old, new))

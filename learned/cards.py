@@ -1,4 +1,4 @@
-"""The card of shipped weights as a page: what, how, at what cost, and where to look for its results."""
+"""The card of weights as a page: what, how, at what cost. What came of it is added from results (`bench cards`)."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,20 @@ TITLES = {  # of rows of `learned.estimators.ESTIMATORS`
 }
 
 
-def render(card: Card) -> str:
-    """The card as Markdown; every number comes from the metadata of the weights."""
-    lines = [f"# {card.name}", "", *_run(card)]
+def render(card: Card, results: str = "") -> str:
+    """The card as Markdown; every number comes from the metadata of the weights.
+
+    `results` is a part, with its heading, on what came of them.
+    """
     longest = max(map(longest_unroll, (card, *ancestors(card))))
-    lines += [
-        "",
-        f"Longest unroll seen in outer-training: {longest} inner steps. Beyond it behaviour is extrapolation: the",
-        "reports of suites with longer horizons (`quick`, `ood`, `paper`) show what that costs.",
-    ]
+    extrapolation = (
+        f"Longest unroll seen in outer-training: {longest} inner steps. Beyond it behaviour is extrapolation."
+    )
+    lines = [f"# {card.name}", "", *_facts(card), "", extrapolation, ""]
+    lines += [results, "## Outer-training", ""] if results else []
+    lines += _run(card)
     for before in ancestors(card):
-        lines += ["", f"## Begun from: {before.name}", "", *_run(before)]
+        lines += ["", f"## Begun from: {before.name}", "", *_facts(before), "", *_run(before)]
     return "\n".join([*lines, ""])
 
 
@@ -40,8 +43,8 @@ def ancestors(card: Card) -> list[Card]:
     return found
 
 
-def _run(card: Card) -> list[str]:
-    """One run of outer-training: what was done, its curve and its configuration, as lines."""
+def _facts(card: Card) -> list[str]:
+    """What was done in one run of outer-training, as lines."""
     outer, facts = card.outer_training, card.facts
     begun = facts.get("begun_from")
     stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
@@ -65,14 +68,19 @@ def _run(card: Card) -> list[str]:
         "note": facts.get("note"),
     }
     lines = ["| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    lines += ["", "Outer-validation loss:", "", "| outer step | unroll | loss |", "|---:|---:|---:|"]
-    lines += [f"| {step} | {num_steps} | {loss} |" for step, num_steps, loss in facts.get("outer_validation_curve", [])]
+    return lines + [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+
+
+def _run(card: Card) -> list[str]:
+    """Curve and configuration of one run of outer-training, as lines."""
+    curve = card.facts.get("outer_validation_curve", [])
+    lines = ["Outer-validation loss:", "", "| outer step | unroll | loss |", "|---:|---:|---:|"]
+    lines += [f"| {step} | {num_steps} | {loss} |" for step, num_steps, loss in curve]
     made_by = [
         f"Made by `bench outer-train {card.name}`; the configuration:",
         "",
         "```json",
-        json.dumps(outer, indent=1),
+        json.dumps(card.outer_training, indent=1),
     ]
     return [*lines, "", *made_by, "```"]
 

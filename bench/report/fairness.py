@@ -43,7 +43,7 @@ def _outer_training(card: FairnessCard, slug: str) -> Table | None:
         "chosen on": f"{len(known.choosing_classes)} further classes" if known.choosing_classes else "nothing further",
     }
     if card.payback is not None:
-        facts["repaid after"] = _payback_text(card.payback)
+        facts["repaid after"] = payback_text(card.payback)
     return Table(
         slug=f"outer_training_{slug}",
         caption=f"{card.optimizer}: its outer-training was its tuning",
@@ -52,7 +52,7 @@ def _outer_training(card: FairnessCard, slug: str) -> Table | None:
     )
 
 
-def _payback_text(found: Payback) -> str:
+def payback_text(found: Payback) -> str:
     """How many runs it takes, in words."""
     without, with_tuning = (found.runs(counted) for counted in (False, True))
     rival = f"than with {found.reference}"

@@ -33,11 +33,13 @@ def _cell(kind, task, curve, config, **fields):
     return record | {"provenance": PROVENANCE} | fields, frame
 
 
-def train_cell(task, optimizer, seed, losses, role="hand-designed", *, validation=None, test=None, finals=None):
+def train_cell(
+    task, optimizer, seed, losses, role="hand-designed", *, validation=None, test=None, finals=None, settings=None
+):
     """A run whose train loss is `losses` on an even grid, such as `GRID`, NaN from where it diverged.
 
     Validation and test losses are the train loss where nothing else is given: `validation` on the grid, `test` one
-    number or one a block of images. `finals` replaces final losses of whole splits.
+    number or one a block of images. `finals` replaces final losses of whole splits, `settings` parts of the config.
     """
     losses = np.asarray(losses, float)
     validation = losses if validation is None else np.asarray(validation, float)
@@ -70,6 +72,7 @@ def train_cell(task, optimizer, seed, losses, role="hand-designed", *, validatio
         },
     }
     config = {"optimizer": optimizer, "role": role, "seed": seed, "hyperparameters": {}, "tuned_horizon": HORIZON}
+    config |= settings or {}
     return _cell("train", task, rows, config, **fields)
 
 

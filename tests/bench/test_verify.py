@@ -180,7 +180,7 @@ def test_one_altered_number_of_the_first_screen_is_named_by_its_key(root, page_m
         container[key] = kept + 1e-6 if isinstance(kept, float) else kept + 1
         altered = json.dumps(screen, indent=1) + "\n"
         problem = f"{name}: published {container[key]!r}, the rows give {kept!r}"
-        assert verify._first_difference(path, altered, text) == problem
+        assert verify.first_difference(path, altered, text) == problem
         container[key] = kept
     path.write_text(altered, encoding="utf-8")
     assert verdict(root) == f"{path}: {problem}"

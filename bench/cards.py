@@ -1,0 +1,173 @@
+"""The card of shipped weights with what came of them: published results and limits, every number from committed rows.
+
+`learned.cards` says how weights were made, from the weights alone. Results lie with the results.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.fairness import cards as fairness_cards
+from bench.fairness import source_card
+from bench.report.comparison import best_baseline, compare
+from bench.report.fairness import payback_text
+from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_failed
+from bench.report.table import (
+    NONE_TEXT,
+    Column,
+    Entry,
+    Table,
+    format_interval,
+    format_number,
+    plural,
+    text_entry,
+    whole_entry,
+)
+from bench.rows import Rows, read_rows
+from bench.scoring import (
+    GROUP_NAMES,
+    PAPER_TARGET,
+    TargetsByTask,
+    format_speedup,
+    reference_text,
+    references,
+    speedup,
+)
+from bench.store import LOCAL, Store
+from bench.verify import first_difference, targets_of
+from learned import cards, weights
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published rows of a suite that trains, and the targets of its tasks."""
+
+    suite: str
+    label: str
+    rows: Rows
+    targets: TargetsByTask
+
+
+@functools.cache
+def published(results_dir: Path) -> tuple[Published, ...]:
+    """Every published result set that trained, by suite and label."""
+    found = []
+    for path in sorted(results_dir.glob("*/*/cells.parquet")):
+        suite, label = path.parts[-3:-1]
+        if label == LOCAL:
+            continue
+        results = Store(results_dir, suite, label).read()
+        if set(results.cells["kind"]) != {"measure"}:
+            found.append(
+                Published(suite, label, read_rows(results.cells, results.curves), targets_of(results, results_dir))
+            )
+    return tuple(found)
+
+
+def render(name: str, results_dir: Path) -> str:
+    """The card of shipped weights as Markdown: how they were made, what came of it, where they fail.
+
+    Results are those of published rows that were made with these weights.
+    """
+    _, card = weights.read(name)
+    shown = [found for found in published(results_dir) if name in found.rows.trained and source_card(found.rows, name)]
+    results = "No published result set has them.\n"
+    if shown:
+        limits = [f"- {line}" for found in shown for line in _limits(found, name)]
+        results = "\n".join([results_table(shown, name).markdown(), "## Limits", "", *limits, ""])
+    return cards.render(card, f"## Results\n\n{results}")
+
+
+def results_table(shown: list[Published], name: str) -> Table:
+    """A row for each result set: speed-ups to the hard target, and the test loss beside that of the best rival."""
+    rows = []
+    for found in shown:
+        tasks, seeds = found.rows.tasks, found.rows.runs(name, found.rows.tasks)["seed"].nunique()
+        horizons = sorted({found.rows.horizon(task) for task in tasks})
+        entries = [
+            text_entry(f"{found.suite}/{found.label}"),
+            text_entry(f"{plural(len(tasks), 'task')}, {plural(seeds, 'seed')}"),
+            text_entry(" to ".join(f"{end:,}" for end in dict.fromkeys((horizons[0], horizons[-1])))),
+        ]
+        for group in GROUP_NAMES:
+            reference = references(found.rows, found.targets, group)
+            against = speedup(found.rows, found.targets, tasks, name, reference, PAPER_TARGET) if reference else None
+            text = f"{format_speedup(against)} ({reference_text(reference)})" if against else NONE_TEXT
+            entries.append(Entry(text, against and against.estimate))
+        best = best_baseline(found.rows, tasks, HEADLINE_LOSS)
+        difference = compare(found.rows, name, best, tasks, HEADLINE_LOSS).difference if best else None
+        entries.append(Entry(f"{format_interval(difference, sign=True)} ({best})" if difference else NONE_TEXT))
+        entries.append(whole_entry(num_failed(found.rows, name, tasks)))
+        rows.append(tuple(entries))
+    columns = (
+        *(Column("results", "results"), Column("runs", "runs"), Column("horizon", "horizon", number=True)),
+        *(Column(group, f"over {text}", number=True) for group, text in GROUP_NAMES.items()),
+        Column("test_loss", "final test loss, minus the best hand-designed", number=True),
+        Column("failed", "failed runs", number=True),
+    )
+    notes = (
+        "Speed-up in wall-clock to the hard target: the loss that the best of a group has at the end of the horizon. "
+        "Above 1 these weights are faster; <: a bound, since on some task half of the runs never arrive.",
+        "Intervals at 95 %, as in the reports. Below 0 the test loss is lower than that of the best hand-designed row.",
+    )
+    return Table("results", "Published results of these weights", columns, tuple(rows), notes)
+
+
+def _limits(found: Published, name: str) -> Iterator[str]:
+    """What a user should know before relying on these weights, a sentence each."""
+    where = f"{found.suite}/{found.label}"
+    rows, tasks = found.rows, found.rows.tasks
+    reference = references(rows, found.targets, "all_hand_designed")
+    each = {task: speedup(rows, found.targets, (task,), name, reference, PAPER_TARGET) for task in reference}
+    known = {task: value for task, value in each.items() if value is not None}
+    if known:
+        faster = [task for task, value in known.items() if not value.bound and value.estimate > 1]
+        lowest = min(known, key=lambda task: known[task].estimate)
+        yield (
+            f"{where}: faster than the best hand-designed on {len(faster)} of {plural(len(known), 'task')}; "
+            f"the lowest speed-up is {format_speedup(known[lowest])}, on {lowest}."
+        )
+    losses = ("final_train_loss", "final_validation_loss", HEADLINE_LOSS)
+    means = [loss_summary(rows, name, tasks, metric) for metric in losses]
+    if all(mean is not None for mean in means):
+        train, validation, test = (format_number(mean.estimate, 3) for mean in means if mean is not None)
+        best = best_baseline(rows, tasks, HEADLINE_LOSS)
+        rival = loss_summary(rows, best, tasks, HEADLINE_LOSS) if best else None
+        beside = f"; {best} has a test loss of {format_number(rival.estimate, 3)}" if rival else ""
+        yield f"{where}: it ends at train loss {train}, validation loss {validation}, test loss {test}{beside}."
+    memory = [
+        rows.step_bytes[task, name] / rows.step_bytes[task, STEP_COST_REFERENCE]
+        for task in tasks
+        if {(task, name), (task, STEP_COST_REFERENCE)} <= set(rows.step_bytes)
+    ]
+    if memory:
+        yield f"{where}: a training step takes {format_number(float(np.median(memory)), 3)} times Adam's memory."
+    for card in fairness_cards(rows, found.targets):
+        if card.optimizer == name and card.payback and math.isfinite(card.payback.saved):
+            yield f"{where}: its outer-training is repaid after {payback_text(card.payback)}."
+
+
+def write(name: str, results_dir: Path) -> Path:
+    """Writes the card beside the weights.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    path.write_text(render(name, results_dir), encoding="utf-8")
+    return path
+
+
+def verify(name: str, results_dir: Path) -> str | None:
+    """The first line of a shipped card that does not follow from weights and committed rows; None if all do."""
+    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    if not path.is_file():
+        return f"{path}: missing"
+    old, new = path.read_text(encoding="utf-8"), render(name, results_dir)
+    return None if old == new else f"{path}: {first_difference(path, old, new)}"

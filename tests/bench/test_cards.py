@@ -1,0 +1,101 @@
+"""Cards of shipped weights: the results they show are those of these weights, and follow from published rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import learned
+from bench import cards, cli, store, targets
+from bench.entrants import resolve
+from learned import weights
+from tests.bench.synthetic import HORIZON, falling, targets_record, time_cell, train_cell
+
+SHIPPED = learned.HEADLINE
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def publish(results_dir, theta_sha256, label="machine"):
+    """Adam takes 100 steps of 2 ms to its hard target, 2.0; the learned one, at 5 ms a step, 25."""
+    kept = store.Store(results_dir, "made")
+    settings = {"hyperparameters": {"theta_sha256": theta_sha256}}
+    for seed in range(5):
+        kept.put(*train_cell("t", "adam", seed, falling(0.01)))
+        kept.put(*train_cell("t", SHIPPED, seed, np.maximum(falling(0.04), 0), "learned", settings=settings))
+    record, curve = time_cell("t", {"adam": [0.002] * 6, SHIPPED: [0.005] * 6})
+    memory = [(record["cell"], 0, f"step_bytes/{name}", size) for name, size in (("adam", 1e3), (SHIPPED, 1.5e3))]
+    kept.put(record, pd.concat([curve, pd.DataFrame(memory, columns=store.CURVE_COLUMNS)]))
+    targets.write(
+        targets.target_path(results_dir / "targets", "t", HORIZON),
+        targets_record("t", {"adam": (2.0, 2.5, 2.75)}, "adam"),
+    )
+    store.publish(results_dir, "made", label, kept.read())
+
+
+@pytest.fixture
+def results_dir(tmp_path):
+    publish(tmp_path, resolve(SHIPPED, "", 1).identity["theta_sha256"])
+    yield tmp_path
+    cards.published.cache_clear()
+
+
+def test_a_card_shows_speedup_losses_memory_and_failures_by_hand(results_dir):
+    text = cards.render(SHIPPED, results_dir)
+    # 100 steps of 2 ms over 25 of 5 ms
+    row = next(line for line in text.splitlines() if line.startswith("| made/machine"))
+    fields = [field.strip() for field in row.strip("|").split("|")]
+    assert fields[1:3] == ["1 task, 5 seeds", "100"]
+    assert fields[3:6] == ["1.60 [1.60, 1.60] (adam)"] * 3
+    assert fields[6].startswith("-2.0")
+    assert fields[7] == "0"
+    assert "- made/machine: faster than the best hand-designed on 1 of 1 task; the lowest speed-up is 1.60" in text
+    assert "ends at train loss 0, validation loss 0, test loss 0; adam has a test loss of 2." in text
+    assert "a training step takes 1.5 times Adam's memory" in text
+    assert text.index("## Results") < text.index("## Limits") < text.index("## Outer-training")
+
+
+def test_results_of_other_weights_are_not_shown(tmp_path):
+    publish(tmp_path, "0" * 16)
+    text = cards.render(SHIPPED, tmp_path)
+    cards.published.cache_clear()
+    assert "No published result set has them." in text
+    assert "made/machine" not in text
+
+
+def test_ones_own_results_are_not_published(results_dir):
+    assert {found.label for found in cards.published(results_dir)} == {"machine"}
+
+
+@pytest.fixture
+def shipped_copy(tmp_path, monkeypatch):
+    """A package whose only weights are the headline's."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / f"{SHIPPED}.safetensors").write_bytes((weights.WEIGHTS_DIR / f"{SHIPPED}.safetensors").read_bytes())
+    monkeypatch.setattr(weights, "WEIGHTS_DIR", folder)
+    return folder
+
+
+def test_a_card_is_written_and_verified_and_an_altered_number_is_named(results_dir, shipped_copy, capsys):
+    arguments = ["--results-dir", str(results_dir), "--reports-dir", str(results_dir / "none")]
+    assert cards.verify(SHIPPED, results_dir).endswith("missing")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["cards", *arguments])
+    assert done.value.code == 0
+    path = shipped_copy / f"{SHIPPED}.md"
+    assert str(path) in capsys.readouterr().out
+    assert cards.verify(SHIPPED, results_dir) is None
+    path.write_text(path.read_text().replace("1.60 [1.60", "1.70 [1.60", 1))
+    problem = cards.verify(SHIPPED, results_dir)
+    assert str(path) in problem
+    assert "1.70" in problem
+    with pytest.raises(SystemExit) as done:
+        cli.main(["cards", "lopt_none", *arguments])
+    assert done.value.code == 2
+
+
+@pytest.mark.slow  # reads every published row
+@pytest.mark.parametrize("name", weights.shipped_names())
+def test_a_shipped_card_follows_from_the_weights_and_the_published_rows(name):
+    assert cards.verify(name, REPOSITORY / "results") is None
