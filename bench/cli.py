@@ -250,7 +250,7 @@ def _optimizer_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
     ]
     for name in weights.shipped_names():
         _, card = weights.read(name)
-        alias = " (learned)" if name == learned.HEADLINE else ""
+        alias = "".join(f" ({alias})" for alias, real in learned.ALIASES.items() if real == name)
         rows.append(
             {
                 "name": name,
@@ -283,6 +283,7 @@ def info(name: str, as_json: bool, plugins: Sequence[str]) -> None:
 def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
     import dataclasses
 
+    import learned
     import tasks
     from bench.entrants import real_name
     from bench.suite import load_suite, suite_names
@@ -308,7 +309,7 @@ def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
                 f"{p.parent.parent.name} at {p.parent.name} steps": read_tuned(p)["hyperparameters"] for p in paths
             }
             return row | {"tuned": tuned}
-    names = [*tasks.FAMILIES, *tasks.task_names(), *(r["name"] for r in optimizers), "learned", *suite_names()]
+    names = [*tasks.FAMILIES, *tasks.task_names(), *(r["name"] for r in optimizers), *learned.ALIASES, *suite_names()]
     raise nearest("name", name, names)
 
 

@@ -20,8 +20,6 @@ from bench.plugins import Registry
 from learned import weights
 from learned.designs import make_design, run_key, untrained_theta
 
-LEARNED_ALIAS = "learned"
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entrant:
@@ -52,12 +50,12 @@ class Entrant:
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:
     """Names that `-o` takes."""
-    return [*BASELINES, *(registry.baselines if registry else ()), *weights.shipped_names(), LEARNED_ALIAS]
+    return [*BASELINES, *(registry.baselines if registry else ()), *weights.shipped_names(), *learned.ALIASES]
 
 
 def real_name(name: str) -> str:
-    """The name with the alias `learned` resolved."""
-    return learned.HEADLINE if name == LEARNED_ALIAS else name
+    """The name, an alias resolved."""
+    return learned.ALIASES.get(name, name)
 
 
 def resolve(
@@ -72,7 +70,8 @@ def resolve(
     """The entrant of a name on a family at a horizon.
 
     Args:
-      name: a row of `BASELINES`, a plug-in's, the name of shipped weights, "learned", or the path of a weights file.
+      name: a row of `BASELINES`, a plug-in's, the name of shipped weights or one of `learned.ALIASES`, or the path of a
+        weights file.
       family: task family, for tuned values.
       horizon: inner steps, for the nearest tuned values.
       overrides: hyperparameters set by hand.

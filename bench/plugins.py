@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import learned
 import tasks
 from baselines import BASELINES, Baseline
 from bench.errors import UsageError
@@ -125,7 +126,7 @@ def _add(table: dict[str, Any], name: Any, row: Any, origin: str, expected: type
         name in table
         or name in tasks.task_names()
         or name in tasks.FAMILIES
-        or name in (*BASELINES, *shipped_names(), "learned")
+        or name in (*BASELINES, *shipped_names(), *learned.ALIASES)
     ):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
     if expected is None and (isinstance(row, Baseline) or not callable(row)):

@@ -13,7 +13,8 @@ from learned.base import Theta as Theta
 # The optimizer that claims are judged on, and the one outer-trained on validation loss (claim C4), named here before
 # their first evaluation run (protocol rule 3); chosen on outer-validation classes.
 HEADLINE = "lopt_paper_small"
-HEADLINE_VALID: str | None = None
+HEADLINE_VALID = "lopt_ortho_small_valid"
+ALIASES = {"learned": HEADLINE, "learned_valid": HEADLINE_VALID}  # names that suites and `-o` call them by
 
 
 def load(name: str | Path = HEADLINE, horizon: int = HORIZON) -> optax.GradientTransformationExtraArgs:
