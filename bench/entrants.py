@@ -34,7 +34,7 @@ class Entrant:
       tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
       repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
       program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
-      untrained: of a headline optimizer, makes theta as before any outer-training; None of all others.
+      untrained: of the headline optimizer, makes theta as before any outer-training; None of all others.
     """
 
     name: str
@@ -124,7 +124,7 @@ def _learned(name: str) -> Entrant:
     theta, card = weights.read(name)
     design = make_design(card.design, card.design_options)
     digest = weights.digest(theta)
-    judged = name in (learned.HEADLINE, learned.HEADLINE_VALID)
+    judged = name == learned.HEADLINE
     return Entrant(
         # A file may hold another theta of a shipped name: its digest tells them apart.
         name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,

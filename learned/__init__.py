@@ -10,11 +10,12 @@ from learned.base import HORIZON as HORIZON
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
-# The optimizer that claims are judged on, and the one outer-trained on validation loss (claim C4), named here before
-# their first evaluation run (protocol rule 3); chosen on outer-validation classes.
-HEADLINE = "lopt_paper_small"
-HEADLINE_VALID = "lopt_ortho_small_valid"
-ALIASES = {"learned": HEADLINE, "learned_valid": HEADLINE_VALID}  # names that suites and `-o` call them by
+# The optimizer that claims are judged on, on the clock (C3) and on test loss (C4) alike, and its twin that was
+# outer-trained on train loss. Named here before their first evaluation run (protocol rule 3), chosen on outer-validation
+# classes: there the twin is faster to train losses, and memorizes; one optimizer should do both.
+HEADLINE = "lopt_ortho_small_valid"
+HEADLINE_TRAIN = "lopt_ortho_small"
+ALIASES = {"learned": HEADLINE, "learned_train": HEADLINE_TRAIN}  # names that suites and `-o` call them by
 
 
 def load(name: str | Path = HEADLINE, horizon: int = HORIZON) -> optax.GradientTransformationExtraArgs:

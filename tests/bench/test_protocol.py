@@ -763,7 +763,7 @@ def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
 
 def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
     monkeypatch.setattr(learned, "HEADLINE", "lopt_paper_small")
-    adam, trained = (entrants.resolve(name, "digits8_mlp", 50) for name in ("adam", "learned"))
+    adam, trained = (entrants.resolve(name, "digits8_mlp", 50) for name in ("adam", "lopt_paper_small"))
     (control,) = controls.untrained_controls([adam, trained])
     assert (control.name, control.role) == ("lopt_paper_small_untrained", "control")
     assert control.identity["theta_sha256"] != trained.identity["theta_sha256"]
