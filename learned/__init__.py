@@ -11,7 +11,7 @@ from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
 # The optimizer that claims are judged on, on the clock (C3) and on test loss (C4) alike, and its twin that was
-# outer-trained on train loss. Named here before their first evaluation run (protocol rule 3), chosen on outer-validation
+# outer-trained on train loss. Named here before their first evaluation run (protocol rule 3), by outer-validation
 # classes: there the twin is faster to train losses, and memorizes; one optimizer should do both.
 HEADLINE = "lopt_ortho_small_valid"
 HEADLINE_TRAIN = "lopt_ortho_small"
