@@ -35,11 +35,13 @@ from bench.scoring import (
     PAPER_TARGET,
     TargetsByTask,
     format_speedup,
+    hand_designed_names,
     reference_text,
     references,
     speedup,
 )
 from bench.store import LOCAL, Store
+from bench.targets import GROUPS
 from bench.verify import first_difference, targets_of
 from learned import cards, weights
 
@@ -141,6 +143,8 @@ def _limits(found: Published, name: str) -> Iterator[str]:
         rival = loss_summary(rows, best, tasks, HEADLINE_LOSS) if best else None
         beside = f"; {best} has a test loss of {format_number(rival.estimate, 3)}" if rival else ""
         yield f"{where}: it ends at train loss {train}, validation loss {validation}, test loss {test}{beside}."
+    if below := _below(rows, name):
+        yield f"{where}: its mean test loss is {below}."
     memory = [
         rows.step_bytes[task, name] / rows.step_bytes[task, STEP_COST_REFERENCE]
         for task in tasks
@@ -151,6 +155,23 @@ def _limits(found: Published, name: str) -> Iterator[str]:
     for card in fairness_cards(rows, found.targets):
         if card.optimizer == name and card.payback and math.isfinite(card.payback.saved):
             yield f"{where}: its outer-training is repaid after {payback_text(card.payback)}."
+
+
+def _below(rows: Rows, name: str) -> str:
+    """On how many tasks the mean final test loss is below the lowest of each group of hand-designed rows, in words."""
+    parts = []
+    for group, text in GROUP_NAMES.items():
+        rivals = [rival for rival in hand_designed_names(rows) if rival in (GROUPS[group] or (rival,))]
+        won = compared = 0
+        for task in rows.tasks:
+            losses = [loss_summary(rows, rival, (task,), HEADLINE_LOSS) for rival in rivals]
+            lowest = min((found.estimate for found in losses if found is not None), default=None)
+            own = loss_summary(rows, name, (task,), HEADLINE_LOSS)
+            if lowest is not None and own is not None:
+                won, compared = won + (own.estimate < lowest), compared + 1
+        if compared:
+            parts.append(f"below {text} on {won} of {plural(compared, 'task')}")
+    return ", ".join(parts)
 
 
 def write(name: str, results_dir: Path) -> Path:

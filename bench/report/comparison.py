@@ -1,4 +1,4 @@
-"""Learned against hand-designed, paired within a seed: tables of differences, and a sentence on each question.
+"""Learned against every other row, paired within a seed: tables of differences, and a sentence on each question.
 
 In a comparison the side whose run failed loses the pair (protocol rule 11).
 """
@@ -93,19 +93,19 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
 
 
 def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
-    """One table per learned optimizer: its paired differences to each hand-designed row."""
+    """One table per learned optimizer: its paired differences to each hand-designed row and each other learned one."""
     tables = []
     scope = results.slugs[tasks[0]] if len(tasks) == 1 else "overall"
     order = sorted_optimizers(results, tasks)
     slugs = slugs_of(results.trained)
     for learned in [name for name in order if results.role(name) == LEARNED]:
-        columns = [Column("baseline", "baseline"), Column("pairs_used", "pairs used / all")]
+        columns = [Column("baseline", "row"), Column("pairs_used", "pairs used / all")]
         for metric in COMPARED_LOSSES:
             columns.append(Column(f"{metric}_difference", f"{LOSSES[metric]}, difference", interval=True))
             columns.append(Column(f"{metric}_wins", "wins / pairs"))
         columns.append(Column("holm_p", "p, Holm", number=True))
         rows = []
-        baselines = [name for name in order if results.role(name) == HAND_DESIGNED]
+        baselines = [name for name in order if results.role(name) in (HAND_DESIGNED, LEARNED) and name != learned]
         by_baseline = {
             name: [compare(results, learned, name, tasks, metric) for metric in COMPARED_LOSSES] for name in baselines
         }
@@ -138,12 +138,12 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
         if not rows:
             continue
         notes = [
-            f"{learned} minus the baseline within a seed: negative means {learned} is lower, that is better. "
+            f"{learned} minus the row within a seed: negative means {learned} is lower, that is better. "
             + ("Tasks are averaged within each seed first. " if len(tasks) > 1 else "")
             + f"t {PERCENT} intervals over seeds, of the final test loss also over test images. p: the t test behind "
             f"the interval of the {LOSSES[HEADLINE_LOSS]}, Holm's adjustment for {plural(len(rows), 'row')}; bold, in "
             f"every column, only where the p adjusted so is below {1 - CONFIDENCE:.2g}.",
-            "A win is a pair in which the learned optimizer has the lower loss. A failed run loses its pair; if both "
+            f"A win is a pair in which {learned} has the lower loss. A failed run loses its pair; if both "
             "failed, neither wins. Differences are over the seeds both sides finished; if a run failed, they have no "
             "interval.",
         ]
@@ -151,7 +151,7 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
         tables.append(
             Table(
                 slug=f"comparison_{scope}_{slugs[learned]}",
-                caption=f"{learned} against each hand-designed row, {name}",
+                caption=f"{learned} against each other row, {name}",
                 columns=tuple(columns),
                 rows=tuple(rows),
                 notes=tuple(notes),
