@@ -602,6 +602,34 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
         sys.exit(EXIT_CHECK_FAILED)
 
 
+@cli.command()
+@click.argument("plugin", type=click.Path(dir_okay=False))
+@click.option("--time-limit", type=click.FloatRange(min=1), default=120, show_default=True, help="Seconds for each.")
+@json_option
+def check(plugin: str, time_limit: float, as_json: bool) -> None:
+    """Check that the tasks and optimizers of a plug-in file keep the contracts that results rely on.
+
+    Each is checked in a process of its own: one that hangs or crashes is a verdict like any other.
+    """
+    import dataclasses
+
+    from bench.check import check_plugin
+
+    def tell(verdict) -> None:
+        if not as_json:
+            outcome = "ok    " if verdict.passed else "BROKEN"
+            click.echo(f"{outcome}  {verdict.kind} {verdict.name}: {verdict.check}: {verdict.detail}")
+
+    verdicts = check_plugin(plugin, time_limit, tell)
+    broken = [verdict for verdict in verdicts if not verdict.passed]
+    if as_json:
+        print_json([dataclasses.asdict(verdict) for verdict in verdicts])
+    else:
+        click.echo(f"{len(verdicts)} checks, {len(broken)} broken")
+    if broken:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
 @cli.command("cards")
 @click.argument("names", nargs=-1, metavar="[OPTIMIZER]...")
 @folder_options
