@@ -2,6 +2,8 @@
 
 from baselines.base import Baseline as Baseline
 from baselines.base import LogUniform as LogUniform
+from baselines.of_optax import is_of_optax as is_of_optax
+from baselines.of_optax import of_optax as of_optax
 from baselines.registry import BASELINES as BASELINES
 from baselines.registry import warmup_cosine as warmup_cosine
 from baselines.tuned_values import SHIPPED_DIR as SHIPPED_DIR

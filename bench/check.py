@@ -203,34 +203,27 @@ def _optimizer_vmap(subject: OptimizerSubject) -> str:
 
 
 def _optimizer_finite(subject: OptimizerSubject) -> str:
-    import jax
-    import jax.numpy as jnp
-
-    zero, _ = jax.jit(subject.step)(
-        subject.constants,
-        jax.tree.map(jnp.zeros_like, subject.params),
-        subject.optimizer().init(subject.params),
-        subject.params,
-    )
-    for what, updates in (("gradients of order one", subject.three_steps[0]), ("gradients of zero", [zero])):
-        largest = _largest(updates)
-        if not math.isfinite(largest):
-            raise Broken(f"an update is not finite for {what}")
-        if largest > HUGE:
-            raise Broken(f"an update is as large as {largest:.2g} for {what}: expected at most {HUGE:.0g}")
-    return f"largest update {_largest(subject.three_steps[0]):.2g}"
+    largest = _largest(subject.three_steps[0])
+    if not math.isfinite(largest):
+        raise Broken("an update is not finite for gradients of order one")
+    if largest > HUGE:
+        raise Broken(f"an update is as large as {largest:.2g} for gradients of order one: expected at most {HUGE:.0g}")
+    return f"largest update {largest:.2g}"
 
 
 def _optimizer_nan(subject: OptimizerSubject) -> str:
+    """No contract: some optimizers skip such steps, some divide by a norm. It is said."""
     import jax
     import jax.numpy as jnp
 
-    grads = jax.tree.map(lambda p: jnp.full_like(p, jnp.nan), subject.params)
-    state = subject.optimizer().init(subject.params)
-    update, _ = jax.jit(subject.step)(subject.constants, grads, state, subject.params)
-    return "gradients that are not a number " + (
-        "leave finite updates" if math.isfinite(_largest(update)) else "show in the updates"
-    )
+    said = []
+    for what, value in (("not a number", jnp.nan), ("zero", 0.0)):
+        grads = jax.tree.map(lambda p, value=value: jnp.full_like(p, value), subject.params)
+        state = subject.optimizer().init(subject.params)
+        update, _ = jax.jit(subject.step)(subject.constants, grads, state, subject.params)
+        finite = math.isfinite(_largest(update))
+        said.append(f"gradients that are {what} give updates that are {'finite' if finite else 'not'}")
+    return "; ".join(said)
 
 
 def _optimizer_descends(subject: OptimizerSubject) -> str:

@@ -24,6 +24,7 @@ from bench.errors import (
     EXIT_USAGE,
     UsageError,
     nearest,
+    usage_errors,
 )
 
 PROJECT_FILE = "bench.toml"
@@ -285,6 +286,7 @@ def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
 
     import learned
     import tasks
+    from baselines import is_of_optax, of_optax
     from bench.entrants import real_name
     from bench.suite import load_suite, suite_names
     from learned import weights
@@ -309,6 +311,12 @@ def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
                 f"{p.parent.parent.name} at {p.parent.name} steps": read_tuned(p)["hyperparameters"] for p in paths
             }
             return row | {"tuned": tuned}
+    if is_of_optax(name):
+        with usage_errors():
+            row = of_optax(name)
+        space = {key: [rng.low, rng.high] for key, rng in row.space.items()}
+        facts = {"name": name, "role": "hand-designed", "space": space, "default": dict(row.default)}
+        return facts | {"reference": row.reference}
     names = [*tasks.FAMILIES, *tasks.task_names(), *(r["name"] for r in optimizers), *learned.ALIASES, *suite_names()]
     raise nearest("name", name, names)
 
@@ -736,7 +744,7 @@ def tune(
     import jax
     from rich.console import Console
 
-    from baselines import BASELINES, tuned_path
+    from baselines import BASELINES, is_of_optax, of_optax, tuned_path
     from bench import tune as tuning
     from bench.plugins import build_registry
     from bench.runner import VERSION, progress_bar
@@ -745,7 +753,10 @@ def tune(
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
     table = {**BASELINES, **registry.baselines}
-    for name in optimizers:
+    named = list(optimizers or table)
+    with usage_errors():
+        table |= {name: of_optax(name) for name in named if is_of_optax(name)}
+    for name in named:
         if name not in table:
             raise nearest("hand-designed optimizer", name, list(table))
     import tasks as task_tables
@@ -755,7 +766,7 @@ def tune(
     problem = registry.problem(family)
     horizon = steps or problem.horizon
     console, summary = Console(stderr=as_json), []
-    for name in optimizers or table:
+    for name in named:
         with progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance):
             path = tuned_path(Path(output) if output else folders.tuned_dir, problem.family, horizon, name)
             partial = path.with_suffix(".runs")  # of a search that has not ended

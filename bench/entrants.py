@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import learned
-from baselines import BASELINES, Baseline, find_tuned
+from baselines import BASELINES, Baseline, find_tuned, is_of_optax, of_optax
 from bench.errors import UsageError, nearest, usage_errors
 from bench.plugins import Registry
 from learned import weights
@@ -70,8 +70,8 @@ def resolve(
     """The entrant of a name on a family at a horizon.
 
     Args:
-      name: a row of `BASELINES`, a plug-in's, the name of shipped weights or one of `learned.ALIASES`, or the path of a
-        weights file.
+      name: a row of `BASELINES`, a plug-in's, one of optax (`baselines.of_optax`), the name of shipped weights, one of
+        `learned.ALIASES`, or the path of a weights file.
       family: task family, for tuned values.
       horizon: inner steps, for the nearest tuned values.
       overrides: hyperparameters set by hand.
@@ -84,6 +84,8 @@ def resolve(
     name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
     table = {**BASELINES, **registry.baselines}
     with usage_errors():
+        if is_of_optax(name):
+            table[name] = of_optax(name)
         if name in table:
             return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir, registry)
         if name in weights.shipped_names() or name.endswith(".safetensors"):

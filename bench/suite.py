@@ -202,7 +202,7 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise UsageError(f"--set expects key=value, got {setting!r}")
-        optimizer, dot, name = key.partition(".")
+        optimizer, dot, name = key.rpartition(".")
         if not dot:
             fewest = FEWEST[suite.kind]
             if key not in fewest:

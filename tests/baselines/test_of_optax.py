@@ -1,0 +1,64 @@
+"""Optimizers of optax by their name: rows like any other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from baselines import of_optax
+from bench.check import OPTIMIZER_CHECKS, OptimizerSubject, examine
+from bench.entrants import resolve
+from bench.suite import apply_settings, build_suite
+from tests.helpers import assert_one_line
+
+
+@pytest.mark.parametrize(("name", "rate"), [("optax.lion", 1e-3), ("optax.contrib.prodigy", 1.0)])
+def test_a_row_is_the_constructor_with_its_rate_and_all_else_as_optax_has_it(name, rate):
+    row = of_optax(name)
+    assert row.default == {"learning_rate": rate}
+    assert (row.space["learning_rate"].low, row.space["learning_rate"].high) == pytest.approx((rate / 100, rate * 100))
+    made = optax.lion(0.02) if name == "optax.lion" else optax.contrib.prodigy(0.02)
+    params, grads = {"w": jnp.array([0.3, -0.2])}, {"w": jnp.array([1.0, 2.0])}
+    ours = row.make({"learning_rate": 0.02}, 100)
+    expected, got = (o.update(grads, o.init(params), params)[0]["w"] for o in (made, ours))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["optax.lion", "optax.contrib.prodigy"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("optax.adamw", "optax.contrib.schedule_free_sgd")],
+)
+def test_a_row_keeps_the_contracts_that_plug_ins_are_checked_for(name):
+    assert [finding for finding in examine(OPTIMIZER_CHECKS, OptimizerSubject(of_optax(name))) if not finding[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("optax.lyon", "expected an optimizer of optax or optax.contrib"),
+        ("optax.os.system", "expected an optimizer of optax or optax.contrib"),
+        ("optax._src.alias.adam", "expected an optimizer of optax or optax.contrib"),
+        ("optax.__name__", "expected an optimizer of optax or optax.contrib"),
+        ("optax.scale_by_rprop", "expected an optimizer of optax or optax.contrib"),
+        ("optax.clip", "takes no learning_rate"),
+        ("optax.", "expected an optimizer of optax or optax.contrib"),
+    ],
+)
+def test_what_is_no_optimizer_of_optax_is_refused_in_one_line(name, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        of_optax(name)
+    assert_one_line(caught.value)
+
+
+def test_it_is_an_entrant_and_its_rate_can_be_set():
+    entrant = resolve("optax.contrib.prodigy", "digits8_mlp", 100)
+    assert (entrant.role, entrant.tuned_horizon) == ("hand-designed", None)
+    suite = build_suite("s", {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["optax.lion"], "seeds": "0"})
+    changed = apply_settings(suite, ["optax.lion.learning_rate=0.5"])
+    assert changed.overrides == {"optax.lion": {"learning_rate": 0.5}}
+    params = {"w": jnp.zeros(3)}
+    made = resolve("optax.lion", "digits8_mlp", 100, overrides=changed.overrides["optax.lion"])
+    state = made.make(made.variables, 100).init(params)
+    assert jax.tree.leaves(state)
