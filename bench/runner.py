@@ -218,7 +218,8 @@ def run(
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
-    A diverged run, an exception, a time limit or too little memory is a stored row, and the others go on.
+    A diverged run, an exception, a time limit or too little memory is a stored row, and the others go on. What another
+    run on the same folder has in hand is left to it.
 
     Args:
       cells: from `plan`.
@@ -238,15 +239,20 @@ def run(
     counts: dict[str, int] = {}
     programs: dict[str, engine.Program] = {}
     loaded: dict[str, tasks.Task] = {}
-    for number, cell in enumerate(cells, 1):
+
+    def is_stored(cell: Cell) -> bool:
         stored = store.get(cell.name)
         for path in store.set_aside:
             log(f"damaged file set aside: {path}")
         store.set_aside.clear()
-        if stored is not None and stored[0]["status"] in FINAL:
-            counts["stored"] = counts.get("stored", 0) + 1
-            advance(1.0)
-            continue
+        if stored is None or stored[0]["status"] not in FINAL:
+            return False
+        counts["stored"] = counts.get("stored", 0) + 1
+        advance(1.0)
+        return True
+
+    def one(number: int, cell: Cell) -> None:
+        nonlocal loaded
         name = cell.config["task"]
         if cell.config["kind"] != "measure" and name not in loaded:
             if not any(registry.problem(other) == registry.problem(name) for other in loaded):
@@ -263,6 +269,21 @@ def run(
         store.put(record, curve.assign(cell=cell.name))
         counts[record["status"]] = counts.get(record["status"], 0) + 1
         log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(record)}")
+
+    elsewhere = []
+    for number, cell in enumerate(cells, 1):
+        if is_stored(cell):
+            continue
+        with store.claim(cell.name) as ours:
+            if not ours:
+                elsewhere.append((number, cell))
+            elif not is_stored(cell):  # by another run, a moment ago
+                one(number, cell)
+    for number, cell in elsewhere:
+        log(f"[{number}/{len(cells)}] {cell.title}: another run has it in hand, waiting")
+        with store.claim(cell.name, wait=True):
+            if not is_stored(cell):  # the other run was ended
+                one(number, cell)
     return counts
 
 

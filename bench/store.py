@@ -4,7 +4,8 @@
     RESULTS/SUITE/LABEL/{cells,curves}.parquet       published runs, packed by `bench publish`
 
 A cell is identified by a digest of its resolved configuration, so a rerun skips what is complete. A torn, altered or
-foreign file is detected, set aside under another name, reported and redone.
+foreign file is detected, set aside under another name, reported and redone. Two runs on one folder share its cells: who
+runs one has claimed it, by a lock that falls with its process.
 """
 
 import contextlib
@@ -13,16 +14,18 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from bench.errors import UsageError
 
 SCHEMA = 2
 LOCAL = "local"
+CLAIMS = ".claims"  # folder of the lock files of cells that are being run
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -72,7 +75,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from None
+        raise UsageError(_unwritable(path, error)) from None
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror}; choose another folder or free some space"
 
 
 class Store:
@@ -85,8 +92,13 @@ class Store:
         self.set_aside: list[Path] = []
 
     def put(self, record: Record, curve: pd.DataFrame) -> None:
-        """Stores a cell: its curve first, then the record, which makes it complete and names the curve's checksum."""
+        """Stores a cell: its curve first, then the record, which makes it complete and names the curve's checksum.
+
+        An earlier record goes first, so that nobody ever reads it beside another curve.
+        """
         curve = curve.loc[:, CURVE_COLUMNS]
+        with contextlib.suppress(OSError):  # what cannot be written is said below
+            (self.folder / f"{record['cell']}.json").unlink()
         content = _parquet(curve)
         write_atomically(self.folder / f"{record['cell']}.parquet", content)
         # The digest of the rows outlives their packing with others; that of the file tells any damage to it.
@@ -120,6 +132,34 @@ class Store:
                 aside = path.with_name(f"{path.name}.damaged")
                 path.replace(aside)
                 self.set_aside.append(aside)
+
+    @contextlib.contextmanager
+    def claim(self, cell: str, *, wait: bool = False) -> Iterator[bool]:
+        """Whether this process alone has a cell in hand, while the context lasts.
+
+        Args:
+          cell: its name.
+          wait: until another process that has claimed it lets go.
+
+        Raises:
+          UsageError: the folder cannot be written.
+        """
+        path = self.folder / CLAIMS / f"{cell}.lock"
+        lock = FileLock(path, mode=0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=wait, poll_interval=0.2)
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise UsageError(_unwritable(path, error)) from None
+        try:
+            yield True
+        finally:
+            # Taken away while it is held: who opened it before and waits finds the cell stored.
+            path.unlink(missing_ok=True)
+            lock.release()
 
     def is_complete(self, cell: str) -> bool:
         """Whether a cell is stored and undamaged."""

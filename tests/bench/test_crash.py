@@ -1,0 +1,213 @@
+"""A run that is killed, starved of disk, raced or damaged loses at most the cells in flight: real processes and files.
+
+`LOPT_KILLS=100 pytest tests/bench/test_crash.py -m slow` kills a hundred times; ten is what fits elsewhere.
+"""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.store import CLAIMS, Store
+
+pytestmark = pytest.mark.slow  # processes that train
+
+KILLS = int(os.environ.get("LOPT_KILLS", "10"))
+SUITE = ["-t", "digits8_mlp", "-o", "adam", "-o", "sgd_momentum", "--seeds", "0-9", "--steps", "300"]
+ARGUMENTS = ["run", "quick", *SUITE, "--set", "timing_blocks=0", "--json"]
+NUM_CELLS = 30  # two optimizers on ten seeds, two controls on five
+
+
+def environment(root):
+    places = {"BENCH_RESULTS_DIR": "results", "BENCH_REPORTS_DIR": "reports", "BENCH_CACHE_DIR": "cache"}
+    return os.environ | {name: str(root / place) for name, place in places.items()}
+
+
+# A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from bench.cli import main
+main({arguments!r})
+"""
+
+
+def start(root, **kwargs):
+    command = [sys.executable, "-c", PROGRAM.format(arguments=ARGUMENTS)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment(root), **pipes, **kwargs)
+
+
+def finish(root, **kwargs):
+    """(exit code, number of cells by status, standard error) of a run that is left alone."""
+    process = start(root, **kwargs)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, json.loads(out)["cells"] if out else {}, err
+
+
+def folder_of(root):
+    return root / "results" / "quick" / "local"
+
+
+def numbers(root):
+    """What training came to: (task, optimizer, seed) -> everything that does not hang on the clock."""
+    results = Store(root / "results", "quick").read()
+    curves = results.curves[~results.curves["metric"].isin(["wall_time_sec"])]
+    by_cell = {cell: rows[["step", "metric", "value"]].to_numpy().tolist() for cell, rows in curves.groupby("cell")}
+    columns = ["status", "final_train_loss", "final_validation_loss", "final_test_loss", "mean_train_loss"]
+    return {
+        (row["optimizer"], row["seed"]): ([row[column] for column in columns], str(by_cell[row["cell"]]))
+        for row in results.cells.to_dict("records")
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The numbers of a run that nothing happened to."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    code, counts, err = finish(root)
+    assert (code, counts) == (0, {"ok": NUM_CELLS}), err
+    return numbers(root)
+
+
+def complete(root):
+    """Names of the cells that are stored whole, without touching a file."""
+    found = set()
+    for path in folder_of(root).glob("*.json"):
+        with contextlib.suppress(ValueError):
+            found.add(json.loads(path.read_text())["cell"])
+    return found
+
+
+def test_a_run_killed_again_and_again_loses_nothing_that_was_finished(undisturbed, tmp_path):
+    rng = random.Random(0)
+    known: set[str] = set()
+    for _ in range(KILLS):
+        process = start(tmp_path)
+        time.sleep(rng.uniform(0.2, 9.0))
+        process.kill()
+        process.communicate()
+        now = complete(tmp_path)
+        assert known <= now
+        known = now
+    code, counts, err = finish(tmp_path)
+    assert code == 0, err
+    assert "damaged" not in err  # a kill tears no file
+    assert counts.get("stored", 0) == len(known)
+    assert sum(counts.values()) == NUM_CELLS
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_two_runs_on_one_folder_share_its_cells(undisturbed, tmp_path):
+    runs = [start(tmp_path) for _ in range(2)]
+    outputs = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    ran = [json.loads(out)["cells"].get("ok", 0) for out, _ in outputs]
+    assert sum(ran) == NUM_CELLS  # none twice
+    assert min(ran) > 0
+    assert numbers(tmp_path) == undisturbed
+    assert not list((folder_of(tmp_path) / CLAIMS).glob("*"))
+
+
+CLAIMING = """
+import sys, time
+from pathlib import Path
+from bench.store import Store
+
+with Store(Path(sys.argv[1]), "s").claim("c") as ours:
+    print(ours, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_cell_whose_run_was_killed_is_claimed_by_the_next(tmp_path):
+    store = Store(tmp_path, "s")
+    process = subprocess.Popen([sys.executable, "-c", CLAIMING, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "True"
+    with store.claim("c") as ours:
+        assert not ours
+    with store.claim("another") as ours:
+        assert ours
+    process.kill()
+    process.communicate()
+    with store.claim("c", wait=True) as ours:
+        assert ours
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "empty", "gone"])
+def test_files_damaged_by_a_loss_of_power_are_named_and_made_again(undisturbed, tmp_path, damage):
+    code, _, err = finish(tmp_path)
+    assert code == 0, err
+    files = sorted(folder_of(tmp_path).glob("*.*"), key=lambda path: path.stat().st_mtime)[-4:]  # the last two cells
+    for path in files:
+        content = path.read_bytes()
+        if damage == "torn":
+            path.write_bytes(content[: len(content) // 2])
+        elif damage == "altered":
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        elif damage == "empty":
+            path.write_bytes(b"")
+        else:
+            path.unlink()
+    lost = len({path.stem for path in files})
+    code, counts, err = finish(tmp_path)
+    assert (code, counts) == (0, {"stored": NUM_CELLS - lost, "ok": lost})
+    named = [path.name for path in files if f"{path.name}.damaged" in err]
+    assert len(named) == (0 if damage == "gone" else len(files))
+    assert numbers(tmp_path) == undisturbed
+
+
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+
+def test_a_full_disk_is_one_line_and_the_rerun_finishes(undisturbed, tmp_path):
+    code, _, err = finish(tmp_path, preexec_fn=limit_file_size)
+    assert code == 2
+    assert_one_error(err, "cannot write")
+    code, counts, err = finish(tmp_path)
+    assert (code, sum(counts.values())) == (0, NUM_CELLS), err
+    assert numbers(tmp_path) == undisturbed
+
+
+def assert_one_error(err, words):
+    lines = [line for line in err.splitlines() if line.startswith("bench: ")]
+    assert len(lines) == 1, err
+    assert words in lines[0]
+    assert "Traceback" not in err
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    code, _, err = finish(tmp_path)
+    assert code == 2
+    assert_one_error(err, "cannot write")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_keeps_what_is_finished(undisturbed, tmp_path, times):
+    process = start(tmp_path)
+    deadline = time.monotonic() + 120
+    while len(complete(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    known = complete(tmp_path)
+    assert len(known) >= 2
+    code, counts, err = finish(tmp_path)
+    assert (code, counts["stored"]) == (0, len(known)), err
+    assert numbers(tmp_path) == undisturbed
