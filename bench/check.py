@@ -1,35 +1,30 @@
 """`bench check PLUGIN`: whether tasks and optimizers of a plug-in keep the contracts that everything else relies on.
 
-Each is checked in a process of its own, so that one that hangs or crashes is a verdict like any other. The process says
-on its standard output, a line of JSON each, which check begins and how it ends.
+Each is checked in a process of its own, so that one that hangs or crashes is a verdict like any other.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import math
-import os
-import queue
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
+from bench.processes import converse, speaking
 
 if TYPE_CHECKING:
     from baselines import Baseline
     from tasks import Task
 
-TIME_LIMIT = 120.0  # seconds, of all checks of one task or optimizer; a check that compiles takes about one
+TIME_LIMIT = 120.0  # seconds of a check, importing included; one that compiles takes about one
+BUILT = "can be built"
 SLOW_TRACE = 20.0  # seconds that tracing and compiling one step may take
 HORIZON = 20
 MAX_STATE = 100  # bytes of state per parameter: 25 float32 arrays as large as the parameters
@@ -602,11 +597,11 @@ def examine(
 def check_plugin(
     file: str, time_limit: float = TIME_LIMIT, tell: Callable[[Verdict], None] = lambda _: None
 ) -> list[Verdict]:
-    """Checks everything that a plug-in file defines, a process each.
+    """Checks everything that a plug-in file defines, each in a process of its own.
 
     Args:
       file: of the plug-in.
-      time_limit: seconds for each task and optimizer.
+      time_limit: seconds of one check.
       tell: called with each verdict as it falls.
 
     Returns:
@@ -616,21 +611,22 @@ def check_plugin(
       UsageError: a file that is no plug-in, cannot be imported, or does not come to an end being imported.
     """
     names: list[tuple[str, str]] = []
-    for message in _talk([file], time_limit):
+    for message in converse("bench.check", json.dumps([file]), time_limit):
         if "ended" in message:
-            raise UsageError(f"plug-in {file} cannot be imported: {message['ended']}")
+            raise UsageError(f"plug-in {file} cannot be imported: its process {message['ended']}")
         if "error" in message:
             raise UsageError(message["error"])
         names += [(kind, name) for kind, name in message["names"]]
     found = []
     for kind, name in names:
-        check = "can be built"
-        for message in _talk([file, kind, name], time_limit):
+        check = BUILT
+        for message in converse("bench.check", json.dumps([file, kind, name]), time_limit):
             if "begins" in message:
                 check = message["begins"]
                 continue
             if "ended" in message:
-                verdict = Verdict(kind, name, check, False, message["ended"])
+                asleep = ": does it sleep?" if message["late"] else ""
+                verdict = Verdict(kind, name, check, False, f"its process {message['ended']}{asleep}")
             else:
                 verdict = Verdict(kind, name, message["check"], message["passed"], message["detail"])
             found.append(verdict)
@@ -638,93 +634,35 @@ def check_plugin(
     return found
 
 
-def _talk(arguments: Sequence[str], time_limit: float) -> Iterator[dict[str, Any]]:
-    """Messages of a process that checks; a last one, {"ended": why}, where it did not come to its own end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.check", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    lines: queue.Queue[str | None] = queue.Queue()
+def _work() -> None:
+    """What runs in a process: lists what the file defines, or checks one of that."""
+    from bench.plugins import build_registry
 
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    deadline, done = time.monotonic() + time_limit, False
-    try:
-        while True:
-            try:
-                line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
-            except queue.Empty:
-                yield {"ended": f"does not come to an end: stopped after {time_limit:g} s. Does it sleep?"}
-                return
-            if line is None:
-                break
-            message = json.loads(line)
-            done = message.get("done", False)
-            if not done:
-                yield message
-        code = process.wait()
-        if not done:
-            yield {"ended": f"its process died, by {_exit_text(code)}"}
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _exit_text(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"signal {signal.Signals(-code).name}"
-    return f"signal {-code}"
-
-
-def _child(file: str, kind: str | None = None, name: str | None = None) -> None:
-    """What runs in a process of its own: without a kind, the names that the file defines."""
-    # What a plug-in prints must not be taken for a message.
-    with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)
-
-        def say(**message: Any) -> None:
-            out.write(json.dumps(message) + "\n")
-            out.flush()
-
-        from bench.plugins import build_registry
-
+    file, *one = json.loads(sys.stdin.read())
+    with speaking() as say:
         try:
             registry = build_registry([file])
         except UsageError as error:
             say(error=str(error))
-            say(done=True)
             return
-        if kind is None:
-            defined = [("task", name) for name in registry.task_builders if name in registry.sources]
-            defined += [("optimizer", name) for name in registry.baselines if name in registry.sources]
-            say(names=defined)
-            say(done=True)
+        if not one:
+            tables = {"task": registry.task_builders, "optimizer": registry.baselines}
+            say(names=[(kind, name) for kind, table in tables.items() for name in table if name in registry.sources])
             return
-        assert name is not None
-        say(begins="can be built")
+        kind, name = one
+        checks: Any = {BUILT: lambda subject: "yes"} | (TASK_CHECKS if kind == "task" else OPTIMIZER_CHECKS)
+        say(begins=BUILT)
         try:
             subject = TaskSubject(registry.load(name)) if kind == "task" else OptimizerSubject(registry.baselines[name])
-            if kind == "optimizer":
-                subject.optimizer().init(subject.params)  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(subject, OptimizerSubject):
+                subject.optimizer().init(subject.params)
         except Exception as error:
             detail = str(error) if isinstance(error, UsageError) else f"raises {type(error).__name__}: {_short(error)}"
-            say(check="can be built", passed=False, detail=detail)
-            say(done=True)
+            say(check=BUILT, passed=False, detail=detail)
             return
-        say(check="can be built", passed=True, detail="yes")
-        checks: Any = TASK_CHECKS if kind == "task" else OPTIMIZER_CHECKS
         for check, passed, detail in examine(checks, subject, lambda check: say(begins=check)):
             say(check=check, passed=passed, detail=detail)
-        say(done=True)
 
 
 if __name__ == "__main__":
-    _child(*sys.argv[1:])
+    _work()

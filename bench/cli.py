@@ -373,6 +373,9 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one training run."
 )
+@click.option(
+    "--isolate/--no-isolate", default=None, help="Run cells in a process of their own.  [default: with --plugin]"
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells that would run, and stop.")
 @click.option("--resume-from", metavar="LABEL", help="Go on from the cells published under this label.")
 @json_option
@@ -387,6 +390,7 @@ def run(
     steps: int | None,
     settings: Sequence[str],
     time_limit: float | None,
+    isolate: bool | None,
     dry_run: bool,
     resume_from: str | None,
     as_json: bool,
@@ -418,7 +422,15 @@ def run(
         return
     console = Console(stderr=as_json)
     with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
-        counts = run_cells(cells, registry, store, time_limit_sec=time_limit or float("inf"), log=log, advance=advance)
+        limit = time_limit or float("inf")
+        if isolate or (isolate is None and plugins):
+            from bench.isolate import Work
+            from bench.isolate import run as run_isolated
+
+            work = Work.of(chosen, plugins, folders, device, limit)
+            counts = run_isolated(work, cells, store, log=log, advance=advance)
+        else:
+            counts = run_cells(cells, registry, store, time_limit_sec=limit, log=log, advance=advance)
     results = store.read([cell.name for cell in cells])
     page = _report(results, folders, chosen.name, store.label, formats=("png",))
     if as_json:
@@ -612,7 +624,7 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
 
 @cli.command()
 @click.argument("plugin", type=click.Path(dir_okay=False))
-@click.option("--time-limit", type=click.FloatRange(min=1), default=120, show_default=True, help="Seconds for each.")
+@click.option("--time-limit", type=click.FloatRange(min=1), default=120, show_default=True, help="Seconds of a check.")
 @json_option
 def check(plugin: str, time_limit: float, as_json: bool) -> None:
     """Check that the tasks and optimizers of a plug-in file keep the contracts that results rely on.

@@ -215,6 +215,8 @@ def run(
     time_limit_sec: float = math.inf,
     log: Log = lambda line: None,
     advance: Callable[[float], None] = lambda amount: None,
+    begins: Callable[[Cell], None] = lambda cell: None,
+    ends: Callable[[Cell, str], None] = lambda cell, status: None,
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
@@ -228,6 +230,8 @@ def run(
       time_limit_sec: of one training cell.
       log: called with a line for every cell that ends and every damaged file set aside.
       advance: called with shares of cells done, for a progress bar.
+      begins: called with each cell that is not stored, before it runs.
+      ends: called with it and its status when it is stored.
 
     Returns:
       Number of cells by status, skipped ones under "stored".
@@ -253,6 +257,7 @@ def run(
 
     def one(number: int, cell: Cell) -> None:
         nonlocal loaded
+        begins(cell)
         name = cell.config["task"]
         if cell.config["kind"] != "measure" and name not in loaded:
             if not any(registry.problem(other) == registry.problem(name) for other in loaded):
@@ -267,6 +272,7 @@ def run(
             "provenance": provenance(_data_facts(cell, registry)),
         }
         store.put(record, curve.assign(cell=cell.name))
+        ends(cell, record["status"])
         counts[record["status"]] = counts.get(record["status"], 0) + 1
         log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(record)}")
 

@@ -1,0 +1,157 @@
+"""Cells in a process of their own, so that one that crashes or hangs is a row like any other failure.
+
+The process runs the cells of a suite one after the other, as `bench.runner.run` does without it. Where it dies, or a
+cell takes far too long, the cell in hand is recorded as "crashed" or "time_limit" and another process goes on with the
+rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.processes import converse, speaking
+
+if TYPE_CHECKING:
+    from bench.runner import Cell
+    from bench.store import Store
+    from bench.suite import Suite
+
+GRACE = 60.0  # seconds beyond a cell's time limit: compiling, and the chunk in hand, do not look at the clock
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a process needs to know to run the cells of a suite; JSON-ready.
+
+    Attributes:
+      suite: fields of a `Suite`.
+      plugins: files.
+      folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir.
+      device: as `--device` has it.
+      time_limit_sec: of a training cell.
+      skip: names of cells that are not to be tried again.
+    """
+
+    suite: dict[str, Any]
+    plugins: tuple[str, ...]
+    folders: dict[str, str]
+    device: str | None
+    time_limit_sec: float
+    skip: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, suite: Suite, plugins: Sequence[str], folders: Any, device: str | None, time_limit_sec: float) -> Work:
+        """The work of a command; `folders` has the folders as attributes."""
+        names = ("results_dir", "tuned_dir", "targets_dir", "data_dir", "cache_dir")
+        places = {name: str(getattr(folders, name)) for name in names}
+        return cls(dataclasses.asdict(suite), tuple(plugins), places, device, time_limit_sec)
+
+
+def run(
+    work: Work,
+    cells: Sequence[Cell],
+    store: Store,
+    *,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[[float], None] = lambda amount: None,
+    grace: float = GRACE,
+) -> dict[str, int]:
+    """Runs the cells of a suite in processes of their own; the number of cells by status.
+
+    Args:
+      work: what to run.
+      cells: the same cells, as they were planned here.
+      store: where they go.
+      log: called with a line for every cell that ends.
+      advance: called with shares of cells done.
+      grace: seconds beyond the time limit, after which a cell is ended.
+
+    Raises:
+      UsageError: the process cannot begin with any cell.
+    """
+    by_name = {cell.name: cell for cell in cells}
+    begun: dict[str, str] = {}  # name of a cell -> its status
+    failed: set[str] = set()
+    while True:
+        current, share, problem = None, 0.0, None
+        limit = work.time_limit_sec + grace
+        for message in converse("bench.isolate", json.dumps(dataclasses.asdict(work)), limit):
+            if "begins" in message:
+                current, share = message["begins"], 0.0
+                begun[current] = "error"  # until it ends
+            elif "ended" in message:
+                problem = message
+            elif "error" in message:
+                raise UsageError(message["error"])
+            elif "status" in message:
+                assert current is not None
+                begun[current] = message["status"]
+            elif "log" in message:
+                log(message["log"])
+            else:
+                share += message["advance"]
+                advance(message["advance"])
+        if problem is None:
+            return dict(Counter(begun.get(name, "stored") for name in by_name))
+        if current is None or current in failed:
+            raise UsageError(f"the process that runs cells {problem['ended']}, before it began with one")
+        cell = by_name[current]
+        failed.add(current)
+        begun[current] = status = "time_limit" if problem["late"] else "crashed"
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        _record(store, cell, status, f"its process {problem['ended']}", started)
+        log(f"{cell.title}: {status} (its process {problem['ended']})")
+        advance(max(1.0 - share, 0.0))
+        work = dataclasses.replace(work, skip=(*work.skip, current))
+
+
+def _record(store: Store, cell: Cell, status: str, reason: str, started: str) -> None:
+    import pandas as pd
+
+    from bench.provenance import provenance
+    from bench.store import CURVE_COLUMNS
+
+    facts = {"cell": cell.name, "config": cell.config, "started_at": started, "provenance": provenance({})}
+    store.put({"status": status, "reason": reason, **facts}, pd.DataFrame(columns=CURVE_COLUMNS))
+
+
+def _work() -> None:
+    """What runs in the process: the work that its standard input tells."""
+    from bench.plugins import build_registry
+    from bench.runner import plan, select_device
+    from bench.runner import run as run_cells
+    from bench.store import Store
+    from bench.suite import Suite
+
+    work = Work(**json.loads(sys.stdin.read()))
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in work.suite.items()}
+    suite, folders = Suite(**fields), {key: Path(value) for key, value in work.folders.items()}
+    with speaking() as say:
+        try:
+            select_device(work.device)
+            registry = build_registry(work.plugins, folders["data_dir"], folders["cache_dir"])
+            cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
+            run_cells(
+                [cell for cell in cells if cell.name not in work.skip],
+                registry,
+                Store(folders["results_dir"], suite.name),
+                time_limit_sec=work.time_limit_sec,
+                log=lambda line: say(log=line),
+                advance=lambda share: say(advance=share),
+                begins=lambda cell: say(begins=cell.name),
+                ends=lambda cell, status: say(status=status),
+            )
+        except UsageError as error:
+            say(error=str(error))
+
+
+if __name__ == "__main__":
+    _work()

@@ -1,0 +1,161 @@
+"""Cells in processes of their own: what crashes or hangs is a row, and the others go on."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from bench.processes import converse
+from bench.store import Store
+
+PLUGIN = """
+import os, signal, time
+import jax, optax
+from baselines import Baseline
+
+def row(act):
+    def update(grads, state, params=None):
+        act()
+        return jax.tree.map(lambda g: -0.1 * g, grads), state
+    return Baseline(lambda h, horizon: optax.GradientTransformation(optax.sgd(0.1).init, update), {}, {}, "")
+
+OPTIMIZERS = {
+    "crashing": row(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+    "exiting": row(lambda: os._exit(0)),
+    "sleeping": row(lambda: time.sleep(1000)),
+    "sound": row(lambda: print('{"status": "crashed"}', flush=True)),
+}
+"""
+ARGUMENTS = ["run", "-t", "digits8_mlp", "--seeds", "0-1", "--steps", "20", "--set", "timing_blocks=0", "--json"]
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Runs `bench ...` in this process, its cells in others: (exit code, printed JSON, standard error)."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    monkeypatch.setenv("BENCH_RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setenv("BENCH_REPORTS_DIR", str(tmp_path / "reports"))
+
+    def run(*args):
+        with pytest.raises(SystemExit) as done:
+            cli.main([*ARGUMENTS, *args])
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out and json.loads(captured.out), captured.err
+
+    return run
+
+
+def rows(tmp_path):
+    cells = Store(tmp_path / "results", "quick").read().cells
+    return {(row["optimizer"], row["seed"]): (row["status"], row["reason"]) for row in cells.to_dict("records")}
+
+
+@pytest.mark.slow
+def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
+    names = [part for name in ("crashing", "exiting", "sound") for part in ("-o", name)]
+    code, out, err = bench(*names, "--plugin", str(tmp_path / "plugin.py"))
+    assert code == 3
+    assert out["cells"] == {"ok": 2, "crashed": 4}
+    found = rows(tmp_path)
+    assert {found["crashing", seed] for seed in (0, 1)} == {("crashed", "its process died, by signal SIGSEGV")}
+    assert {found["exiting", seed] for seed in (0, 1)} == {("crashed", "its process died, by exit code 0")}
+    assert {found["sound", seed][0] for seed in (0, 1)} == {"ok"}
+    assert "crashing seed 0: crashed" in err
+    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"))  # a crashed cell is tried again
+    assert out["cells"] == {"stored": 2, "crashed": 4}
+
+
+@pytest.mark.slow
+def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
+    from bench import isolate
+
+    monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace": 20.0})
+    names = ["-o", "sleeping", "-o", "sound", "--seeds", "0"]
+    begin = time.monotonic()
+    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "10")
+    assert time.monotonic() - begin < 200
+    assert (code, out["cells"]) == (3, {"ok": 1, "time_limit": 1})
+    assert rows(tmp_path)["sleeping", 0] == ("time_limit", "its process was ended after 30 s")
+
+
+@pytest.mark.slow
+def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
+    code, out, _ = bench("-o", "adam", "--isolate")
+    assert (code, out["cells"]) == (0, {"ok": 6})
+    isolated = Store(tmp_path / "results", "quick").read()
+    os.rename(tmp_path / "results", tmp_path / "isolated")
+    code, out, _ = bench("-o", "adam", "--no-isolate")
+    assert (code, out["cells"]) == (0, {"ok": 6})
+    here = Store(tmp_path / "results", "quick").read()
+    columns = ["cell", "status", "final_train_loss", "final_validation_loss", "final_test_loss"]
+    assert isolated.cells[columns].sort_values("cell").to_numpy().tolist() == (
+        here.cells[columns].sort_values("cell").to_numpy().tolist()
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_process_too(tmp_path):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    arguments = [*ARGUMENTS, "-o", "sleeping", "--plugin", str(tmp_path / "plugin.py")]
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from bench.cli import main; main({arguments!r})"
+    )
+    places = {"BENCH_RESULTS_DIR": str(tmp_path / "results"), "BENCH_REPORTS_DIR": str(tmp_path / "reports")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | places, **pipes)
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    left = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            left += [path.parent.name] if str(tmp_path).encode() in path.read_bytes() else []
+    assert left == []  # no child is left behind
+
+
+def test_a_plugin_that_does_not_begin_is_one_line(bench, tmp_path):
+    (tmp_path / "plugin.py").write_text("OPTIMIZERS = 3")
+    code, _, err = bench("-o", "adam", "--plugin", str(tmp_path / "plugin.py"))
+    assert code == 2
+    assert err.strip().splitlines()[-1].startswith("bench: plug-in")
+
+
+TALKER = """
+import sys, time, os
+from bench.processes import speaking
+what = sys.stdin.read()
+with speaking() as say:
+    print("noise", flush=True)
+    os.write(1, b"more noise\\n")
+    say(begins="a")
+    if what == "hang":
+        time.sleep(100)
+    if what == "die":
+        os.abort()
+    say(result=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "last"),
+    [
+        ("end", {"result": 1}),
+        ("hang", {"ended": "was ended after 5 s", "late": True}),
+        ("die", {"ended": "died, by signal SIGABRT", "late": False}),
+    ],
+)
+def test_a_process_says_how_it_goes_and_what_it_prints_is_not_taken_for_it(tmp_path, monkeypatch, what, last):
+    (tmp_path / "talker.py").write_text(TALKER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
+    messages = list(converse("talker", what, 5.0))
+    assert messages == [{"begins": "a"}, last]
