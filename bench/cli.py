@@ -588,6 +588,9 @@ def verify(
     reports = [parse_set(name) for name in names] or published_reports(folders.reports_dir)
     if not reports:
         raise UsageError(f"no published report in {folders.reports_dir}")
+    for suite, label in reports:
+        if not any((folder / suite / label).is_dir() for folder in (folders.results_dir, folders.reports_dir)):
+            raise UsageError(f"no results and no report of {suite}/{label}: `bench list runs` shows what there is")
     failed = 0
     for suite, label in reports:
         problem = verify_report(folders.results_dir, folders.reports_dir, suite, label)

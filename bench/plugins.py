@@ -139,7 +139,7 @@ def _add(table: dict[str, Any], name: Any, row: Any, origin: str, expected: type
 def _import_file(file: str) -> Any:
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
-        raise UsageError(f"--plugin expects a Python file, got {file}")
+        raise UsageError(f"a plug-in is a Python file, got {file}")
     spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

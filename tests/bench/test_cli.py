@@ -181,7 +181,7 @@ def test_doctor_says_what_to_do(bench, monkeypatch):
         (["run", "--set", "adam"], "expects key=value"),
         (["run", "--device", "tpu9"], "--device expects cpu, gpu or gpu:i"),
         (["run", "--device", "cpu:99"], "no device 'cpu:99' here"),
-        (["run", "--plugin", "missing.py"], "--plugin expects a Python file"),
+        (["run", "--plugin", "missing.py"], "a plug-in is a Python file"),
         (["run", "--steps", "0"], "--steps"),
         (["run", "--no-such-flag"], "No such option"),
         (["run", "-o", "missing.safetensors"], "no such weights file"),
