@@ -21,6 +21,7 @@ from bench.processes import converse, speaking
 
 if TYPE_CHECKING:
     from baselines import Baseline
+    from learned import External
     from tasks import Task
 
 TIME_LIMIT = 120.0  # seconds of a check, importing included; one that compiles takes about one
@@ -634,6 +635,13 @@ def check_plugin(
     return found
 
 
+def _as_row(external: External) -> Baseline:
+    """A learned optimizer as a row with nothing to tune."""
+    from baselines import Baseline
+
+    return Baseline(lambda h, horizon: external.make(external.theta, horizon), {}, {}, external.reference)
+
+
 def _work() -> None:
     """What runs in a process: lists what the file defines, or checks one of that."""
     from bench.plugins import build_registry
@@ -646,14 +654,17 @@ def _work() -> None:
             say(error=str(error))
             return
         if not one:
-            tables = {"task": registry.task_builders, "optimizer": registry.baselines}
+            tables = {"task": registry.task_builders, "optimizer": registry.baselines | registry.learned}
             say(names=[(kind, name) for kind, table in tables.items() for name in table if name in registry.sources])
             return
         kind, name = one
         checks: Any = {BUILT: lambda subject: "yes"} | (TASK_CHECKS if kind == "task" else OPTIMIZER_CHECKS)
         say(begins=BUILT)
         try:
-            subject = TaskSubject(registry.load(name)) if kind == "task" else OptimizerSubject(registry.baselines[name])
+            if kind == "task":
+                subject = TaskSubject(registry.load(name))
+            else:
+                subject = OptimizerSubject(registry.baselines.get(name) or _as_row(registry.learned[name]))
             if isinstance(subject, OptimizerSubject):
                 subject.optimizer().init(subject.params)
         except Exception as error:

@@ -237,6 +237,7 @@ def _optimizer_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
     from bench.plugins import build_registry
     from learned import weights
 
+    registry = build_registry(plugins)
     rows = [
         {
             "name": name,
@@ -247,7 +248,12 @@ def _optimizer_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
             "default": dict(row.default),
             "reference": row.reference,
         }
-        for name, row in {**BASELINES, **build_registry(plugins).baselines}.items()
+        for name, row in {**BASELINES, **registry.baselines}.items()
+    ]
+    rows += [
+        {"name": name, "role": "learned", "scheduled": False, "searched": "", "space": {}, "default": {}}
+        | {"reference": row.reference}
+        for name, row in registry.learned.items()
     ]
     for name in weights.shipped_names():
         _, card = weights.read(name)

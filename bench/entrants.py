@@ -50,7 +50,8 @@ class Entrant:
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:
     """Names that `-o` takes."""
-    return [*BASELINES, *(registry.baselines if registry else ()), *weights.shipped_names(), *learned.ALIASES]
+    plugged = (*registry.baselines, *registry.learned) if registry else ()
+    return [*BASELINES, *plugged, *weights.shipped_names(), *learned.ALIASES]
 
 
 def real_name(name: str) -> str:
@@ -88,10 +89,10 @@ def resolve(
             table[name] = of_optax(name)
         if name in table:
             return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir, registry)
-        if name in weights.shipped_names() or name.endswith(".safetensors"):
+        if name in registry.learned or name in weights.shipped_names() or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
-            return _learned(name)
+            return _external(name, registry) if name in registry.learned else _learned(name)
     raise nearest("optimizer", name, optimizer_names(registry))
 
 
@@ -138,3 +139,11 @@ def _learned(name: str) -> Entrant:
         if judged
         else None,
     )
+
+
+def _external(name: str, registry: Registry) -> Entrant:
+    row, source = registry.learned[name], registry.sources.get(name, "")
+    theta = jax.tree.map(jnp.asarray, row.theta)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(theta)}
+    identity = {"source": source, "theta_sha256": weights.digest(named)[:16]}
+    return Entrant(name=name, role="learned", make=row.make, variables=theta, identity=identity)

@@ -1,7 +1,8 @@
 """Tasks and optimizers of other packages and files, beside the built-in tables.
 
-A plug-in is a module with `TASKS = {name: () -> tasks.Task}` and/or `OPTIMIZERS = {name: baselines.Baseline}`: a
-file given by `--plugin FILE`, or entry points in the groups `bench.tasks` and `bench.optimizers`.
+A plug-in is a module with `TASKS = {name: () -> tasks.Task}` and/or `OPTIMIZERS = {name: row}`, a row being a
+`baselines.Baseline`, or a `learned.External` for a learned optimizer: a file given by `--plugin FILE`, or entry points
+in the groups `bench.tasks` and `bench.optimizers`.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import learned
 import tasks
 from baselines import BASELINES, Baseline
 from bench.errors import UsageError
+from learned.base import External
 from learned.weights import shipped_names
 from tasks.registry import describe_module
 
@@ -29,7 +31,8 @@ class Registry:
 
     Attributes:
       task_builders: plug-in tasks, name -> constructor.
-      baselines: plug-in optimizers, name -> row.
+      baselines: hand-designed plug-in optimizers, name -> row.
+      learned: learned ones.
       sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
@@ -37,6 +40,7 @@ class Registry:
 
     task_builders: dict[str, Callable[[], tasks.Task]] = dataclasses.field(default_factory=dict)
     baselines: dict[str, Baseline] = dataclasses.field(default_factory=dict)
+    learned: dict[str, External] = dataclasses.field(default_factory=dict)
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: Path | None = None
     cache_dir: Path | None = None
@@ -92,11 +96,10 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
       UsageError: a plug-in that cannot be imported, holds nothing, or takes a name that is taken.
     """
     registry = Registry(data_dir=data_dir, cache_dir=cache_dir)
-    for group, table in (("bench.tasks", registry.task_builders), ("bench.optimizers", registry.baselines)):
+    for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
         for entry in importlib.metadata.entry_points(group=group):
             try:
-                expected = Baseline if table is registry.baselines else None
-                _add(table, entry.name, entry.load(), f"entry point {entry.value}", expected)
+                add(registry, entry.name, entry.load(), f"entry point {entry.value}")
             except UsageError:
                 raise
             except Exception as error:
@@ -104,12 +107,12 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     for file in files:
         module = _import_file(file)
         found = False
-        for attribute, table in (("TASKS", registry.task_builders), ("OPTIMIZERS", registry.baselines)):
+        for attribute, add in (("TASKS", _add_task), ("OPTIMIZERS", _add_optimizer)):
             rows = getattr(module, attribute, {})
             if not isinstance(rows, dict):
                 raise UsageError(f"plug-in {file}: expected {attribute} to be a dict, got {type(rows).__name__}")
             for name, row in rows.items():
-                _add(table, name, row, f"plug-in {file}", Baseline if table is registry.baselines else None)
+                add(registry, name, row, f"plug-in {file}")
                 registry.sources[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
                 found = True
         if not found:
@@ -119,21 +122,30 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     return registry
 
 
-def _add(table: dict[str, Any], name: Any, row: Any, origin: str, expected: type | None) -> None:
+def _add_task(registry: Registry, name: Any, row: Any, origin: str) -> None:
+    _refuse_taken(registry, name, origin)
+    if isinstance(row, Baseline) or not callable(row):
+        raise UsageError(f"{origin}: expected {name!r} of TASKS to be a function that returns a Task, got {row!r}")
+    registry.task_builders[name] = row  # pyright: ignore[reportArgumentType] (what it returns is checked when it is built)
+
+
+def _add_optimizer(registry: Registry, name: Any, row: Any, origin: str) -> None:
+    _refuse_taken(registry, name, origin)
+    if isinstance(row, External):
+        registry.learned[name] = row
+    elif isinstance(row, Baseline):
+        registry.baselines[name] = row
+    else:
+        raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline or an External, got {row!r}")
+
+
+def _refuse_taken(registry: Registry, name: Any, origin: str) -> None:
     if not isinstance(name, str) or not name:
         raise UsageError(f"{origin}: expected a name, got {name!r}")
-    if (
-        name in table
-        or name in tasks.task_names()
-        or name in tasks.FAMILIES
-        or name in (*BASELINES, *shipped_names(), *learned.ALIASES)
-    ):
+    own = (registry.task_builders, registry.baselines, registry.learned)
+    built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, shipped_names(), learned.ALIASES)
+    if any(name in names for names in (*own, *built_in)):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
-    if expected is None and (isinstance(row, Baseline) or not callable(row)):
-        raise UsageError(f"{origin}: expected {name!r} of TASKS to be a function that returns a Task, got {row!r}")
-    if expected is not None and not isinstance(row, expected):
-        raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline, got {row!r}")
-    table[name] = row
 
 
 def _import_file(file: str) -> Any:

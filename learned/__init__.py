@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from learned.base import HORIZON as HORIZON
+from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 

@@ -1,5 +1,6 @@
 """The contract of a learned optimizer, and what its theta is stored as."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,3 +24,18 @@ class LearnedOptimizer(NamedTuple):
 
     init_theta: Callable[[Key], Theta]
     optimizer: Callable[..., optax.GradientTransformationExtraArgs]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class External:
+    """A learned optimizer from elsewhere, as a plug-in enters it: its weights, and what makes an optimizer of them.
+
+    Attributes:
+      make: (theta, horizon) -> optax transformation, pure in theta.
+      theta: its weights: a pytree of arrays.
+      reference: paper.
+    """
+
+    make: Callable[[Any, int], optax.GradientTransformation]
+    theta: Any
+    reference: str

@@ -4,9 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bench import cli
+from bench.store import Store
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,6 +60,31 @@ def test_adding_an_optimizer_takes_the_code_shown(tmp_path, capsys):
     (tmp_path / "my_optimizer.py").write_text(code)
     args = ["run", "-t", "digits8_mlp", "-o", "lion", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
     assert json.loads(run(capsys, *args, "--plugin", "my_optimizer.py", "--json"))["cells"] == {"ok": 3}
+
+
+@pytest.mark.slow
+def test_adding_a_learned_optimizer_takes_the_code_shown_and_its_weights(tmp_path, capsys):
+    code = code_after("Add a learned optimizer from elsewhere")
+    assert len(code.strip().splitlines()) <= 20
+    (tmp_path / "my_learned.py").write_text(code)
+    rng = np.random.default_rng(0)
+    theta = {"in": rng.normal(size=8), "bias": np.zeros(8), "out": np.ones(8)}
+    save_file({name: leaf.astype(np.float32) for name, leaf in theta.items()}, tmp_path / "my_weights.safetensors")
+    args = ["run", "-t", "digits8_mlp", "-o", "tanh_net", "--seeds", "0", "--steps", "20", "--set", "timing_blocks=0"]
+    out = json.loads(run(capsys, *args, "--plugin", "my_learned.py", "--json"))
+    assert out["cells"] == {"ok": 1}
+    cells = Store(tmp_path / "results", "quick").read().cells
+    assert set(cells["role"]) == {"learned"}
+    assert len(json.loads(cells["hyperparameters"][0])["theta_sha256"]) == 16
+    verdicts = json.loads(run(capsys, "check", "my_learned.py", "--json"))
+    assert all(verdict["passed"] for verdict in verdicts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heading", ["Add a task", "Add an optimizer"])
+def test_what_the_readme_adds_passes_its_checks(tmp_path, capsys, heading):
+    (tmp_path / "mine.py").write_text(code_after(heading))
+    assert all(verdict["passed"] for verdict in json.loads(run(capsys, "check", "mine.py", "--json")))
 
 
 @pytest.mark.slow
