@@ -406,6 +406,7 @@ class Controls:
       untrained: learned optimizer -> steps to the hard target before its outer-training, over those after it: within
         seeds, the geometric mean over tasks. A miss counts as the horizon.
       untrained_misses: learned optimizer -> misses among those runs, (before, after).
+      untrained_test: learned optimizer -> final test loss before its outer-training minus that after it.
     """
 
     base: str
@@ -419,6 +420,7 @@ class Controls:
     frozen_ties: tuple[str, ...] = ()
     untrained: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     untrained_misses: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    untrained_test: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
     def floor(self) -> float | None:
@@ -457,18 +459,18 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         reference = references(rows, targets, "all_hand_designed")
         success = success_rate(rows, targets, list(reference), frozen, reference, "easy") if reference else None
     if tenfold in rows.trained:
-        a, b = (rows.losses(name, rows.tasks, "final_train_loss") for name in (tenfold, base))
-        seeds = [seed for seed in a.index if seed in b.index]
-        x, y = a.loc[seeds].to_numpy(dtype=float), b.loc[seeds].to_numpy(dtype=float)
-        failed = int(np.isinf(x).sum())
-        whole = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
-        if whole.any():
-            difference = paired_difference(x[whole], y[whole])
-            difference = difference if whole.all() else difference.without_bounds()
+        a = rows.losses(tenfold, rows.tasks, "final_train_loss").to_numpy(dtype=float)
+        failed = int(np.isinf(a).sum())
+        difference = _paired(rows, tenfold, base, "final_train_loss")
     untrained = {name: found for name in rows.untrained if (found := _over_untrained(rows, targets, name))}
     return Controls(
         untrained={name: found for name, (found, _) in untrained.items()},
         untrained_misses={name: misses for name, (_, misses) in untrained.items()},
+        untrained_test={
+            name: found
+            for name, control in rows.untrained.items()
+            if (found := _paired(rows, control, name, "final_test_loss")) is not None
+        },
         base=base,
         aa=ratios.get("aa"),
         double_step=ratios.get("double_step"),
@@ -479,6 +481,18 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         by_task={key: (min(values), max(values)) for key, values in medians.items()},
         frozen_ties=ties,
     )
+
+
+def _paired(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
+    """Loss of a minus that of b within the seeds whose runs all finished, without bounds where some did not."""
+    x, y = (rows.losses(name, rows.tasks, metric) for name in (a, b))
+    seeds = [seed for seed in x.index if seed in y.index]
+    x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
+    whole = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    if not whole.any():
+        return None
+    found = paired_difference(x[whole], y[whole])
+    return found if whole.all() else found.without_bounds()
 
 
 def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:
@@ -827,6 +841,11 @@ def first_screen(rows: Rows, targets: TargetsByTask, suite: str, label: str, dev
             "clock_floor": _rounded(measured.floor if measured else None),
             "adam_10x_failed": measured.tenfold_failed if measured else 0,
             **({"untrained": _untrained_json(measured)} if measured and measured.untrained else {}),
+            **(
+                {"untrained_test_loss": {name: _json(found) for name, found in measured.untrained_test.items()}}
+                if measured and measured.untrained_test
+                else {}
+            ),
             "by_task": {
                 key: dict(zip(("lowest", "highest"), map(_rounded, ends), strict=True))
                 for key, ends in (measured.by_task if measured else {}).items()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import learned
 from bench import cli
 from bench.store import Store
+from learned import weights
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -41,6 +43,16 @@ def test_the_learned_optimizer_trains_the_users_own_model(capsys):
     exec(code_after("Use the learned optimizer in your own loop"), scope)
     variance = float((scope["y"] ** 2).mean())
     assert float(scope["loss"]) < 0.5 * variance
+
+
+def test_the_readmes_results_are_those_of_the_cards():
+    """The cards follow from published rows (`bench verify`)."""
+    shown = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.M)
+    assert [name for name, _ in shown] == [learned.HEADLINE, learned.HEADLINE_TRAIN]
+    for name, fields in shown:
+        card = (weights.WEIGHTS_DIR / f"{name}.md").read_text()
+        row = next(line for line in card.splitlines() if line.startswith("| paper/"))
+        assert fields == " | ".join(row.strip("| ").split(" | ")[3:7])
 
 
 @pytest.mark.slow

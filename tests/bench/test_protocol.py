@@ -761,6 +761,13 @@ def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
     assert screen["controls"]["untrained"][CONTENDER]["misses_untrained"] == 5
 
 
+def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
+    rows = learning([falling(0.01)] * 5, [falling(0.02)] * 5)
+    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    found = screen["controls"]["untrained_test_loss"][CONTENDER]
+    assert (found["estimate"], found["low"], found["high"]) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
+
+
 def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
     monkeypatch.setattr(learned, "HEADLINE", "lopt_paper_small")
     adam, trained = (entrants.resolve(name, "digits8_mlp", 50) for name in ("adam", "lopt_paper_small"))
