@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,17 @@ def write(name: str, results_dir: Path) -> Path:
     path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
     path.write_text(render(name, results_dir), encoding="utf-8")
     return path
+
+
+def missing_results(name: str, results_dir: Path) -> list[str]:
+    """Result sets, SUITE/LABEL, that a shipped card shows and this folder lacks: there it cannot be checked."""
+    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    shown = (
+        re.findall(r"^\| ([\w.-]+/[\w.-]+) \|", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if path.is_file()
+        else []
+    )
+    return [which for which in shown if not (results_dir / which / "cells.parquet").is_file()]
 
 
 def verify(name: str, results_dir: Path) -> str | None:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -603,6 +604,9 @@ def verify(
         click.echo(f"{suite}/{label}: {problem or 'every number follows from the rows'}")
         failed += problem is not None
     for name in () if names else shipped_names():
+        if missing := cards.missing_results(name, folders.results_dir):
+            click.echo(f"card of {name}: not checked, {', '.join(missing)} is not in {folders.results_dir}")
+            continue
         problem = cards.verify(name, folders.results_dir)
         click.echo(f"card of {name}: {problem or 'follows from the weights and the rows'}")
         failed += problem is not None
@@ -1149,6 +1153,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break what closes down
         click.echo(
             "interrupted; what was finished is kept; the command goes on from it (`bench outer-train` with --resume)",
             err=True,

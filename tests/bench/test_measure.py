@@ -133,7 +133,7 @@ def test_state_bytes_by_hand():
         "sgd_momentum": 4,
         "adam": 8 + counter,
         "adam_cosine": 8 + 2 * counter,  # the schedule counts by itself
-        "learned": 40 + counter,
+        "lopt_paper_small": 40 + counter,
     }.items():
         assert update_cost.bytes_per_parameter(entrant(name), shapes, 10) == pytest.approx(expected)
 
