@@ -435,13 +435,15 @@ def test_a_damaged_file_is_one_line(root, name, damage):
 
 @pytest.fixture
 def command(root, capsys):
-    """Runs `bench verify ...` in this process: (exit code, standard output, standard error)."""
+    """Runs `bench verify ...` here: (exit code, standard output without cards, standard error)."""
 
     def run(*args):
         folders = ("--results-dir", str(root / "results"), "--reports-dir", str(root / "reports"))
         with pytest.raises(SystemExit) as done:
             cli.main(["verify", *args, *folders])
-        return done.value.code or 0, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        lines = [line for line in out.splitlines(keepends=True) if not line.startswith("card of ")]
+        return done.value.code or 0, "".join(lines), err
 
     return run
 
@@ -449,6 +451,13 @@ def command(root, capsys):
 def test_the_command_verifies_every_published_report(root, command, page_made_once):
     assert command() == (0, "made/machine: every number follows from the rows\n", "")
     assert command("made/machine") == command()
+
+
+def test_a_card_whose_results_are_elsewhere_is_not_checked(root, page_made_once, capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["verify", "--results-dir", str(root / "results"), "--reports-dir", str(root / "reports")])
+    assert not done.value.code
+    assert "card of lopt_paper_small: not checked, ood/cpu-2core, paper/cpu-2core" in capsys.readouterr().out
 
 
 def test_the_command_exits_four_with_one_line_that_names_the_report(root, command):
