@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.fairness import cards as fairness_cards
-from bench.fairness import source_card
+from bench.fairness import outer_training, payback, source_card
 from bench.report.comparison import best_baseline, compare
 from bench.report.fairness import payback_text
 from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_failed
@@ -82,7 +81,7 @@ def render(name: str, results_dir: Path) -> str:
     shown = [found for found in published(results_dir) if name in found.rows.trained and source_card(found.rows, name)]
     results = "No published result set has them.\n"
     if shown:
-        limits = [f"- {line}" for found in shown for line in _limits(found, name)]
+        limits = [f"- {line}" for found in shown for line in _limits(found, name, card)]
         results = "\n".join([results_table(shown, name).markdown(), "## Limits", "", *limits, ""])
     return cards.render(card, f"## Results\n\n{results}")
 
@@ -122,7 +121,7 @@ def results_table(shown: list[Published], name: str) -> Table:
     return Table("results", "Published results of these weights", columns, tuple(rows), notes)
 
 
-def _limits(found: Published, name: str) -> Iterator[str]:
+def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
     """What a user should know before relying on these weights, a sentence each."""
     where = f"{found.suite}/{found.label}"
     rows, tasks = found.rows, found.rows.tasks
@@ -153,9 +152,9 @@ def _limits(found: Published, name: str) -> Iterator[str]:
     ]
     if memory:
         yield f"{where}: a training step takes {format_number(float(np.median(memory)), 3)} times Adam's memory."
-    for card in fairness_cards(rows, found.targets):
-        if card.optimizer == name and card.payback and math.isfinite(card.payback.saved):
-            yield f"{where}: its outer-training is repaid after {payback_text(card.payback)}."
+    paid = payback(rows, found.targets, name, outer_training(card))
+    if paid and math.isfinite(paid.saved):
+        yield f"{where}: its outer-training is repaid after {payback_text(paid)}."
 
 
 def _below(rows: Rows, name: str) -> str:
@@ -175,31 +174,33 @@ def _below(rows: Rows, name: str) -> str:
     return ", ".join(parts)
 
 
+def _path(name: str) -> Path:
+    """Where the card of shipped weights lies."""
+    return cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+
+
 def write(name: str, results_dir: Path) -> Path:
     """Writes the card beside the weights.
 
     Raises:
       OSError: the folder cannot be written.
     """
-    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    path = _path(name)
     path.write_text(render(name, results_dir), encoding="utf-8")
     return path
 
 
 def missing_results(name: str, results_dir: Path) -> list[str]:
     """Result sets, SUITE/LABEL, that a shipped card shows and this folder lacks: there it cannot be checked."""
-    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
-    shown = (
-        re.findall(r"^\| ([\w.-]+/[\w.-]+) \|", path.read_text(encoding="utf-8"), re.MULTILINE)
-        if path.is_file()
-        else []
-    )
+    path = _path(name)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    shown = re.findall(r"^\| ([\w.-]+/[\w.-]+) \|", text, re.MULTILINE)
     return [which for which in shown if not (results_dir / which / "cells.parquet").is_file()]
 
 
 def verify(name: str, results_dir: Path) -> str | None:
     """The first line of a shipped card that does not follow from weights and committed rows; None if all do."""
-    path = cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    path = _path(name)
     if not path.is_file():
         return f"{path}: missing"
     old, new = path.read_text(encoding="utf-8"), render(name, results_dir)

@@ -166,13 +166,11 @@ def _optimizer_deterministic(subject: OptimizerSubject) -> str:
 
 def _optimizer_eager(subject: OptimizerSubject) -> str:
     state = subject.optimizer().init(subject.params)
-    worst = 0.0
-    for inner_step, jitted in enumerate(subject.three_steps[0]):
-        eager, state = subject.optimizer().update(subject.gradients(inner_step), state, subject.params, value=1.0)
-        worst = max(worst, _difference(eager, jitted))
-    if worst > 1e-3:  # hyperparameters are float32 under jit: 1 - 0.001 is off by 3e-5 of 0.001
-        raise Broken(f"eager and jitted updates differ by {worst:.2g} of their size")
-    return f"relative difference {worst:.1g}"
+    eager = []
+    for inner_step in range(3):
+        update, state = subject.optimizer().update(subject.gradients(inner_step), state, subject.params, value=1.0)
+        eager.append(update)
+    return _agree("eager and jitted updates", eager, subject.three_steps[0])
 
 
 def _optimizer_vmap(subject: OptimizerSubject) -> str:
@@ -188,14 +186,9 @@ def _optimizer_vmap(subject: OptimizerSubject) -> str:
         _, state = optimizer.update(grads, state, params, value=jnp.float32(1.0))
         return optimizer.update(grads, state, params, value=jnp.float32(1.0))[0]
 
-    def stacked(trees: list[Any]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-    loop = stacked([jax.jit(both)(p, g) for p, g in zip(params, grads, strict=True)])
-    worst = _difference(loop, jax.jit(jax.vmap(both))(stacked(params), stacked(grads)))
-    if worst > 1e-3:
-        raise Broken(f"two runs side by side under vmap and one after the other differ by {worst:.2g} of their size")
-    return f"relative difference {worst:.1g}"
+    side_by_side = jax.jit(jax.vmap(both))(_stacked(params), _stacked(grads))
+    loop = _stacked([jax.jit(both)(p, g) for p, g in zip(params, grads, strict=True)])
+    return _agree("two runs side by side under vmap and one after the other", loop, side_by_side)
 
 
 def _optimizer_finite(subject: OptimizerSubject) -> str:
@@ -378,28 +371,26 @@ def _task_retraces(subject: TaskSubject) -> str:
     return "three draws, one trace"
 
 
+def _computed(drawn: dict[str, Any]) -> list[Any]:
+    """What a draw computes in floats, without its batch."""
+    return [drawn[what] for what in ("params", "loss", "grads")]
+
+
 def _task_eager(subject: TaskSubject) -> str:
     import jax
 
     eager = subject.draw(subject.task, jax.random.key(0))
-    worst = max(_difference(eager[what], subject.drawn[what]) for what in ("params", "loss", "grads"))
-    if worst > 1e-3:
-        raise Broken(f"eager and jitted draws differ by {worst:.2g} of their size")
-    return f"relative difference {worst:.1g}"
+    return _agree("eager and jitted draws", _computed(eager), _computed(subject.drawn))
 
 
 def _task_vmap(subject: TaskSubject) -> str:
     import jax
-    import jax.numpy as jnp
 
     keys = jax.random.split(jax.random.key(0), 2)
     side_by_side = jax.jit(jax.vmap(subject.draw, in_axes=(None, 0)))(subject.task, keys)
-    loop = [jax.jit(subject.draw)(subject.task, key) for key in keys]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
-    worst = max(_difference(stacked[what], side_by_side[what]) for what in ("params", "loss", "grads"))
-    if worst > 1e-3:
-        raise Broken(f"two draws side by side under vmap and one after the other differ by {worst:.2g} of their size")
-    return f"relative difference {worst:.1g}"
+    loop = _stacked([jax.jit(subject.draw)(subject.task, key) for key in keys])
+    what = "two draws side by side under vmap and one after the other"
+    return _agree(what, _computed(loop), _computed(side_by_side))
 
 
 def _task_disjoint(subject: TaskSubject) -> str:
@@ -552,6 +543,23 @@ def _equal(a: Any, b: Any) -> bool:
     return len(x) == len(y) and all(
         np.asarray(p).tobytes() == np.asarray(q).tobytes() for p, q in zip(x, y, strict=True)
     )
+
+
+def _stacked(trees: list[Any]) -> Any:
+    """Trees of arrays as one, along a new first axis."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _agree(what: str, a: Any, b: Any) -> str:
+    """How far two trees differ, which is to be by rounding: under jit hyperparameters are float32, and 1 - 0.001 is off
+    by 3e-5 of 0.001."""
+    worst = _difference(a, b)
+    if worst > 1e-3:
+        raise Broken(f"{what} differ by {worst:.2g} of their size")
+    return f"relative difference {worst:.1g}"
 
 
 def _difference(a: Any, b: Any) -> float:

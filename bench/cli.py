@@ -239,38 +239,31 @@ def _optimizer_rows(plugins: Sequence[str]) -> list[dict[str, Any]]:
     from learned import weights
 
     registry = build_registry(plugins)
-    rows = [
-        {
-            "name": name,
-            "role": "hand-designed",
-            "scheduled": row.scheduled,
-            "searched": ", ".join(row.space),
-            "space": {key: [rng.low, rng.high] for key, rng in row.space.items()},
-            "default": dict(row.default),
-            "reference": row.reference,
-        }
-        for name, row in {**BASELINES, **registry.baselines}.items()
-    ]
-    rows += [
-        {"name": name, "role": "learned", "scheduled": False, "searched": "", "space": {}, "default": {}}
-        | {"reference": row.reference}
-        for name, row in registry.learned.items()
-    ]
+    rows = [_baseline_row(name, row) for name, row in {**BASELINES, **registry.baselines}.items()]
+    rows += [_learned_row(name, "learned", row.reference) for name, row in registry.learned.items()]
     for name in weights.shipped_names():
         _, card = weights.read(name)
         alias = "".join(f" ({alias})" for alias, real in learned.ALIASES.items() if real == name)
-        rows.append(
-            {
-                "name": name,
-                "role": f"learned{alias}",
-                "scheduled": False,
-                "searched": "",
-                "space": {},
-                "default": {},
-                "reference": f"{card.design}, outer-trained on {card.outer_training['family']}",
-            }
-        )
+        reference = f"{card.design}, outer-trained on {card.outer_training['family']}"
+        rows.append(_learned_row(name, f"learned{alias}", reference))
     return rows
+
+
+def _baseline_row(name: str, row: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": "hand-designed",
+        "scheduled": row.scheduled,
+        "searched": ", ".join(row.space),
+        "space": {key: [rng.low, rng.high] for key, rng in row.space.items()},
+        "default": dict(row.default),
+        "reference": row.reference,
+    }
+
+
+def _learned_row(name: str, role: str, reference: str) -> dict[str, Any]:
+    nothing = {"scheduled": False, "searched": "", "space": {}, "default": {}}
+    return {"name": name, "role": role, **nothing, "reference": reference}
 
 
 @cli.command()
@@ -320,10 +313,7 @@ def _find_info(name: str, plugins: Sequence[str]) -> dict[str, Any]:
             return row | {"tuned": tuned}
     if is_of_optax(name):
         with usage_errors():
-            row = of_optax(name)
-        space = {key: [rng.low, rng.high] for key, rng in row.space.items()}
-        facts = {"name": name, "role": "hand-designed", "space": space, "default": dict(row.default)}
-        return facts | {"reference": row.reference}
+            return _baseline_row(name, of_optax(name))
     names = [*tasks.FAMILIES, *tasks.task_names(), *(r["name"] for r in optimizers), *learned.ALIASES, *suite_names()]
     raise nearest("name", name, names)
 
@@ -769,7 +759,7 @@ def tune(
     import jax
     from rich.console import Console
 
-    from baselines import BASELINES, is_of_optax, of_optax, tuned_path
+    from baselines import BASELINES, tuned_path
     from bench import tune as tuning
     from bench.plugins import build_registry
     from bench.runner import VERSION, progress_bar
@@ -777,13 +767,13 @@ def tune(
 
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    table = {**BASELINES, **registry.baselines}
-    named = list(optimizers or table)
-    with usage_errors():
-        table |= {name: of_optax(name) for name in named if is_of_optax(name)}
-    for name in named:
-        if name not in table:
-            raise nearest("hand-designed optimizer", name, list(table))
+    known, table = [*BASELINES, *registry.baselines], {}
+    for name in optimizers or known:
+        with usage_errors():
+            row = registry.baseline(name)
+        if row is None:
+            raise nearest("hand-designed optimizer", name, known)
+        table[name] = row
     import tasks as task_tables
 
     if family not in task_tables.FAMILIES and family not in registry.task_builders:
@@ -791,7 +781,7 @@ def tune(
     problem = registry.problem(family)
     horizon = steps or problem.horizon
     console, summary = Console(stderr=as_json), []
-    for name in named:
+    for name in table:
         with progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance):
             path = tuned_path(Path(output) if output else folders.tuned_dir, problem.family, horizon, name)
             partial = path.with_suffix(".runs")  # of a search that has not ended

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import learned
-from baselines import BASELINES, Baseline, find_tuned, is_of_optax, of_optax
+from baselines import BASELINES, Baseline, find_tuned
 from bench.errors import UsageError, nearest, usage_errors
 from bench.plugins import Registry
 from learned import weights
@@ -83,12 +83,9 @@ def resolve(
       UsageError: unknown name or hyperparameter, damaged tuned values or weights.
     """
     name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
-    table = {**BASELINES, **registry.baselines}
     with usage_errors():
-        if is_of_optax(name):
-            table[name] = of_optax(name)
-        if name in table:
-            return _hand_designed(name, table[name], family, horizon, overrides, tuned_dir, registry)
+        if row := registry.baseline(name):
+            return _hand_designed(name, row, family, horizon, overrides, tuned_dir, registry)
         if name in registry.learned or name in weights.shipped_names() or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")

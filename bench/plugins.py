@@ -18,7 +18,7 @@ import numpy as np
 
 import learned
 import tasks
-from baselines import BASELINES, Baseline
+from baselines import BASELINES, Baseline, is_of_optax, of_optax
 from bench.errors import UsageError
 from learned.base import External
 from learned.weights import shipped_names
@@ -45,6 +45,16 @@ class Registry:
     data_dir: Path | None = None
     cache_dir: Path | None = None
     _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
+
+    def baseline(self, name: str) -> Baseline | None:
+        """The hand-designed row of a name: a built-in one, one of optax, a plug-in's; None where there is none.
+
+        Raises:
+          ValueError: a name of optax that is no such optimizer; one line.
+        """
+        if is_of_optax(name):
+            return of_optax(name)
+        return BASELINES.get(name) or self.baselines.get(name)
 
     def task_names(self) -> list[str]:
         """All tasks that can be run."""

@@ -244,7 +244,7 @@ def run(
     programs: dict[str, engine.Program] = {}
     loaded: dict[str, tasks.Task] = {}
 
-    def is_stored(cell: Cell) -> bool:
+    def skips(cell: Cell) -> bool:
         stored = store.get(cell.name)
         for path in store.set_aside:
             log(f"damaged file set aside: {path}")
@@ -278,17 +278,17 @@ def run(
 
     elsewhere = []
     for number, cell in enumerate(cells, 1):
-        if is_stored(cell):
+        if skips(cell):
             continue
         with store.claim(cell.name) as ours:
             if not ours:
                 elsewhere.append((number, cell))
-            elif not is_stored(cell):  # by another run, a moment ago
+            elif not skips(cell):  # by another run, a moment ago
                 one(number, cell)
     for number, cell in elsewhere:
         log(f"[{number}/{len(cells)}] {cell.title}: another run has it in hand, waiting")
         with store.claim(cell.name, wait=True):
-            if not is_stored(cell):  # the other run was ended
+            if not skips(cell):  # the other run was ended
                 one(number, cell)
     return counts
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -175,3 +176,15 @@ def central_differences(function, point, eps=1e-6):
 def assert_one_line(message):
     assert str(message).strip()
     assert "\n" not in str(message)
+
+
+def bench_process(arguments):
+    """A command for `bench ARGUMENTS` as a process that a Ctrl-C reaches.
+
+    A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
+    """
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from bench.cli import main; main({arguments!r})"
+    )
+    return [sys.executable, "-c", program]

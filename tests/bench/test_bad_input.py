@@ -160,6 +160,13 @@ def damaged(content, damage):
     return content[:at] + new + content[at:]
 
 
+def copied(source, folder):
+    """A folder with what another holds and nothing else: examples of a test share the temporary folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    return folder
+
+
 @many
 @given(DAMAGE)
 def test_files_of_weights(bench, tmp_path, damage):
@@ -180,9 +187,7 @@ def stored(tmp_path_factory):
 @many
 @given(DAMAGE, st.sampled_from(["json", "parquet"]))
 def test_files_of_results_are_set_aside_and_the_others_stay(bench, stored, tmp_path, damage, suffix):
-    folder = tmp_path / "results"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(stored, folder)
+    folder = copied(stored, tmp_path / "results")
     victim, *others = sorted((folder / "quick" / "local").glob(f"*.{suffix}"))
     content = victim.read_bytes()
     victim.write_bytes(damaged(content, damage))
@@ -198,9 +203,7 @@ def test_files_of_results_are_set_aside_and_the_others_stay(bench, stored, tmp_p
 @many
 @given(DAMAGE, st.sampled_from(["cells.parquet", "curves.parquet"]))
 def test_files_of_published_results(bench, published, tmp_path, damage, name):
-    folder = tmp_path / "results"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(published, folder)
+    folder = copied(published, tmp_path / "results")
     path = folder / "quick" / "machine" / name
     path.write_bytes(damaged(path.read_bytes(), damage))
     bench("report", "quick", "--label", "machine")
@@ -231,9 +234,7 @@ def test_files_of_tuned_values_and_targets(bench, tmp_path, content, kind):
 @many
 @given(DAMAGE)
 def test_files_of_the_cache(bench, tmp_path, cached, damage):
-    folder = tmp_path / "cache"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(cached, folder)
+    folder = copied(cached, tmp_path / "cache")
     (path,) = folder.glob("*.safetensors")
     path.write_bytes(damaged(path.read_bytes(), damage))
     bench("run", "quick", "-t", "mnist14_mlp", "-o", "adam", "--seeds", "0", "--steps", "2", "--dry-run")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from bench import cli
+from tests.helpers import bench_process
 
 
 @pytest.fixture(scope="module")
@@ -283,14 +284,8 @@ def test_a_lost_interruption_is_raised_again(steps_left):
 @pytest.mark.slow
 def test_interrupting_keeps_what_is_finished(folders, tmp_path):
     env = os.environ | folders | {"BENCH_RESULTS_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    # A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
     args = [*RUN[:-4], "--seeds", "0-99", "--steps", "20"]
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from bench.cli import main; main({args!r})"
-    )
-    command = [sys.executable, "-c", program]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(bench_process(args), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("[1/")
     process.send_signal(signal.SIGINT)

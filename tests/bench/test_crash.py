@@ -17,6 +17,7 @@ import time
 import pytest
 
 from bench.store import CLAIMS, Store
+from tests.helpers import bench_process
 
 pytestmark = pytest.mark.slow  # processes that train
 
@@ -31,19 +32,9 @@ def environment(root):
     return os.environ | {name: str(root / place) for name, place in places.items()}
 
 
-# A background job of a shell is started with SIGINT ignored, and hands that down; a user's terminal does not.
-PROGRAM = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bench.cli import main
-main({arguments!r})
-"""
-
-
 def start(root, **kwargs):
-    command = [sys.executable, "-c", PROGRAM.format(arguments=ARGUMENTS)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(root), **pipes, **kwargs)
+    return subprocess.Popen(bench_process(ARGUMENTS), env=environment(root), **pipes, **kwargs)
 
 
 def finish(root, **kwargs):
@@ -93,7 +84,6 @@ def complete(root):
     return found
 
 
-@pytest.mark.skipif("LOPT_KILLS" not in os.environ, reason="minutes of killed runs: LOPT_KILLS=10 asks for them")
 def test_a_run_killed_again_and_again_loses_nothing_that_was_finished(undisturbed, tmp_path):
     rng = random.Random(0)
     known: set[str] = set()

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from bench import cli
 from bench.processes import converse
 from bench.store import Store
+from tests.helpers import bench_process
 
 PLUGIN = """
 import os, signal, time
@@ -104,13 +104,9 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 def test_ctrl_c_ends_the_process_too(tmp_path):
     (tmp_path / "plugin.py").write_text(PLUGIN)
     arguments = [*ARGUMENTS, "-o", "sleeping", "--plugin", str(tmp_path / "plugin.py")]
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from bench.cli import main; main({arguments!r})"
-    )
     places = {"BENCH_RESULTS_DIR": str(tmp_path / "results"), "BENCH_REPORTS_DIR": str(tmp_path / "reports")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | places, **pipes)
+    process = subprocess.Popen(bench_process(arguments), env=os.environ | places, **pipes)
     time.sleep(15)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
