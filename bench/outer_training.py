@@ -27,7 +27,7 @@ from bench.entrants import resolve
 from bench.errors import UsageError, usage_errors
 from bench.provenance import git_state
 from bench.statistics import median_interval, ratio_interval
-from bench.store import LOCAL, published_label, safe_name
+from bench.store import LOCAL, locked, published_label, safe_name
 from bench.timing import chunk_steps, interleave, printed, training_region
 from learned import outer_train as outer
 from learned.config import OuterConfig, load_config
@@ -79,14 +79,13 @@ def run(
       The weights file and the facts of the run.
 
     Raises:
-      UsageError: the folder has a run that is not resumed, or of another configuration; too few devices.
+      UsageError: the folder has a run that is not resumed, or of another configuration, or another process outer-trains
+        there; too few devices.
     """
     folder = run_folder(results_dir, config)
     path = folder / f"{config.name}.safetensors"
     extra = _provenance(facts)
     begin = time.monotonic()
-    if not resume:
-        _refuse_a_run(folder)
     done = 0
 
     def on_step(progress: outer.Progress) -> None:
@@ -97,7 +96,9 @@ def run(
         if "outer_validation_loss" in progress.metrics:
             log(line)
 
-    with usage_errors():
+    with _alone(folder), usage_errors():
+        if not resume:
+            _refuse_a_run(folder)
         theta, _, summary = outer.outer_train(
             config,
             family,
@@ -110,13 +111,21 @@ def run(
             budget_seconds=budget_seconds,
             provenance=extra,
         )
-    outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
+        outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
     return path, summary
 
 
 def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Path:
     """Where a run of a configuration is kept: a user's own, or one published under a label."""
     return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with locked(folder.with_name(f".{folder.name}.lock")) as ours:
+        if not ours:
+            raise UsageError(f"another process outer-trains in {folder}: wait for it, or choose another --results-dir")
+        yield
 
 
 def _refuse_a_run(folder: Path) -> None:

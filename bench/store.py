@@ -82,6 +82,34 @@ def _unwritable(path: Path, error: OSError) -> str:
     return f"cannot write {path}: {error.strerror}; choose another folder or free some space"
 
 
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process alone holds a lock file, while the context lasts; the lock falls with its process.
+
+    Args:
+      path: of the lock file; it is gone afterwards.
+      wait: until another process that holds it lets go.
+
+    Raises:
+      UsageError: the folder cannot be written.
+    """
+    lock = FileLock(path, mode=0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=wait, poll_interval=0.2)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise UsageError(_unwritable(path, error)) from None
+    try:
+        yield True
+    finally:
+        # Taken away while it is held: who opened it before and waits finds done what it was held for.
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
 class Store:
     """The cells of one suite under one label, in a results folder."""
 
@@ -144,22 +172,8 @@ class Store:
         Raises:
           UsageError: the folder cannot be written.
         """
-        path = self.folder / CLAIMS / f"{cell}.lock"
-        lock = FileLock(path, mode=0o644)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=wait, poll_interval=0.2)
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            raise UsageError(_unwritable(path, error)) from None
-        try:
-            yield True
-        finally:
-            # Taken away while it is held: who opened it before and waits finds the cell stored.
-            path.unlink(missing_ok=True)
-            lock.release()
+        with locked(self.folder / CLAIMS / f"{cell}.lock", wait=wait) as ours:
+            yield ours
 
     def is_complete(self, cell: str) -> bool:
         """Whether a cell is stored and undamaged."""

@@ -264,18 +264,42 @@ def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
 def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setattr(outer_training.outer, "outer_step_reached", lambda folder: 7)
     with pytest.raises(UsageError, match="holds a run at outer step 7: go on with --resume") as caught:
-        outer_training.run(
-            CONFIG,
-            linear_family(),
-            FACTS,
-            tmp_path,
-            resume=False,
-            num_devices=1,
-            budget_seconds=1.0,
-            log=print,
-            advance=print,
-        )
+        for_a_second(tmp_path)
     assert_one_line(caught.value)
+
+
+def for_a_second(results_dir, resume=False):
+    settings = {"resume": resume, "num_devices": 1, "budget_seconds": 1.0, "log": print, "advance": print}
+    return outer_training.run(CONFIG, linear_family(), FACTS, results_dir, **settings)
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from bench.store import locked
+
+with locked(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_two_processes_do_not_outer_train_in_one_folder(tmp_path):
+    folder = outer_training.run_folder(tmp_path, CONFIG)
+    lock = folder.with_name(f".{folder.name}.lock")
+    process = subprocess.Popen([sys.executable, "-c", HOLDING, lock], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "True"
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="another process outer-trains in") as caught:
+            for_a_second(tmp_path, resume)
+        assert_one_line(caught.value)
+    assert not folder.exists()
+    process.kill()
+    process.communicate()
+    path, _ = for_a_second(tmp_path)
+    assert path.is_file()
+    assert not lock.exists()
 
 
 # What is published ----------------------------------------------------------------------------------------------------
