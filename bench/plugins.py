@@ -20,6 +20,7 @@ import learned
 import tasks
 from baselines import BASELINES, Baseline, is_of_optax, of_optax
 from bench.errors import UsageError
+from bench.store import SAFE_NAME, SAFE_NAMES
 from learned.base import External
 from learned.weights import shipped_names
 from tasks.registry import describe_module
@@ -70,6 +71,8 @@ class Registry:
             raise UsageError(f"plug-in task {name!r} cannot be built: {_cause(error)}") from None
         if not isinstance(task, tasks.Task):
             raise UsageError(f"plug-in task {name!r}: expected a tasks.Task, got {type(task).__name__}")
+        if not _is_name(task.problem.family, parts=True):
+            raise UsageError(f"plug-in task {name!r}: expected a family of {SAFE_NAMES}, got {task.problem.family!r}")
         self._built[name] = task
         return task
 
@@ -103,7 +106,7 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     """The registry of built-in tables, installed plug-ins and plug-in files.
 
     Raises:
-      UsageError: a plug-in that cannot be imported, holds nothing, or takes a name that is taken.
+      UsageError: a plug-in that cannot be imported, holds nothing, or has a name that is taken or no name.
     """
     registry = Registry(data_dir=data_dir, cache_dir=cache_dir)
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
@@ -133,14 +136,14 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
 
 
 def _add_task(registry: Registry, name: Any, row: Any, origin: str) -> None:
-    _refuse_taken(registry, name, origin)
+    _check_name(registry, name, origin, parts=True)
     if isinstance(row, Baseline) or not callable(row):
         raise UsageError(f"{origin}: expected {name!r} of TASKS to be a function that returns a Task, got {row!r}")
     registry.task_builders[name] = row  # pyright: ignore[reportArgumentType] (what it returns is checked when it is built)
 
 
 def _add_optimizer(registry: Registry, name: Any, row: Any, origin: str) -> None:
-    _refuse_taken(registry, name, origin)
+    _check_name(registry, name, origin, parts=False)
     if isinstance(row, External):
         registry.learned[name] = row
     elif isinstance(row, Baseline):
@@ -149,13 +152,18 @@ def _add_optimizer(registry: Registry, name: Any, row: Any, origin: str) -> None
         raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline or an External, got {row!r}")
 
 
-def _refuse_taken(registry: Registry, name: Any, origin: str) -> None:
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{origin}: expected a name, got {name!r}")
+def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> None:
+    if not _is_name(name, parts=parts):
+        raise UsageError(f"{origin}: expected a name of {SAFE_NAMES}, got {name!r}")
     own = (registry.task_builders, registry.baselines, registry.learned)
     built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, shipped_names(), learned.ALIASES)
     if any(name in names for names in (*own, *built_in)):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
+
+
+def _is_name(name: Any, *, parts: bool) -> bool:
+    """Names become parts of paths (tuned values, targets), pages and LaTeX tables: nothing may come of that."""
+    return isinstance(name, str) and all(map(SAFE_NAME.fullmatch, name.split("/") if parts else [name]))
 
 
 def _import_file(file: str) -> Any:

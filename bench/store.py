@@ -27,7 +27,8 @@ SCHEMA = 2
 LOCAL = "local"
 CLAIMS = ".claims"  # folder of the lock files of cells that are being run
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SAFE_NAMES = "letters, digits, '.', '_' and '-', at most 100 of them, starting with a letter or digit"
 
 Record = dict[str, Any]
 
@@ -49,12 +50,10 @@ def safe_name(kind: str, name: str) -> str:
     """A suite's or label's name, refused where it could leave the results folder.
 
     Raises:
-      UsageError: anything but letters, digits, dot, dash and underscore.
+      UsageError: anything but a few letters, digits, dots, dashes and underscores.
     """
-    if not _SAFE_NAME.fullmatch(name):
-        raise UsageError(
-            f"{kind} {name!r}: expected letters, digits, '.', '_' and '-', starting with a letter or digit"
-        )
+    if not SAFE_NAME.fullmatch(name):
+        raise UsageError(f"{kind} {name!r}: expected {SAFE_NAMES}")
     return name
 
 

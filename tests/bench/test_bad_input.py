@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import learned
 from bench import cli, targets
 from bench.errors import EXIT_USAGE, UsageError
+from bench.plugins import build_registry
 from bench.store import Store
 from bench.suite import build_suite
 from learned import weights
@@ -122,6 +123,50 @@ def test_files_of_suites(bench, tmp_path, content):
 def test_files_of_plugins(bench, tmp_path, content):
     (tmp_path / "plugin.py").write_text("raise ValueError('no plug-in')\n" if "import" in content else content)
     assert bench(*SUITE, "--plugin", "plugin.py") == EXIT_USAGE
+
+
+NAMED = """
+import dataclasses, tasks
+from baselines import BASELINES
+
+def task():
+    task = tasks.load("digits8_mlp")
+    return dataclasses.replace(task, problem=dataclasses.replace(task.problem, family={family!r}))
+
+TASKS = {{{task!r}: task}}
+OPTIMIZERS = {{{optimizer!r}: BASELINES["adam"]}}
+"""
+BAD_NAMES = [
+    "../x",
+    "..",
+    ".x",
+    "a/../b",
+    "/x",
+    "a//b",
+    "x" * 101,
+    "a b",
+    "a|b",
+    "<b>",
+    "$x$",
+    r"\\input{x}",
+    "ü",
+    "a\n",
+    "",
+]
+SOUND_NAMES = {"task": "mine/0", "optimizer": "mine", "family": "mine"}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("what", SOUND_NAMES)
+def test_names_of_what_a_plugin_defines(tmp_path, what, name):
+    """They become parts of paths, of pages and of tables in LaTeX."""
+    path = tmp_path / "plugin.py"
+    path.write_text(NAMED.format(**SOUND_NAMES))
+    assert build_registry([str(path)]).problem("mine/0").family == "mine"
+    path.write_text(NAMED.format(**SOUND_NAMES | {what: name}))
+    with pytest.raises(UsageError, match=r"expected a (name|family) of letters, digits") as caught:
+        build_registry([str(path)]).problem("mine/0")
+    assert_one_line(caught.value)
 
 
 SOUND_CONFIG = {"name": "mine", "design": "lean_mlp", "family": "imagenet16_cnn3", "objective": "train", "num_tasks": 2}
@@ -259,6 +304,7 @@ FILES = {
     "keys.toml": 'colour = "red"\n',
     "broken.py": "1 / 0\n",
     "empty.py": "x = 1\n",
+    "path.py": "OPTIMIZERS = {'../x': 1}\n",
     "broken.safetensors": "no weights",
     "results/tuned/digits8_mlp/500/sgd_momentum.json": "{",
 }
