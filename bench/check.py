@@ -8,16 +8,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.processes import converse, speaking
+from bench.processes import converse, hearing, speaking
 
 if TYPE_CHECKING:
     from baselines import Baseline
@@ -620,7 +618,7 @@ def check_plugin(
       UsageError: a file that is no plug-in, cannot be imported, or does not come to an end being imported.
     """
     names: list[tuple[str, str]] = []
-    for message in converse("bench.check", json.dumps([file]), time_limit):
+    for message in converse("bench.check", [file], time_limit):
         if "ended" in message:
             raise UsageError(f"plug-in {file} cannot be imported: its process {message['ended']}")
         if "error" in message:
@@ -629,7 +627,7 @@ def check_plugin(
     found = []
     for kind, name in names:
         check = BUILT
-        for message in converse("bench.check", json.dumps([file, kind, name]), time_limit):
+        for message in converse("bench.check", [file, kind, name], time_limit):
             if "begins" in message:
                 check = message["begins"]
                 continue
@@ -654,7 +652,7 @@ def _work() -> None:
     """What runs in a process: lists what the file defines, or checks one of that."""
     from bench.plugins import build_registry
 
-    file, *one = json.loads(sys.stdin.read())
+    file, *one = hearing()
     with speaking() as say:
         try:
             registry = build_registry([file])

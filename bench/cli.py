@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `bench --help` answ
 import contextlib
 import functools
 import json
+import math
 import os
 import signal
 import sys
@@ -99,6 +100,17 @@ def folder_options(command: Callable) -> Callable:
         shown = f"{text}  [default: ./{default}]" if default else text
         wrapped = click.option(f"--{name.replace('_', '-')}", envvar=variable, metavar="DIR", help=shown)(wrapped)
     return wrapped
+
+
+class FiniteRange(click.FloatRange):
+    """A float of a range, which "nan" is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, refused where it is not finite."""
+        converted = super().convert(value, param, ctx)
+        if not math.isfinite(converted):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return converted
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
@@ -368,7 +380,10 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
 @click.argument("suite", default="quick")
 @subset_options
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one training run."
+    "--time-limit",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Of one training run; of its process, where it has one, a minute more.",
 )
 @click.option(
     "--isolate/--no-isolate", default=None, help="Run cells in a process of their own.  [default: with --plugin]"
@@ -401,6 +416,8 @@ def run(
     """
     from rich.console import Console
 
+    from bench.isolate import Work
+    from bench.isolate import run as run_isolated
     from bench.plugins import build_registry
     from bench.runner import plan, progress_bar
     from bench.runner import run as run_cells
@@ -408,7 +425,11 @@ def run(
 
     use_device(device)
     chosen = _choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
+    limit, work = time_limit or float("inf"), None
+    if isolate or (isolate is None and plugins):
+        work = Work.of(chosen, plugins, folders, device, limit)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    registry.broken.update(work.broken if work else {})
     cells = plan(chosen, registry, folders.tuned_dir, folders.targets_dir)
     store = Store(folders.results_dir, chosen.name)
     if resume_from:
@@ -419,12 +440,7 @@ def run(
         return
     console = Console(stderr=as_json)
     with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
-        limit = time_limit or float("inf")
-        if isolate or (isolate is None and plugins):
-            from bench.isolate import Work
-            from bench.isolate import run as run_isolated
-
-            work = Work.of(chosen, plugins, folders, device, limit)
+        if work:
             counts = run_isolated(work, cells, store, log=log, advance=advance)
         else:
             counts = run_cells(cells, registry, store, time_limit_sec=limit, log=log, advance=advance)
@@ -435,7 +451,7 @@ def run(
     else:
         _print_results(results, folders, console)
         console.print(f"cells: {', '.join(f'{n} {status}' for status, n in counts.items())}", highlight=False)
-        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     statuses = set(results.cells["status"]) - {"ok", "diverged"}
     if statuses:
         sys.exit(EXIT_FAILED_CELLS)
@@ -511,7 +527,7 @@ def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> No
 @click.argument("b", metavar="B")
 @click.option("--metric", default="final_test_loss", show_default=True, help="A loss of the cells table.")
 @click.option(
-    "--fail-above", type=click.FloatRange(min=0), metavar="SHARE", help="Exit 4 where B is worse by more, e.g. 0.05."
+    "--fail-above", type=FiniteRange(min=0), metavar="SHARE", help="Exit 4 where B is worse by more, e.g. 0.05."
 )
 @json_option
 @folder_options
@@ -627,7 +643,7 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
 
 @cli.command()
 @click.argument("plugin", type=click.Path(dir_okay=False))
-@click.option("--time-limit", type=click.FloatRange(min=1), default=120, show_default=True, help="Seconds of a check.")
+@click.option("--time-limit", type=FiniteRange(min=1), default=120, show_default=True, help="Seconds of a check.")
 @json_option
 def check(plugin: str, time_limit: float, as_json: bool) -> None:
     """Check that the tasks and optimizers of a plug-in file keep the contracts that results rely on.

@@ -7,23 +7,23 @@ rest.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.processes import converse, speaking
+from bench.processes import converse, hearing, speaking
 
 if TYPE_CHECKING:
     from bench.runner import Cell
     from bench.store import Store
     from bench.suite import Suite
 
+PROBE_LIMIT = 600.0  # seconds of importing plug-ins, and of building a task of theirs
 GRACE = 60.0  # seconds beyond a cell's time limit: compiling, and the chunk in hand, do not look at the clock
 
 
@@ -37,7 +37,8 @@ class Work:
       folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir.
       device: as `--device` has it.
       time_limit_sec: of a training cell.
-      skip: names of cells that are not to be tried again.
+      skip: names of cells that an earlier process began with.
+      broken: tasks that cannot be built, name -> (status, reason); see `probe`.
     """
 
     suite: dict[str, Any]
@@ -46,13 +47,65 @@ class Work:
     device: str | None
     time_limit_sec: float
     skip: tuple[str, ...] = ()
+    broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, suite: Suite, plugins: Sequence[str], folders: Any, device: str | None, time_limit_sec: float) -> Work:
-        """The work of a command; `folders` has the folders as attributes."""
+        """The work of a command; `folders` has the folders as attributes. What cannot be built is found out first.
+
+        Raises:
+          UsageError: see `probe`.
+        """
         names = ("results_dir", "tuned_dir", "targets_dir", "data_dir", "cache_dir")
         places = {name: str(getattr(folders, name)) for name in names}
-        return cls(dataclasses.asdict(suite), tuple(plugins), places, device, time_limit_sec)
+        broken = probe(plugins, suite.tasks, time_limit_sec) if plugins else {}
+        return cls(dataclasses.asdict(suite), tuple(plugins), places, device, time_limit_sec, broken=broken)
+
+
+def probe(plugins: Sequence[str], patterns: Sequence[str], time_limit_sec: float) -> dict[str, tuple[str, str]]:
+    """Imports plug-ins and builds their tasks in other processes, before this one does.
+
+    Args:
+      plugins: files.
+      patterns: names of tasks; those of plug-ins are built.
+      time_limit_sec: of importing, and of building a task; at most `PROBE_LIMIT`.
+
+    Returns:
+      Tasks that take their process down or do not come to an end: name -> (status, reason). What raises is no matter:
+      it will raise here.
+
+    Raises:
+      UsageError: files that are no plug-ins, take their process down or do not come to an end.
+    """
+    broken: dict[str, tuple[str, str]] = {}
+    files = ", ".join(plugins)
+    while True:
+        current, problem = None, None
+        what = {"plugins": list(plugins), "probe": list(patterns), "broken": list(broken)}
+        for message in converse("bench.isolate", what, min(time_limit_sec, PROBE_LIMIT)):
+            if "error" in message:
+                raise UsageError(message["error"])
+            current = message.get("begins", current)
+            problem = message if "ended" in message else None
+        if problem is None:
+            return broken
+        if current is None:
+            raise UsageError(f"plug-in {files} cannot be imported: its process {problem['ended']}")
+        status = "time_limit" if problem["late"] else "crashed"
+        broken[current] = (status, f"cannot be built: its process {problem['ended']}")
+
+
+def _probe(plugins: Sequence[str], patterns: Sequence[str], broken: Sequence[str], say: Callable[..., None]) -> None:
+    """What runs in the process of `probe`."""
+    from bench.plugins import build_registry
+    from bench.suite import expand_tasks
+
+    registry = build_registry(plugins)
+    for name in expand_tasks(patterns, registry.task_names()):
+        if name in registry.task_builders and name not in broken:
+            say(begins=name)
+            with contextlib.suppress(UsageError):
+                registry.problem(name)
 
 
 def run(
@@ -79,11 +132,10 @@ def run(
     """
     by_name = {cell.name: cell for cell in cells}
     begun: dict[str, str] = {}  # name of a cell -> its status
-    failed: set[str] = set()
     while True:
-        current, share, problem = None, 0.0, None
+        current, share, problem, before = None, 0.0, None, len(begun)
         limit = work.time_limit_sec + grace
-        for message in converse("bench.isolate", json.dumps(dataclasses.asdict(work)), limit):
+        for message in converse("bench.isolate", dataclasses.asdict(work), limit):
             if "begins" in message:
                 current, share = message["begins"], 0.0
                 begun[current] = "error"  # until it ends
@@ -94,23 +146,28 @@ def run(
             elif "status" in message:
                 assert current is not None
                 begun[current] = message["status"]
+                current = None  # what is stored stays, whatever becomes of the process
             elif "log" in message:
                 log(message["log"])
-            else:
+            elif "advance" in message:
                 share += message["advance"]
                 advance(message["advance"])
         if problem is None:
             return dict(Counter(begun.get(name, "stored") for name in by_name))
-        if current is None or current in failed:
+        if len(begun) == before:
             raise UsageError(f"the process that runs cells {problem['ended']}, before it began with one")
+        work = dataclasses.replace(work, skip=tuple(begun))
+        if current is None:
+            continue  # it died between two cells
         cell = by_name[current]
-        failed.add(current)
         begun[current] = status = "time_limit" if problem["late"] else "crashed"
+        reason = f"its process {problem['ended']}"
+        if problem["late"]:
+            reason += f": the limit of {work.time_limit_sec:g} s, and {grace:g} s to compile"
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _record(store, cell, status, f"its process {problem['ended']}", started)
-        log(f"{cell.title}: {status} (its process {problem['ended']})")
+        _record(store, cell, status, reason, started)
+        log(f"{cell.title}: {status} ({reason})")
         advance(max(1.0 - share, 0.0))
-        work = dataclasses.replace(work, skip=(*work.skip, current))
 
 
 def _record(store: Store, cell: Cell, status: str, reason: str, started: str) -> None:
@@ -131,13 +188,22 @@ def _work() -> None:
     from bench.store import Store
     from bench.suite import Suite
 
-    work = Work(**json.loads(sys.stdin.read()))
+    what = hearing()
+    if "probe" in what:
+        with speaking() as say:
+            try:
+                _probe(what["plugins"], what["probe"], what["broken"], say)
+            except UsageError as error:
+                say(error=str(error))
+        return
+    work = Work(**what)
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in work.suite.items()}
     suite, folders = Suite(**fields), {key: Path(value) for key, value in work.folders.items()}
     with speaking() as say:
         try:
             select_device(work.device)
             registry = build_registry(work.plugins, folders["data_dir"], folders["cache_dir"])
+            registry.broken.update({name: (status, reason) for name, (status, reason) in work.broken.items()})
             cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
             run_cells(
                 [cell for cell in cells if cell.name not in work.skip],
@@ -147,6 +213,7 @@ def _work() -> None:
                 log=lambda line: say(log=line),
                 advance=lambda share: say(advance=share),
                 begins=lambda cell: say(begins=cell.name),
+                waits=lambda cell: say(waits=cell.name),
                 ends=lambda cell, status: say(status=status),
             )
         except UsageError as error:

@@ -18,12 +18,20 @@ import numpy as np
 
 import learned
 import tasks
-from baselines import BASELINES, Baseline, is_of_optax, of_optax
+from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
 from bench.errors import UsageError
 from bench.store import SAFE_NAME, SAFE_NAMES
 from learned.base import External
 from learned.weights import shipped_names
 from tasks.registry import describe_module
+
+
+class BrokenTask(UsageError):
+    """A plug-in's task that cannot be built, with the status and reason that its rows get."""
+
+    def __init__(self, name: str, status: str, reason: str):
+        super().__init__(f"plug-in task {name!r} cannot be built: {reason}")
+        self.status, self.reason = status, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Registry:
       sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
+      broken: tasks whose building has taken down a process, name -> (status, reason); they are not built here.
     """
 
     task_builders: dict[str, Callable[[], tasks.Task]] = dataclasses.field(default_factory=dict)
@@ -45,6 +54,7 @@ class Registry:
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: Path | None = None
     cache_dir: Path | None = None
+    broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
 
     def baseline(self, name: str) -> Baseline | None:
@@ -62,17 +72,23 @@ class Registry:
         return [*tasks.task_names(), *self.task_builders]
 
     def _build(self, name: str) -> tasks.Task:
-        """A plug-in's task, built once: planning and every cell's record ask for it."""
+        """A plug-in's task, built once: planning and every cell's record ask for it.
+
+        Raises:
+          BrokenTask: it cannot be built.
+        """
         if name in self._built:
             return self._built[name]
+        if name in self.broken:
+            raise BrokenTask(name, *self.broken[name])
         try:
             task = self.task_builders[name]()
-        except Exception as error:
-            raise UsageError(f"plug-in task {name!r} cannot be built: {_cause(error)}") from None
+        except (Exception, SystemExit) as error:
+            raise BrokenTask(name, *failure(error)) from None
         if not isinstance(task, tasks.Task):
-            raise UsageError(f"plug-in task {name!r}: expected a tasks.Task, got {type(task).__name__}")
+            raise BrokenTask(name, "error", f"expected a tasks.Task, got {type(task).__name__}")
         if not _is_name(task.problem.family, parts=True):
-            raise UsageError(f"plug-in task {name!r}: expected a family of {SAFE_NAMES}, got {task.problem.family!r}")
+            raise BrokenTask(name, "error", f"expected a family of {SAFE_NAMES}, got {task.problem.family!r}")
         self._built[name] = task
         return task
 
@@ -115,8 +131,8 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
                 add(registry, entry.name, entry.load(), f"entry point {entry.value}")
             except UsageError:
                 raise
-            except Exception as error:
-                raise UsageError(f"entry point {entry.name} = {entry.value} of {group}: {_cause(error)}") from None
+            except (Exception, SystemExit) as error:
+                raise UsageError(f"entry point {entry.name} = {entry.value} of {group}: {failure(error)[1]}") from None
     for file in files:
         module = _import_file(file)
         found = False
@@ -147,6 +163,10 @@ def _add_optimizer(registry: Registry, name: Any, row: Any, origin: str) -> None
     if isinstance(row, External):
         registry.learned[name] = row
     elif isinstance(row, Baseline):
+        if not isinstance(row.space, dict) or not all(isinstance(rng, LogUniform) for rng in row.space.values()):
+            raise UsageError(f"{origin}: expected space of {name!r} to be {{name: LogUniform}}, got {row.space!r:.100}")
+        if not isinstance(row.default, dict) or not all(isinstance(x, int | float) for x in row.default.values()):
+            raise UsageError(f"{origin}: expected default of {name!r} to be {{name: number}}, got {row.default!r:.100}")
         registry.baselines[name] = row
     else:
         raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline or an External, got {row!r}")
@@ -169,21 +189,26 @@ def _is_name(name: Any, *, parts: bool) -> bool:
 def _import_file(file: str) -> Any:
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
-        raise UsageError(f"a plug-in is a Python file, got {file}")
+        raise UsageError(f"a plug-in is a Python file, got {file!r}")
     spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"plug-in {file} cannot be imported: {_cause(error)}") from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"plug-in {file} cannot be imported: {failure(error)[1]}") from None
     return module
 
 
-def _cause(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
+def failure(error: BaseException) -> tuple[str, str]:
+    """Status and reason, one line, of what a task or optimizer raises."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
+    told = lines[0]
+    if told.endswith("Traceback (most recent call last):"):  # of a host callback: what it raised stands last
+        told = next((line for line in reversed(lines) if not line.startswith(" ")), told)
+    status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
+    return status, f"{type(error).__name__}: {told[:300]}".removesuffix(": ")
 
 
 def _task_digest(task: tasks.Task, source: str) -> str:

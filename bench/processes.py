@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -15,16 +16,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def converse(module: str, text: str, silence: float) -> Iterator[dict[str, Any]]:
-    """Messages of `python -m MODULE` that reads a text.
+def converse(module: str, what: Any, silence: float) -> Iterator[dict[str, Any]]:
+    """Messages of `python -m MODULE`, which hears what to do (`hearing`) and ends where this process does.
 
     A last message, {"ended": why, "late": whether it was ended from here}, where it did not come to its own end, which
     it says by {"done": true}.
 
     Args:
       module: what to run.
-      text: its standard input.
-      silence: seconds after the beginning, or after a message that something begins, until it has to say so again.
+      what: that it hears; JSON-ready.
+      silence: seconds after the beginning, or after a message that something begins, until it has to say so again; none
+        after one that it waits.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module],
@@ -32,6 +34,7 @@ def converse(module: str, text: str, silence: float) -> Iterator[dict[str, Any]]
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,  # so that what it started ends with it
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -45,8 +48,9 @@ def converse(module: str, text: str, silence: float) -> Iterator[dict[str, Any]]
     reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
     reader.start()
     try:
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(text)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(what) + "\n")
+            process.stdin.flush()
         deadline = time.monotonic() + silence
         while True:
             # A queue is not waited for without end: a Ctrl-C has to come through.
@@ -66,12 +70,17 @@ def converse(module: str, text: str, silence: float) -> Iterator[dict[str, Any]]
                 return
             if "begins" in message:
                 deadline = time.monotonic() + silence
+            elif "waits" in message:
+                deadline = math.inf
             yield message
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join()
         process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _exit_text(code: int) -> str:
@@ -81,6 +90,21 @@ def _exit_text(code: int) -> str:
         name = signal.Signals(-code).name
         return f"signal {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
     return f"signal {-code}"
+
+
+def hearing() -> Any:
+    """What this process is to do. It ends with the one that told it, however that ends: nobody else would end it."""
+    told = os.fdopen(os.dup(0), "rb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    line = told.readline()
+
+    def watch() -> None:
+        while told.read(1):
+            pass
+        os.killpg(0, signal.SIGKILL)  # the group that `converse` has begun
+
+    threading.Thread(target=watch, daemon=True).start()
+    return json.loads(line)
 
 
 @contextlib.contextmanager

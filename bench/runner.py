@@ -21,7 +21,7 @@ from bench import controls, engine, targets, timing
 from bench.entrants import Entrant, real_name, resolve
 from bench.errors import UsageError
 from bench.measure import MEASUREMENTS
-from bench.plugins import Registry
+from bench.plugins import BrokenTask, Registry, failure
 from bench.provenance import default_device, provenance
 from bench.store import Record, Store, cell_id
 from bench.suite import Suite, expand_tasks
@@ -38,10 +38,12 @@ class Cell:
     Attributes:
       config: its resolved configuration, JSON-ready; its digest identifies the cell.
       entrants: the one that trains; of a cell of kind "time", "race" or "measure", all that are timed.
+      failure: status and reason of a cell that has no task to run on.
     """
 
     config: dict[str, Any]
     entrants: tuple[Entrant, ...]
+    failure: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -62,12 +64,15 @@ def suite_tasks(suite: Suite, registry: Registry) -> list[tuple[str, int]]:
     """The tasks of a suite with the horizon of each.
 
     Raises:
-      UsageError: a name or pattern that fits no task, or a suite that has none.
+      UsageError: a name or pattern that fits no task, a suite that has none, or a task that cannot be built.
     """
     if suite.kind == "measure":
         raise UsageError(f"suite {suite.name} is a measurement and trains no task")
-    names = expand_tasks(suite.tasks, registry.task_names())
-    return [(name, suite.steps or registry.problem(name).horizon) for name in names]
+    return [(name, suite.steps or registry.problem(name).horizon) for name in _task_names(suite, registry)]
+
+
+def _task_names(suite: Suite, registry: Registry) -> tuple[str, ...]:
+    return expand_tasks(suite.tasks, registry.task_names())
 
 
 def suite_entrants(
@@ -106,8 +111,13 @@ def plan(
         return _plan_measurement(suite, registry, tuned_dir)
     cells = []
     device_kind = default_device().device_kind
-    for task, horizon in suite_tasks(suite, registry):
-        problem = registry.problem(task)
+    for task in _task_names(suite, registry):
+        try:
+            problem = registry.problem(task)
+        except BrokenTask as broken:
+            cells += _plan_broken(suite, registry, task, (broken.status, broken.reason))
+            continue
+        horizon = suite.steps or problem.horizon
         common = {
             "version": VERSION,
             "suite": suite.name,
@@ -167,6 +177,42 @@ def plan(
     return cells
 
 
+def _plan_broken(suite: Suite, registry: Registry, task: str, failure: tuple[str, str]) -> list[Cell]:
+    """The cells of a task that cannot be built: what is known of them without it, and why they fail."""
+    common = {
+        "kind": "train",
+        "version": VERSION,
+        "suite": suite.name,
+        "task": task,
+        "task_digest": registry.sources.get(task, ""),
+        "data_digest": "",
+        "family": task,
+        "horizon": suite.steps or 1,
+        "batch_size": 1,
+        "num_params": 1,
+        "chance_loss": 1.0,
+        "device_kind": default_device().device_kind,
+        "num_evaluations": engine.NUM_EVALUATIONS,
+    }
+    entrants = suite_entrants(suite, registry, task, suite.steps or 1)
+    return [
+        Cell(
+            {
+                **common,
+                "optimizer": entrant.name,
+                "role": entrant.role,
+                "hyperparameters": dict(entrant.identity),
+                "tuned_horizon": entrant.tuned_horizon,
+                "seed": seed,
+            },
+            (entrant,),
+            failure,
+        )
+        for seed in suite.seeds
+        for entrant in entrants
+    ]
+
+
 def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[Cell]:
     """A cell for each part of a measurement, or for those that the suite's tasks name."""
     if suite.seeds or suite.steps:
@@ -217,6 +263,7 @@ def run(
     advance: Callable[[float], None] = lambda amount: None,
     begins: Callable[[Cell], None] = lambda cell: None,
     ends: Callable[[Cell, str], None] = lambda cell, status: None,
+    waits: Callable[[Cell], None] = lambda cell: None,
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
@@ -232,6 +279,7 @@ def run(
       advance: called with shares of cells done, for a progress bar.
       begins: called with each cell that is not stored, before it runs.
       ends: called with it and its status when it is stored.
+      waits: called with a cell that another run has in hand, before it is waited for.
 
     Returns:
       Number of cells by status, skipped ones under "stored".
@@ -259,17 +307,22 @@ def run(
         nonlocal loaded
         begins(cell)
         name = cell.config["task"]
-        if cell.config["kind"] != "measure" and name not in loaded:
+        if cell.config["kind"] != "measure" and not cell.failure and name not in loaded:
             if not any(registry.problem(other) == registry.problem(name) for other in loaded):
                 programs.clear()
             loaded = {name: registry.load(name)}
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record, curve = _run_one(cell, loaded.get(name), programs, time_limit_sec, advance)
+        if cell.failure:
+            status, reason = cell.failure
+            record, curve = {"status": status, "reason": reason}, pd.DataFrame(columns=["step", "metric", "value"])
+            advance(1.0)
+        else:
+            record, curve = _run_one(cell, loaded.get(name), programs, time_limit_sec, advance)
         record |= {
             "cell": cell.name,
             "config": cell.config,
             "started_at": started,
-            "provenance": provenance(_data_facts(cell, registry)),
+            "provenance": provenance({} if cell.failure else _data_facts(cell, registry)),
         }
         store.put(record, curve.assign(cell=cell.name))
         ends(cell, record["status"])
@@ -287,6 +340,7 @@ def run(
                 one(number, cell)
     for number, cell in elsewhere:
         log(f"[{number}/{len(cells)}] {cell.title}: another run has it in hand, waiting")
+        waits(cell)
         with store.claim(cell.name, wait=True):
             if not skips(cell):  # the other run was ended
                 one(number, cell)
@@ -376,12 +430,9 @@ def _run_one(
         return record, outcome.curve
     except UsageError:
         raise
-    except Exception as error:  # whatever a task or optimizer raises is its result
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
-        return {"status": status, "reason": f"{type(error).__name__}: {text}"}, pd.DataFrame(
-            columns=["step", "metric", "value"]
-        )
+    except (Exception, SystemExit) as error:  # whatever a task or optimizer raises is its result
+        status, reason = failure(error)
+        return {"status": status, "reason": reason}, pd.DataFrame(columns=["step", "metric", "value"])
     finally:
         advance(1.0 - done)
 

@@ -1,10 +1,12 @@
 """Cells in processes of their own: what crashes or hangs is a row, and the others go on."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from bench.store import Store
 from tests.helpers import bench_process
 
 PLUGIN = """
-import os, signal, time
+import os, signal, threading, time
 import jax, optax
 from baselines import Baseline
 
@@ -30,6 +32,7 @@ OPTIMIZERS = {
     "crashing": row(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
     "exiting": row(lambda: os._exit(0)),
     "sleeping": row(lambda: time.sleep(1000)),
+    "later": row(lambda: threading.Timer(2.0, lambda: os._exit(3)).start()),
     "sound": row(lambda: print('{"status": "crashed"}', flush=True)),
 }
 """
@@ -82,7 +85,78 @@ def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
     code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "10")
     assert time.monotonic() - begin < 200
     assert (code, out["cells"]) == (3, {"ok": 1, "time_limit": 1})
-    assert rows(tmp_path)["sleeping", 0] == ("time_limit", "its process was ended after 30 s")
+    assert rows(tmp_path)["sleeping", 0] == (
+        "time_limit",
+        "its process was ended after 30 s: the limit of 10 s, and 20 s to compile",
+    )
+
+
+TASKS = """
+import os, signal, time
+import tasks
+
+TASKS = {
+    "crashing": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "exiting": lambda: os._exit(0),
+    "sleeping": lambda: time.sleep(1000),
+    "raising": lambda: open("nowhere"),
+    "huge": lambda: bytearray(1 << 60),
+    "another": lambda: 3,
+    "sound": lambda: tasks.load("digits8_mlp"),
+}
+"""
+
+
+@pytest.mark.slow
+def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_path):
+    (tmp_path / "plugin.py").write_text(TASKS)
+    names = ("crashing", "exiting", "sleeping", "raising", "huge", "another", "sound")
+    arguments = [part for name in names for part in ("-t", name)]
+    arguments = [
+        "-o",
+        "adam",
+        *arguments,
+        "--seeds",
+        "0",
+        "--time-limit",
+        "15",
+        "--plugin",
+        str(tmp_path / "plugin.py"),
+    ]
+    code, out, _ = bench(*arguments)
+    assert code == 3
+    cells = Store(tmp_path / "results", "quick").read().cells
+    found = {row["task"]: (row["status"], row["reason"]) for row in cells.to_dict("records") if row["task"] in names}
+    assert found == {
+        "crashing": ("crashed", "cannot be built: its process died, by signal SIGSEGV"),
+        "exiting": ("crashed", "cannot be built: its process died, by exit code 0"),
+        "sleeping": ("time_limit", "cannot be built: its process was ended after 15 s"),
+        "raising": ("error", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere'"),
+        "huge": ("out_of_memory", "MemoryError: "),
+        "another": ("error", "expected a tasks.Task, got int"),
+        "sound": ("ok", None),
+    }
+    page = (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
+    assert "cannot be built: its process died, by signal SIGSEGV" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("import os; os._exit(0)", "cannot be imported: its process died, by exit code 0"),
+        ("import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
+        ("raise KeyboardInterrupt", "cannot be imported: its process died, by signal SIGINT"),
+        ("import time; time.sleep(1000)", "cannot be imported: its process was ended after 10 s"),
+    ],
+)
+def test_a_plugin_that_does_not_come_to_an_end_being_imported_is_one_line(bench, tmp_path, content, words):
+    (tmp_path / "plugin.py").write_text(content)
+    code, _, err = bench("-o", "adam", "--time-limit", "10", "--plugin", str(tmp_path / "plugin.py"))
+    assert code == 2
+    (said,) = err.strip().splitlines()
+    assert said.startswith("bench: plug-in")
+    assert said.endswith(words)
 
 
 @pytest.mark.slow
@@ -101,6 +175,54 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
+    """ "later" ends well, and takes its process with it two seconds afterwards."""
+    arguments = ["-o", "later", "-o", "adam", "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
+        cli.main([*ARGUMENTS, *arguments, "--dry-run"])
+    (cell,) = [row["cell"] for row in json.loads(out.getvalue()) if row["title"] == "digits8_mlp adam seed 0"]
+    store = Store(tmp_path / "results", "quick")
+    with contextlib.ExitStack() as stack:
+        assert stack.enter_context(store.claim(cell))
+        threading.Timer(25.0, stack.pop_all().close).start()
+        code, out, err = bench(*arguments)
+    assert "another run has it in hand, waiting" in err
+    assert rows(tmp_path)["later", 0][0] == "ok"
+    assert (code, set(out["cells"])) == (0, {"ok"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_ends_with_the_one_that_told_it(tmp_path, how):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    arguments = [*ARGUMENTS, "-o", "sleeping", "--plugin", str(tmp_path / "plugin.py")]
+    places = {"BENCH_RESULTS_DIR": str(tmp_path / "results"), "BENCH_REPORTS_DIR": str(tmp_path / "reports")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(bench_process(arguments), env=os.environ | places, **quiet)
+    until(lambda: len(alive(tmp_path)) == 2)
+    process.send_signal(how)
+    process.wait(timeout=60)
+    until(lambda: not alive(tmp_path))
+
+
+def alive(folder):
+    """Processes whose environment names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [path.parent.name] if str(folder).encode() in path.read_bytes() else []
+    return found
+
+
+def until(holds, seconds=60.0):
+    """Waits until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_the_process_too(tmp_path):
     (tmp_path / "plugin.py").write_text(PLUGIN)
     arguments = [*ARGUMENTS, "-o", "sleeping", "--plugin", str(tmp_path / "plugin.py")]
@@ -112,11 +234,7 @@ def test_ctrl_c_ends_the_process_too(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    left = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            left += [path.parent.name] if str(tmp_path).encode() in path.read_bytes() else []
-    assert left == []  # no child is left behind
+    assert alive(tmp_path) == []  # no child is left behind
 
 
 def test_a_plugin_that_does_not_begin_is_one_line(bench, tmp_path):
@@ -128,8 +246,8 @@ def test_a_plugin_that_does_not_begin_is_one_line(bench, tmp_path):
 
 TALKER = """
 import sys, time, os
-from bench.processes import speaking
-what = sys.stdin.read()
+from bench.processes import hearing, speaking
+what = hearing()
 with speaking() as say:
     print("noise", flush=True)
     os.write(1, b"more noise\\n")
