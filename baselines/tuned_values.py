@@ -1,6 +1,7 @@
 """Tuned hyperparameters as data: a JSON file for each (family, horizon, optimizer), with every trial that led to it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,8 @@ def read_tuned(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         record["hyperparameters"] = {name: float(value) for name, value in record["hyperparameters"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(map(math.isfinite, record["hyperparameters"].values())):
+            raise ValueError("hyperparameters that are not finite")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: expected a record written by `bench tune`, got {error!r}") from None
     return record

@@ -69,7 +69,7 @@ def project_settings(folder: Path = Path()) -> dict[str, str]:
         return {}
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     known = [*FOLDER_OPTIONS, "device"]
     for key, value in table.items():
@@ -113,6 +113,7 @@ class FiniteRange(click.FloatRange):
         return converted
 
 
+STEPS = click.IntRange(min=1, max=10**9)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="Python file that adds tasks or optimizers."
@@ -126,7 +127,7 @@ def subset_options(command: Callable) -> Callable:
         click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Only these tasks."),
         click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these."),
         click.option("--seeds", metavar="0-9", help="Only these seeds."),
-        click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Another horizon."),
+        click.option("--steps", type=STEPS, metavar="N", help="Another horizon."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="adam.learning_rate=1e-3, ..."),
     )
     for option in reversed(options):
@@ -475,10 +476,13 @@ def _choose_suite(name, tasks_, optimizers, seeds, steps, settings):
 
 
 def _report(results, folders: Folders, suite: str, label: str, **drawing: Any) -> Path:
+    from bench.store import locked
     from bench.verify import build_report
 
+    folder = folders.reports_dir / suite / label
     try:
-        return build_report(results, folders.results_dir, folders.reports_dir / suite / label, suite, label, **drawing)
+        with locked(folder / ".lock", wait=True):  # two runs that share cells end at the same time
+            return build_report(results, folders.results_dir, folder, suite, label, **drawing)
     except OSError as error:
         raise UsageError(
             f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
@@ -750,7 +754,7 @@ def publish(
 @cli.command()
 @click.argument("family")
 @click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these; all without it.")
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon; the family's own without it.")
+@click.option("--steps", type=STEPS, metavar="N", help="Horizon; the family's own without it.")
 @click.option(
     "--output", type=click.Path(file_okay=False), help="Folder of tuned values.  [default: RESULTS_DIR/tuned]"
 )
@@ -779,7 +783,7 @@ def tune(
     from bench import tune as tuning
     from bench.plugins import build_registry
     from bench.runner import VERSION, progress_bar
-    from bench.store import write_atomically
+    from bench.store import locked, write_atomically
 
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
@@ -798,9 +802,14 @@ def tune(
     horizon = steps or problem.horizon
     console, summary = Console(stderr=as_json), []
     for name in table:
-        with progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance):
+        with (
+            contextlib.ExitStack() as alone,
+            progress_bar(tuning.num_runs(), f"tuning {name}", console) as (log, advance),
+        ):
             path = tuned_path(Path(output) if output else folders.tuned_dir, problem.family, horizon, name)
             partial = path.with_suffix(".runs")  # of a search that has not ended
+            if not alone.enter_context(locked(path.with_suffix(".lock"))):
+                raise UsageError(f"another process makes {path}: wait for it, or choose another --output")
             identity = {
                 "version": VERSION,
                 "jax": jax.__version__,
@@ -914,7 +923,7 @@ def freeze(
 @click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Tasks; those of quick without it.")
 @click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="The first is the reference.")
 @click.option("--blocks", type=click.IntRange(min=6), default=20, show_default=True, help="Interleaved blocks.")
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Horizon, for schedules.")
+@click.option("--steps", type=STEPS, metavar="N", help="Horizon, for schedules.")
 @click.option("--race", is_flag=True, help="Race the learned optimizer against the best hand-designed one to a target.")
 @click.option("--outer", metavar="CONFIG", help="Time outer-training instead, against a training step with Adam.")
 @click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help=DEVICES_HELP)

@@ -104,6 +104,8 @@ def _hand_designed(
 ) -> Entrant:
     tuned = find_tuned(family, horizon, name, local_dir=tuned_dir)
     values = dict(tuned.hyperparameters if tuned else baseline.default)
+    if tuned and set(values) != set(baseline.default):
+        raise UsageError(f"{tuned.path}: expected {sorted(baseline.default)} of {name}, got {sorted(values)}")
     for key in overrides:
         if key not in baseline.default:
             raise nearest(f"hyperparameter of {name}", key, list(baseline.default))

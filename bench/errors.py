@@ -16,11 +16,14 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """What a lower package refuses inside, by a ValueError of one line, becomes a `UsageError`."""
+    """What a lower package refuses inside, by a ValueError of one line, or the disk does, becomes a `UsageError`."""
     try:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from None
+    except OSError as error:
+        where, why = error.filename or "a file", error.strerror or error
+        raise UsageError(f"cannot read or write {where}: {why}; choose another folder or free some space") from None
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> UsageError:

@@ -31,6 +31,7 @@ from bench.store import LOCAL, locked, published_label, safe_name
 from bench.timing import chunk_steps, interleave, printed, training_region
 from learned import outer_train as outer
 from learned.config import OuterConfig, load_config
+from tasks.files import write_atomically
 
 FOLDER = "outer-train"  # of the results
 FIGURE_FILE = "progress.png"
@@ -107,6 +108,7 @@ def run(
             num_devices=num_devices,
             on_step=on_step,
             on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
+            on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
             on_checkpoint=functools.partial(_draw, folder / FIGURE_FILE, config.name),
             budget_seconds=budget_seconds,
             provenance=extra,
@@ -252,7 +254,7 @@ def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None
     theta, log, summary = end
     outer.write_metrics(folder, log)
     outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)
-    outer.write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
+    write_atomically(folder / outer.STAGE_FILE, (source / outer.STAGE_FILE).read_bytes())
 
 
 def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
 def _draw(path: Path, name: str, metrics: pd.DataFrame) -> None:
     from bench.report.figures.outer_training import outer_training_figure
 
-    outer.write_atomically(path, outer_training_figure(name, metrics).png)
+    write_atomically(path, outer_training_figure(name, metrics).png)
 
 
 def progress_line(config: OuterConfig, progress: outer.Progress, budget_left: float = float("inf")) -> str:

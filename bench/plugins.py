@@ -20,9 +20,9 @@ import learned
 import tasks
 from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
 from bench.errors import UsageError
-from bench.store import SAFE_NAME, SAFE_NAMES
 from learned.base import External
 from learned.weights import shipped_names
+from tasks.files import SAFE_NAME, SAFE_NAMES
 from tasks.registry import describe_module
 
 

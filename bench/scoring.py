@@ -395,7 +395,8 @@ class Controls:
       base: the optimizer that they vary.
       aa: seconds per step of the base entered twice, second over first, over the blocks of all tasks.
       double_step: seconds per step with every step performed twice, over the base's.
-      frozen_rank: (rank, of) of the base at rate 0 among the optimizers by restricted mean time to target, ties last;
+      frozen_rank: (rank, of) of the base at rate 0 among the optimizers of which no run failed, by restricted mean time
+        to target, ties last;
         by final train loss where no target is frozen.
       frozen_success: share of its runs that reach the easy target.
       tenfold: final train loss at ten times the tuned rate minus the base's, within the seeds whose runs all finished;
@@ -518,16 +519,16 @@ def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Inte
 def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, int, tuple[str, ...]]:
     """Place of the frozen optimizer among all that train, 1 for the best, of how many, and who shares it.
 
-    Ties share the worse place.
+    Ties share the worse place. An optimizer of which a run failed has no part in it: it may end behind one that stays.
     """
-    names = [name for name in rows.trained if rows.role(name) != CONTROL]
+    losses = {name: rows.losses(name, rows.tasks, "final_train_loss") for name in [*rows.trained, frozen]}
+    whole = [name for name in rows.trained if not np.isinf(losses[name].to_numpy(dtype=float)).any()]
+    names = [name for name in whole if rows.role(name) != CONTROL]
     reference = references(rows, targets, "all_hand_designed")
     if reference:
         score = {name: mean_restricted_steps(rows, targets, name, reference) for name in [*names, frozen]}
     else:
-        score = {
-            name: float(rows.losses(name, rows.tasks, "final_train_loss").mean().mean()) for name in [*names, frozen]
-        }
+        score = {name: float(losses[name].mean().mean()) for name in [*names, frozen]}
     score = {name: math.inf if math.isnan(value) else value for name, value in score.items()}
     better = sum(score[name] < score[frozen] for name in names)
     ties = tuple(name for name in names if score[name] == score[frozen])

@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,15 +20,19 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from bench.errors import UsageError
+from tasks import files
+from tasks.files import SAFE_NAME, SAFE_NAMES
 
 SCHEMA = 2
 LOCAL = "local"
 CLAIMS = ".claims"  # folder of the lock files of cells that are being run
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-SAFE_NAMES = "letters, digits, '.', '_' and '-', at most 100 of them, starting with a letter or digit"
 
 Record = dict[str, Any]
+
+
+class _DamagedError(Exception):
+    """Files of a cell that do not fit together, or not their checksums."""
 
 
 class Results(NamedTuple):
@@ -58,22 +60,14 @@ def safe_name(kind: str, name: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed.
+    """Writes a file whole or not at all.
 
     Raises:
       UsageError: the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        files.write_atomically(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UsageError(_unwritable(path, error)) from None
 
 
@@ -136,29 +130,54 @@ class Store:
         write_atomically(self.folder / f"{record['cell']}.json", text.encode())
 
     def get(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
-        """A complete cell, or None; what is damaged is set aside and listed in `set_aside`."""
-        path = self.folder / f"{cell}.json"
-        if not path.is_file():
-            return None
+        """A complete cell, or None; what is damaged is set aside and listed in `set_aside`.
+
+        Raises:
+          UsageError: files that cannot be read, or not be set aside.
+        """
         try:
-            record = json.loads(path.read_bytes())
+            return self._read(cell)
+        except _DamagedError:
+            pass
+        with self.claim(cell) as ours:  # else another run has it in hand, and what was read was half old, half new
+            try:
+                return self._read(cell) if ours else None
+            except _DamagedError:
+                self._set_aside(cell)
+                return None
+
+    def _read(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
+        path = self.folder / f"{cell}.json"
+        try:
+            text = path.read_bytes()
+            content = path.with_suffix(".parquet").read_bytes()
+        except FileNotFoundError as error:
+            if Path(error.filename) == path:
+                return None
+            raise _DamagedError from None
+        except IsADirectoryError:
+            raise _DamagedError from None
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}; allow it, or delete it") from None
+        try:
+            record = json.loads(text)
             if record["checksum"] != _checksum(record) or record["cell"] != cell or record["schema"] != SCHEMA:
-                raise ValueError("checksum")
-            content = (self.folder / f"{cell}.parquet").read_bytes()
+                raise _DamagedError
             if hashlib.sha256(content).hexdigest() != record["curve_file_sha256"]:
-                raise ValueError("curve checksum")
-            curve = pd.read_parquet(io.BytesIO(content))
-        except (OSError, ValueError, KeyError, TypeError):
-            self._set_aside(cell)
-            return None
-        return record, curve
+                raise _DamagedError
+            cell_row(record, self.label)
+            return record, pd.read_parquet(io.BytesIO(content))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise _DamagedError from None
 
     def _set_aside(self, cell: str) -> None:
         for path in (self.folder / f"{cell}.json", self.folder / f"{cell}.parquet"):
-            if path.exists():
-                aside = path.with_name(f"{path.name}.damaged")
-                path.replace(aside)
-                self.set_aside.append(aside)
+            try:
+                self.set_aside.append(files.set_aside(path))
+            except FileNotFoundError:
+                continue  # its twin alone is there, or another run has set it aside
+            except OSError as error:
+                raise UsageError(_unwritable(path, error)) from None
 
     @contextlib.contextmanager
     def claim(self, cell: str, *, wait: bool = False) -> Iterator[bool]:
@@ -191,7 +210,8 @@ class Store:
         if self.set_aside:
             damaged = ", ".join(path.name for path in self.set_aside)
             raise UsageError(
-                f"damaged files set aside in {self.folder}: {damaged}; `bench run` makes their cells again"
+                f"damaged files set aside in {self.folder}: {damaged}; say it again for a report of the others, or "
+                "`bench run`, which makes their cells again"
             )
         if not found:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
@@ -207,11 +227,12 @@ class Store:
             cells = pd.read_parquet(self.folder / "cells.parquet")
             curves = pd.read_parquet(self.folder / "curves.parquet").astype({"cell": str, "metric": str})
             schemas = set(cells["schema"])
-        except (OSError, ValueError, KeyError) as error:
+            if schemas != {SCHEMA}:
+                raise UsageError(f"published results in {self.folder} are of another schema than {SCHEMA}")
+            altered = first_altered(cells, curves)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"no readable published results in {self.folder}: {_one_line(error)}") from None
-        if schemas != {SCHEMA}:
-            raise UsageError(f"published results in {self.folder} are of another schema than {SCHEMA}")
-        if altered := first_altered(cells, curves):
+        if altered:
             raise UsageError(f"{self.folder}: {altered}")
         return Results(cells.drop(columns=["record", "schema"]), curves)
 
@@ -252,7 +273,7 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
             if record["cell"] != cell_id(record["config"]):
                 return f"{name}: its configuration is altered, its digest is {cell_id(record['config'])}"
             expected = cell_row(record, row["label"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return f"{name}: its record does not parse"
         for column, value in expected.items():
             stored: Any = row.get(column)
@@ -292,23 +313,24 @@ def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path
     folder = results_dir / safe_name("suite", suite) / published_label(label)
     curves = _parquet(results.curves.astype({"metric": "category", "cell": "category"}))
     cells = results.cells.assign(label=label, schema=SCHEMA).sort_values(["kind", "task", "optimizer", "seed"])
-    write_atomically(folder / "curves.parquet", curves)
-    write_atomically(folder / "cells.parquet", _parquet(cells.reset_index(drop=True)))
+    with locked(folder / ".lock", wait=True):
+        write_atomically(folder / "curves.parquet", curves)
+        write_atomically(folder / "cells.parquet", _parquet(cells.reset_index(drop=True)))
     return folder
 
 
 def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
-    """What `bench list runs` prints: suite, label, number of cells."""
+    """What `bench list runs` prints: suite, label, number of cells, or that they cannot be read."""
     rows = []
     for folder in sorted(results_dir.glob("*/*")):
         if not folder.is_dir():
             continue
         published = folder / "cells.parquet"
-        count = (
-            len(pd.read_parquet(published, columns=["cell"]))
-            if published.exists()
-            else len(list(folder.glob("*.json")))
-        )
+        try:
+            stored = published.exists()
+            count = len(pd.read_parquet(published, columns=["cell"]) if stored else list(folder.glob("*.json")))
+        except (OSError, ValueError, KeyError):
+            count = "not readable"
         if count:
             rows.append({"suite": folder.parent.name, "label": folder.name, "cells": count})
     return rows

@@ -33,6 +33,7 @@ KEYS = {
 NEEDED = {"train": ("tasks", "optimizers", "seeds"), "measure": ("measurement",)}
 # Whole numbers of a suite and the least they can be: the clock can be switched off, but not in a measurement.
 FEWEST = {"train": {"steps": 1, "timing_blocks": 0}, "measure": {"timing_blocks": 1, "replications": 4}}
+MOST = 10**9  # of any of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load_suite(name_or_path: str) -> Suite:
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read suite {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of numbers and nesting beyond reason
         raise UsageError(f"suite {path} is not TOML: {error}") from None
     return build_suite(path.stem, table)
 
@@ -124,8 +125,8 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
                 raise UsageError(f"suite {name}: {table['measurement']} has no {key!r}; leave it out")
     for key, low in FEWEST[kind].items():
         value = table.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
-            raise UsageError(f"suite {name}: expected {key} to be a whole number of at least {low}, got {value!r}")
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MOST):
+            raise UsageError(f"suite {name}: expected {key} to be a whole number from {low} to {MOST:,}, got {value!r}")
     controls = table.get("controls", True)
     if not isinstance(controls, bool):
         raise UsageError(f"suite {name}: expected controls to be true or false, got {controls!r}")
@@ -207,8 +208,10 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
             fewest = FEWEST[suite.kind]
             if key not in fewest:
                 raise nearest("key for --set", key, [*fewest, *(f"{o}.learning_rate" for o in suite.optimizers)])
-            if not text.isdecimal() or int(text) < fewest[key]:
-                raise UsageError(f"--set {key}: expected a whole number of at least {fewest[key]}, got {text!r}")
+            if not text.isdecimal() or len(text) > len(str(MOST)) or not fewest[key] <= int(text) <= MOST:
+                raise UsageError(
+                    f"--set {key}: expected a whole number from {fewest[key]} to {MOST:,}, got {text[:20]!r}"
+                )
             suite = dataclasses.replace(suite, **{key: int(text)})
             continue
         if optimizer not in suite.optimizers:

@@ -281,7 +281,7 @@ def read(path: Path) -> Targets:
             digest=digest,
             identities={name: row["hyperparameters"] for name, row in optimizers.items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: expected targets written by `bench freeze`, got {error!r}") from None
 
 

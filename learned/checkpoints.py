@@ -7,6 +7,7 @@ At the end of a stage of the curriculum no unroll is carried on, so that a few k
 small enough to be committed, from which another machine goes on.
 """
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -19,8 +20,14 @@ import orbax.checkpoint as ocp
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tasks import files
+
 KEPT = 2
 STAGE_FORMAT = "lopt-bench-stage-1"
+
+
+class DamagedError(Exception):
+    """A checkpoint that is not as it was written."""
 
 
 class Checkpoints:
@@ -29,6 +36,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step of a save
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -41,40 +49,75 @@ class Checkpoints:
         """Outer step of the last one, or None."""
         return self._manager.latest_step()
 
+    def set_aside(self) -> Path:
+        """Renames the last one, which is damaged, and returns its new path; the one before is the last one now."""
+        path = files.set_aside(self._folder / str(self.latest()))
+        self._manager.reload()
+        return path
+
     def save(self, outer_step: int, arrays: Any, facts: dict[str, Any]) -> None:
         """Writes one: a pytree of arrays, and facts that are JSON-ready. Returns when it is on disk."""
         if outer_step != self.latest():
+            facts = facts | {"sha256": _digest(arrays)}
             parts = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(facts))
             self._manager.save(outer_step, args=parts, force=True)
 
     def facts(self) -> dict[str, Any]:
-        """The facts of the last one."""
-        return self._restored(facts=ocp.args.JsonRestore())["facts"]
+        """The facts of the last one.
 
-    def arrays(self, like: Any) -> Any:
+        Raises:
+          DamagedError: it is damaged.
+        """
+        facts = self._restored(facts=ocp.args.JsonRestore())["facts"]
+        if not isinstance(facts, dict) or not {"config", "record", "provenance", "sha256"} <= facts.keys():
+            raise DamagedError
+        return facts
+
+    def arrays(self, like: Any, facts: dict[str, Any]) -> Any:
         """The arrays of the last one.
 
         Args:
           like: a pytree of arrays of the same structure, shapes and dtypes, which also say on which devices they go.
+          facts: its facts.
 
         Raises:
-          ValueError: the checkpoint has another structure.
+          DamagedError: it is damaged, or has another structure.
         """
 
         def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
             leaf = jnp.asarray(leaf)
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
-        return self._restored(arrays=ocp.args.StandardRestore(jax.tree.map(abstract, like)))["arrays"]
+        arrays = self._restored(arrays=ocp.args.StandardRestore(jax.tree.map(abstract, like)))["arrays"]
+        if _digest(arrays) != facts["sha256"]:
+            raise DamagedError
+        return arrays
 
     def _restored(self, **parts: Any) -> Any:
-        return self._manager.restore(self._manager.latest_step(), args=ocp.args.Composite(**parts))
+        try:
+            return self._manager.restore(self._manager.latest_step(), args=ocp.args.Composite(**parts))
+        except Exception as error:  # whatever orbax and what it stands on say to a file that is not as it was written
+            raise DamagedError from error
+
+
+def _digest(arrays: Any) -> str:
+    """SHA-256 of all arrays of a pytree, named, in order."""
+    digest = hashlib.sha256()
+    for name, leaf in _named_leaves(arrays):
+        array = np.asarray(jax.device_get(leaf), order="C")
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def stage_bytes(arrays: Any, facts: dict[str, Any]) -> bytes:
     """A pytree of arrays and facts that are JSON-ready, as the bytes of one safetensors file."""
     named = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in _named_leaves(arrays)}
-    return save(named, {"format": STAGE_FORMAT, "facts": json.dumps(facts, sort_keys=True)})
+    text = json.dumps(facts, sort_keys=True)
+    return save(named, {"format": STAGE_FORMAT, "facts": text, "sha256": _stage_checksum(named, text)})
+
+
+def _stage_checksum(named: dict[str, Any], facts: str) -> str:
+    return hashlib.sha256(f"{_digest(dict(sorted(named.items())))}{facts}".encode()).hexdigest()
 
 
 def read_stage(path: Path, like: Any = ()) -> tuple[Any, dict[str, Any]]:
@@ -96,9 +139,14 @@ def read_stage(path: Path, like: Any = ()) -> tuple[Any, dict[str, Any]]:
             if metadata.get("format") != STAGE_FORMAT:
                 raise ValueError(f"format {metadata.get('format')}")
             facts = json.loads(metadata["facts"])
-            leaves = [file.get_tensor(name) for name, _ in _named_leaves(like)]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: expected the end of a stage written by `bench outer-train`, got {error!r}") from None
+            named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no __iter__)
+        if metadata["sha256"] != _stage_checksum(named, metadata["facts"]):
+            raise ValueError("altered since: the checksum does not fit")
+        leaves = [named[name] for name, _ in _named_leaves(like)]
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: expected the end of a stage written by `bench outer-train`, got {error!r}: restore or delete it"
+        ) from None
     for (name, want), got in zip(_named_leaves(like), leaves, strict=True):
         if (want.shape, want.dtype) != (got.shape, got.dtype):
             raise ValueError(f"{path}: {name}: expected {want.dtype}{want.shape}, got {got.dtype}{got.shape}")

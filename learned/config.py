@@ -137,7 +137,7 @@ def _read_table(name_or_path: str, heirs: tuple[Path, ...] = ()) -> tuple[Path, 
         raise ValueError(f"{path}: inherits from itself")
     try:
         table = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     inherited = table.pop("inherits", None)
     if inherited is None:

@@ -16,7 +16,6 @@ carry begin anew: the end of a stage fits in a small file, from which a run goes
 import contextlib
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,13 +31,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import tasks
 from learned import cards, weights
 from learned.base import LearnedOptimizer, Theta
-from learned.checkpoints import Checkpoints, read_stage, stage_bytes
+from learned.checkpoints import Checkpoints, DamagedError, read_stage, stage_bytes
 from learned.config import OuterConfig
 from learned.curriculum import stage_ends
 from learned.designs import make_design, run_key, theta_shapes, untrained_theta
 from learned.estimators import PERTURBED, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
+from tasks.files import write_atomically
 
 CHECKPOINT_SEC = 60.0
 METRICS_FILE = "metrics.parquet"
@@ -244,6 +244,7 @@ def outer_train(
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_best: Callable[[Theta, dict[str, Any]], None] = lambda theta, facts: None,
     on_checkpoint: Callable[[pd.DataFrame], None] = lambda metrics: None,
+    on_damage: Callable[[Path], None] = lambda path: None,
     budget_seconds: float = float("inf"),
     checkpoint_seconds: float = CHECKPOINT_SEC,
     provenance: Mapping[str, Any] | None = None,
@@ -259,6 +260,7 @@ def outer_train(
       on_step: called after every outer step.
       on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
       on_checkpoint: called with the metrics so far after every checkpoint.
+      on_damage: called with the new path of a damaged checkpoint set aside; the run goes on from an earlier one.
       budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
       checkpoint_seconds: wall-clock between checkpoints; there is one at the end, and when interrupted.
       provenance: "data" and "commit" that the run is made with, kept beside its checkpoints with the digest and card of
@@ -279,7 +281,7 @@ def outer_train(
     ends = stage_ends(config.stages)
     with Checkpoints(folder / "checkpoints") if folder else contextlib.nullcontext() as checkpoints:
         if checkpoints and folder and resume:
-            at = _resumed(at, config, provenance, checkpoints, folder)
+            at = _resumed(at, config, provenance, checkpoints, folder, on_damage)
             log = _log_until(folder, at.record.outer_step)
         begin, before = time.monotonic(), at.record
         last_saved = begin
@@ -364,9 +366,14 @@ def outer_train(
 
 
 def _resumed(
-    begin: Position, config: OuterConfig, provenance: dict[str, Any], checkpoints: Checkpoints, folder: Path
+    begin: Position,
+    config: OuterConfig,
+    provenance: dict[str, Any],
+    checkpoints: Checkpoints,
+    folder: Path,
+    on_damage: Callable[[Path], None],
 ) -> Position:
-    """The last checkpoint, else the end of the last whole stage, else where a run begins."""
+    """The last checkpoint that is whole, else the end of the last whole stage, else where a run begins."""
 
     def refuse_another(facts: dict[str, Any]) -> None:
         _refuse_another(facts["config"], config.as_dict())
@@ -379,11 +386,16 @@ def _resumed(
         )
         _refuse_another(stored, wanted)
 
-    if checkpoints.latest() is not None:
-        facts = checkpoints.facts()
-        refuse_another(facts)
-        state, best_theta = checkpoints.arrays((begin.state, begin.best_theta))
-    elif (folder / STAGE_FILE).is_file():
+    while checkpoints.latest() is not None:
+        try:
+            facts = checkpoints.facts()
+            refuse_another(facts)
+            state, best_theta = checkpoints.arrays((begin.state, begin.best_theta), facts)
+        except DamagedError:
+            on_damage(checkpoints.set_aside())
+            continue
+        return Position(state, Record(**facts["record"]), jax.device_get(best_theta))
+    if (folder / STAGE_FILE).is_file():
         refuse_another(read_stage(folder / STAGE_FILE)[1])
         (light, best_theta), facts = read_stage(folder / STAGE_FILE, _without_carried(begin))
         where = jax.tree.map(lambda leaf: leaf.sharding, begin.state._replace(carried=()))
@@ -488,20 +500,17 @@ def write_metrics(folder: Path, log: list[dict[str, float]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The metrics of a run; what a row does not have is left out of it."""
-    rows = pd.read_parquet(folder / METRICS_FILE).to_dict("records")
-    return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in rows]
+    """The metrics of a run; what a row does not have is left out of it.
 
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    Raises:
+      ValueError: the file is damaged; one line.
+    """
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        rows = pd.read_parquet(folder / METRICS_FILE).to_dict("records")
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{folder / METRICS_FILE}: damaged ({reason}): restore it, or delete {folder}") from None
+    return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in rows]
 
 
 def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 import tasks
 from learned.base import Theta
 from learned.designs import FEATURES_VERSIONS, theta_shapes
+from tasks.files import SAFE_NAME
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 FORMAT = "lopt-bench-theta-1"
@@ -45,7 +46,8 @@ class Card:
 def save_bytes(theta: Theta, card: Card) -> bytes:
     """Theta and card as the bytes of a safetensors file."""
     card = dataclasses.replace(card, features=FEATURES_VERSIONS[card.design])
-    metadata = {"format": FORMAT, "card": json.dumps(dataclasses.asdict(card), sort_keys=True)}
+    text = json.dumps(dataclasses.asdict(card), sort_keys=True)
+    metadata = {"format": FORMAT, "card": text, "sha256": _checksum(theta, text)}
     return save({name: np.ascontiguousarray(array, np.float32) for name, array in theta.items()}, metadata)
 
 
@@ -53,6 +55,10 @@ def digest(theta: Theta) -> str:
     """SHA-256 of all weights, leaf by leaf in the order of their names: says that two thetas are the same."""
     leaves = (np.ascontiguousarray(theta[name], np.float32).tobytes() for name in sorted(theta))
     return hashlib.sha256(b"".join(leaves)).hexdigest()
+
+
+def _checksum(theta: Theta, card: str) -> str:
+    return hashlib.sha256(f"{digest(theta)}{card}".encode()).hexdigest()
 
 
 def shipped_names() -> list[str]:
@@ -73,17 +79,20 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
             raise tasks.UnknownNameError("learned optimizer", str(name_or_path), shipped_names())
         path = WEIGHTS_DIR / f"{name_or_path}.safetensors"
     if not path.is_file():
-        raise ValueError(f"{path}: no such weights file")
+        raise ValueError(f"{str(path)!r}: no such weights file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             theta = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping: it has no __iter__)
         card = Card(**json.loads(metadata["card"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        _check(card)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected weights written by `bench outer-train`, got {error!r}") from None
     if metadata.get("format") != FORMAT or card.features != FEATURES_VERSIONS.get(card.design):
         have = FEATURES_VERSIONS.get(card.design)
         raise ValueError(f"{path}: made for features {card.features} of design {card.design}, this version has {have}")
+    if metadata.get("sha256") != _checksum(theta, metadata["card"]):
+        raise ValueError(f"{path}: not as it was written, the checksum does not fit: restore the file")
     try:
         made = theta_shapes(card.design, card.design_options)
     except (TypeError, ValueError) as error:
@@ -91,7 +100,22 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     want, got = ({name: leaf.shape for name, leaf in sorted(tree.items())} for tree in (made, theta))
     if want != got:
         raise ValueError(f"{path}: expected {_shapes(want)}, got {_shapes(got)}")
+    for name, leaf in theta.items():
+        if leaf.dtype != np.float32 or not np.isfinite(leaf).all():
+            raise ValueError(f"{path}: expected finite float32 for {name}, got {leaf.dtype}, some of it not finite")
     return theta, card
+
+
+def _check(card: Card) -> None:
+    """Raises ValueError where a field of a card is of another kind."""
+    for field in dataclasses.fields(card):
+        value = getattr(card, field.name)
+        if not isinstance(value, str if field.type in (str, "str") else dict):
+            raise ValueError(f"a card whose {field.name} is {value!r}")
+    if not SAFE_NAME.fullmatch(card.name):
+        raise ValueError(f"a card whose name is {card.name!r}")
+    if not all(isinstance(value, int | float) for value in card.design_options.values()):
+        raise ValueError(f"a card whose design_options are {card.design_options!r}")
 
 
 def read_beginning(card_of: str, design: str, design_options: dict[str, float]) -> tuple[Theta, dict[str, Any]]:

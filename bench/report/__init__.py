@@ -91,7 +91,7 @@ def write_files(out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure
         folder = out_dir / kind
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (path for suffix in suffixes for path in folder.glob(f"*.{suffix}")):
-            stale.unlink()
+            stale.unlink(missing_ok=True)
     for table in tables:
         for suffix, method in TABLE_FORMATS.items():
             (out_dir / "tables" / f"{table.slug}.{suffix}").write_text(getattr(table, method)(), encoding="utf-8")

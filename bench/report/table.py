@@ -99,9 +99,16 @@ class Table:
 
 
 def _markdown(text: str) -> str:
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("_", "\\_"), ("\n", " ")):
+    for character, escaped in _MARKDOWN:
         text = text.replace(character, escaped)
     return text
+
+
+# In this order. A bracket makes a link only before a parenthesis; intervals keep theirs as they are.
+_MARKDOWN = (
+    ("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("_", "\\_"), ("`", "\\`"),
+    ("](", "]\\("), ("\n", " "), ("\r", " "),
+)  # fmt: skip
 
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {

@@ -5,8 +5,6 @@ arrays. The digest is recomputed at every read: a record that quotes a digest is
 """
 
 import hashlib
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,8 @@ from types import MappingProxyType
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from tasks.files import write_atomically
 
 SCHEMA = "lopt-bench-data-1"
 SPLITS = ("train", "validation", "test")
@@ -82,22 +82,12 @@ def cached_files(cache_dir: Path, name: str, version: str) -> list[Path]:
 def write_cache(data: DataSet, cache_dir: Path) -> Path:
     """Write `data` to its cache file and return the path.
 
-    The file appears whole or not at all: it is written and synced under a temporary name in the same folder, then
-    renamed. Two processes writing at once each rename a whole file of the same content.
+    The file appears whole or not at all. Two processes writing at once each rename a whole file of the same content.
     """
     path = cache_path(cache_dir, data.name, data.version, data.digest)
-    temporary = cache_dir / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     content = save(dict(data.arrays), metadata=_metadata(data.name, data.version, data.source, data.digest))
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise CacheError(
             f"cannot write {data.name} to the cache folder {cache_dir} ({_reason(error)}); "

@@ -123,7 +123,7 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
         "--plugin",
         str(tmp_path / "plugin.py"),
     ]
-    code, out, _ = bench(*arguments)
+    code, _, _ = bench(*arguments)
     assert code == 3
     cells = Store(tmp_path / "results", "quick").read().cells
     found = {row["task"]: (row["status"], row["reason"]) for row in cells.to_dict("records") if row["task"] in names}

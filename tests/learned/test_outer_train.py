@@ -14,7 +14,7 @@ from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.designs import make_design
 from learned.estimators import TRUNCATED
-from learned.outer_train import Engine, outer_train, save_best, write_atomically
+from learned.outer_train import Engine, outer_train, save_best
 from tests.helpers import assert_one_line, linear_family
 
 # Outer-training on least squares --------------------------------------------------------------------------------------
@@ -160,16 +160,6 @@ def test_what_is_saved_says_how_it_was_made(tmp_path):
     assert card.design_options == dict(CONFIG.design_options)
     assert card.facts == facts | {"commit": "abc"}
     assert card.outer_training == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "text is not bytes")
-    assert path.read_bytes() == b"old"
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
 
 
 # Estimators, averages and what goes wrong ----------------------------------------------------------------------------

@@ -147,6 +147,46 @@ def test_a_torn_file_is_refused(path, keep):
     assert_refused(path, "expected weights written by `bench outer-train`")
 
 
+def test_a_changed_weight_is_noticed(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert_refused(path, "the checksum does not fit")
+
+
+def test_a_changed_card_is_noticed(path):
+    content = path.read_bytes()
+    assert content.count(b"mine") == 1
+    path.write_bytes(content.replace(b"mine", b"mime"))
+    assert_refused(path, "the checksum does not fit")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(path, value):
+    theta = example_theta(hidden=2)
+    path.write_bytes(weights.save_bytes(theta | {"b1": theta["b1"] + np.float32(value)}, example_card()))
+    assert_refused(path, "expected finite float32 for b1")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 5},
+        {"name": "../../x"},
+        {"design": ["per_parameter_mlp"]},
+        {"design_options": {"hidden": "two"}},
+        {"design_options": None},
+        {"outer_training": None},
+        {"facts": []},
+    ],
+    ids=str,
+)
+def test_a_card_of_other_kinds_is_refused(path, changes):
+    fields = json.loads(json.dumps(example_card().__dict__)) | {"features": "metz2019-31"} | changes
+    with_metadata(path, format=weights.FORMAT, card=json.dumps(fields))
+    assert_refused(path, "expected weights written by `bench outer-train`, got .*a card whose")
+
+
 @pytest.mark.parametrize("content", [b"hello", b"\0" * 64, b"{}"])
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
