@@ -103,13 +103,13 @@ class OptimizerSubject:
         """(updates, states) of three jitted steps; hyperparameters are arguments, as in tuning."""
         return self.run(3)
 
-    def run(self, num_steps: int) -> tuple[list[Any], list[Any]]:
-        """(updates, states) of jitted steps, traced anew."""
+    def run(self, num_steps: int, changed: Mapping[str, float] | None = None) -> tuple[list[Any], list[Any]]:
+        """(updates, states) of jitted steps, traced anew, some hyperparameters other than by default."""
         import jax
         import jax.numpy as jnp
 
         jitted = jax.jit(self.step)
-        traced = {name: jnp.float32(value) for name, value in self.constants.items()}
+        traced = {name: jnp.float32(value) for name, value in {**self.constants, **(changed or {})}.items()}
         state = self.optimizer().init(self.params)
         updates, states = [], [state]
         for inner_step in range(num_steps):
@@ -129,6 +129,15 @@ def _search_space(subject: OptimizerSubject) -> str:
         if not rng.low <= default[name] <= rng.high:
             raise Broken(f"the default {name} = {default[name]} lies outside {rng.low} to {rng.high}")
     return f"{_names(space)} searched, the default inside" if space else "nothing to search"
+
+
+def _reads(subject: OptimizerSubject) -> str:
+    """What is searched has to make a difference: three steps at both ends of each range."""
+    for name, rng in subject.row.space.items():
+        low, high = (subject.run(3, {name: value})[0] for value in (rng.low, rng.high))
+        if _equal(low, high):
+            raise Broken(f"three steps are the same at {name} = {rng.low:g} and {rng.high:g}: does `make` read it?")
+    return f"three steps depend on {_names(subject.row.space)}" if subject.row.space else "nothing to read"
 
 
 def _structure(subject: OptimizerSubject) -> str:
@@ -263,6 +272,7 @@ OPTIMIZER_CHECKS: dict[str, Callable[[OptimizerSubject], str]] = {
     "structure, shapes, dtypes": _structure,
     "retraces": _optimizer_retraces,
     "deterministic": _optimizer_deterministic,
+    "hyperparameters": _reads,
     "jit = eager": _optimizer_eager,
     "vmap = loop": _optimizer_vmap,
     "finite": _optimizer_finite,
@@ -588,6 +598,7 @@ def examine(
     checks: Mapping[str, Callable[[Any], str]], subject: Any, begins: Callable[[str], None] = lambda check: None
 ) -> Iterator[tuple[str, bool, str]]:
     """(check, whether it passed, detail) in the order of the table; whatever is raised is a verdict."""
+    raised: dict[str, str] = {}  # what was raised -> in which check first
     for check, function in checks.items():
         begins(check)
         try:
@@ -595,7 +606,9 @@ def examine(
         except Broken as broken:
             yield check, False, str(broken)
         except Exception as error:
-            yield check, False, f"raises {type(error).__name__}: {_short(error)}"
+            text = f"raises {type(error).__name__}: {_short(error)}"
+            yield check, False, f"the same as in {raised[text]!r}" if text in raised else text
+            raised.setdefault(text, check)
 
 
 # Processes ------------------------------------------------------------------------------------------------------------
@@ -632,7 +645,7 @@ def check_plugin(
                 check = message["begins"]
                 continue
             if "ended" in message:
-                asleep = ": does it sleep?" if message["late"] else ""
+                asleep = ": does it sleep, or need a longer --time-limit?" if message["late"] else ""
                 verdict = Verdict(kind, name, check, False, f"its process {message['ended']}{asleep}")
             else:
                 verdict = Verdict(kind, name, message["check"], message["passed"], message["detail"])
@@ -650,6 +663,8 @@ def _as_row(external: External) -> Baseline:
 
 def _work() -> None:
     """What runs in a process: lists what the file defines, or checks one of that."""
+    import optax
+
     from bench.plugins import build_registry
 
     file, *one = hearing()
@@ -672,9 +687,17 @@ def _work() -> None:
             else:
                 subject = OptimizerSubject(registry.baselines.get(name) or _as_row(registry.learned[name]))
             if isinstance(subject, OptimizerSubject):
+                optimizer = subject.row.make(subject.constants, HORIZON)
+                if not isinstance(optimizer, optax.GradientTransformation):
+                    kind = type(optimizer).__name__
+                    raise Broken(f"expected `make` to return an optax.GradientTransformation, got {kind}")
                 subject.optimizer().init(subject.params)
         except Exception as error:
-            detail = str(error) if isinstance(error, UsageError) else f"raises {type(error).__name__}: {_short(error)}"
+            detail = (
+                str(error)
+                if isinstance(error, UsageError | Broken)
+                else f"raises {type(error).__name__}: {_short(error)}"
+            )
             say(check=BUILT, passed=False, detail=detail)
             return
         for check, passed, detail in examine(checks, subject, lambda check: say(begins=check)):

@@ -72,6 +72,7 @@ BROKEN_OPTIMIZERS = {
         {"cost"},
         "bytes of state per parameter",
     ),
+    "unread": (row(lambda h, horizon: optax.sgd(0.01)), {"hyperparameters"}, "does `make` read it?"),
     "default": (row(lambda h, horizon: optax.sgd(h["learning_rate"]), 3.0), {"search space"}, "lies outside"),
 }
 
@@ -192,7 +193,9 @@ from baselines import Baseline, LogUniform
 
 def row(update):
     space = {"learning_rate": LogUniform(1e-3, 1.0)}
-    make = lambda h, horizon: optax.GradientTransformation(optax.sgd(0.1).init, update)
+    def make(h, horizon):
+        scaled = optax.scale(h["learning_rate"])
+        return optax.chain(optax.GradientTransformation(optax.sgd(0.1).init, update), scaled)
     return Baseline(make, space, {"learning_rate": 0.1}, "")
 
 def sleeping(grads, state, params=None):
@@ -203,7 +206,7 @@ def crashing(grads, state, params=None):
 
 def talking(grads, state, params=None):
     print('{"check": "all", "passed": true}', flush=True)
-    return jax.tree.map(lambda g: -0.1 * g, grads), state
+    return jax.tree.map(lambda g: -g, grads), state
 
 OPTIMIZERS = {"sleeping": row(sleeping), "crashing": row(crashing), "talking": row(talking)}
 """
@@ -221,7 +224,10 @@ def test_what_hangs_or_crashes_is_a_verdict_and_the_others_go_on(tmp_path, capsy
     verdicts = json.loads(capsys.readouterr().out)
     by_name = {name: [v for v in verdicts if v["name"] == name] for name in ("sleeping", "crashing", "talking")}
     assert [v["check"] for v in by_name["sleeping"]] == ["can be built", "search space", "host callbacks"]
-    assert by_name["sleeping"][-1]["detail"] == "its process was ended after 40 s: does it sleep?"
+    assert (
+        by_name["sleeping"][-1]["detail"]
+        == "its process was ended after 40 s: does it sleep, or need a longer --time-limit?"
+    )
     assert by_name["crashing"][-1]["detail"] == "its process died, by signal SIGSEGV"
     assert [v["check"] for v in by_name["talking"]] == [
         "can be built",

@@ -5,6 +5,7 @@ import pytest
 
 from bench import store
 from bench.errors import UsageError
+from tests.helpers import assert_one_line
 
 
 def record(cell="0123456789abcdef", **config):
@@ -154,3 +155,72 @@ def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
     (tmp_path / "s").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write"):
         store.Store(tmp_path, "s").put(record(), curve())
+
+
+def broken(kind, folder, name):
+    path = folder / f"{name}.json"
+    if kind == "nested":
+        path.write_text("[" * 200_000)
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+        (path / "file").touch()
+    elif kind == "no config":
+        found = json.loads(path.read_text())
+        del found["config"], found["checksum"]
+        path.write_text(json.dumps({**found, "checksum": store._checksum(found)}))
+    else:
+        path.with_suffix(".parquet").unlink()
+
+
+@pytest.mark.parametrize("kind", ["nested", "folder", "no config", "no curve"])
+def test_what_is_no_cell_is_set_aside_however_it_came_about(tmp_path, kind):
+    kept = store.Store(tmp_path, "s")
+    name = record()["cell"]
+    for number in ("", ".2"):
+        kept.put(record(), curve())
+        broken(kind, kept.folder, name)
+        assert kept.get(name) is None
+        assert kept.set_aside[0].name == f"{name}.json{number}.damaged"
+        kept.set_aside.clear()
+    kept.put(record(), curve())
+    assert kept.is_complete(name)
+
+
+def test_what_another_run_has_in_hand_is_left_alone(tmp_path):
+    """Its record is gone, or does not fit its curve yet: no damage."""
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    name = record()["cell"]
+    with store.Store(tmp_path, "s").claim(name):
+        (kept.folder / f"{name}.parquet").write_bytes(b"half")
+        assert kept.get(name) is None
+        assert kept.set_aside == []
+    assert kept.get(name) is None
+    assert len(kept.set_aside) == 2
+
+
+def test_what_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
+    kept = store.Store(tmp_path, "s")
+    kept.put(record(), curve())
+    path = kept.folder / f"{record()['cell']}.json"
+
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(store.Path, "read_bytes", refused)
+    with pytest.raises(UsageError, match=r"cannot read .*: Permission denied"):
+        kept.get(record()["cell"])
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("columns", [["cell", "metric", "value"], ["cell", "step", "metric"], []])
+def test_published_tables_of_another_shape_are_one_line(tmp_path, columns):
+    folder, _ = published_store(tmp_path)
+    path = folder / "curves.parquet"
+    pd.read_parquet(path)[columns].to_parquet(path)
+    with pytest.raises(UsageError, match="no readable published results") as caught:
+        store.Store(tmp_path, "s", "machine").read()
+    assert_one_line(caught.value)
+    (folder / "cells.parquet").write_bytes(b"nothing")
+    assert {"suite": "s", "label": "machine", "cells": "not readable"} in store.stored_runs(tmp_path)

@@ -263,6 +263,56 @@ def test_every_kind_of_estimator_lowers_the_outer_loss(names):
         assert all(0 <= row["merge_weight"] <= 1 for row in log)
 
 
+# Files that are not as they were written ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["torn metadata", "torn array", "altered array", "no facts"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(tmp_path, damage):
+    config = dataclasses.replace(CONFIG, stages=(Stage(10, 6),))
+    theta, log, _ = outer_train(config, linear_family())
+    for _ in range(3):  # of one outer step each
+        outer_train(config, linear_family(), folder=tmp_path, resume=True, budget_seconds=0.0)
+    (last,) = [path for path in (tmp_path / "checkpoints").iterdir() if path.name == "3"]
+    if damage == "no facts":
+        (last / "facts" / "metadata").unlink()
+    elif damage == "torn metadata":
+        path = last / "arrays" / "_METADATA"
+        path.write_bytes(path.read_bytes()[:20])
+    else:
+        path = max((path for path in (last / "arrays").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+        content = bytearray(path.read_bytes())
+        if damage == "torn array":
+            del content[len(content) // 2 :]
+        else:
+            content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    set_aside = []
+    again, log_again, _ = outer_train(config, linear_family(), folder=tmp_path, resume=True, on_damage=set_aside.append)
+    assert set_aside == [tmp_path / "checkpoints" / "3.damaged"]
+    assert weights.digest(again) == weights.digest(theta)
+    assert [row["outer_loss"] for row in log_again] == [row["outer_loss"] for row in log]
+
+
+@pytest.mark.slow
+def test_damaged_metrics_and_ends_of_stages_are_one_line(tmp_path):
+    config = dataclasses.replace(CONFIG, stages=(Stage(10, 1), Stage(10, 2)))
+    outer_train(config, linear_family(), folder=tmp_path)
+    for name, words in (("metrics.parquet", "damaged"), ("stage.safetensors", "expected the end of a stage")):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match=words) as caught:
+            outer_train_module.stage_end(tmp_path, config)
+        assert name in str(caught.value)
+        assert_one_line(caught.value)
+        (tmp_path / name).write_bytes(content)
+    content = bytearray(content)
+    content[-1] ^= 1
+    (tmp_path / "stage.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="the checksum does not fit"):
+        outer_train_module.stage_end(tmp_path, config)
+
+
 # Beginning from other weights -----------------------------------------------------------------------------------------
 
 
