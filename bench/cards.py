@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.errors import UsageError
 from bench.fairness import outer_training, payback, source_card
 from bench.report.comparison import best_baseline, compare
 from bench.report.fairness import payback_text
@@ -203,5 +204,8 @@ def verify(name: str, results_dir: Path) -> str | None:
     path = _path(name)
     if not path.is_file():
         return f"{path}: missing"
-    old, new = path.read_text(encoding="utf-8"), render(name, results_dir)
+    try:
+        old, new = path.read_text(encoding="utf-8"), render(name, results_dir)
+    except UsageError as error:  # of results that are altered
+        return str(error)
     return None if old == new else f"{path}: {first_difference(path, old, new)}"

@@ -151,6 +151,8 @@ class Store:
         try:
             text = path.read_bytes()
             content = path.with_suffix(".parquet").read_bytes()
+        except NotADirectoryError:
+            return None
         except FileNotFoundError as error:
             if Path(error.filename) == path:
                 return None

@@ -126,15 +126,15 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
     code, _, _ = bench(*arguments)
     assert code == 3
     cells = Store(tmp_path / "results", "quick").read().cells
-    found = {row["task"]: (row["status"], row["reason"]) for row in cells.to_dict("records") if row["task"] in names}
+    found = {row["task"]: (row["status"], row["reason"]) for row in cells.to_dict("records")}
+    assert found.pop("sound")[0] == "ok"
     assert found == {
         "crashing": ("crashed", "cannot be built: its process died, by signal SIGSEGV"),
         "exiting": ("crashed", "cannot be built: its process died, by exit code 0"),
         "sleeping": ("time_limit", "cannot be built: its process was ended after 15 s"),
         "raising": ("error", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere'"),
-        "huge": ("out_of_memory", "MemoryError: "),
+        "huge": ("out_of_memory", "MemoryError"),
         "another": ("error", "expected a tasks.Task, got int"),
-        "sound": ("ok", None),
     }
     page = (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
     assert "cannot be built: its process died, by signal SIGSEGV" in page
