@@ -456,7 +456,7 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
     failed = 0
     if frozen in rows.trained:
         place, of, ties = _frozen_rank(rows, targets, frozen)
-        rank = (place, of)
+        rank = (place, of) if of > 1 else None
         reference = references(rows, targets, "all_hand_designed")
         success = success_rate(rows, targets, list(reference), frozen, reference, "easy") if reference else None
     if tenfold in rows.trained:

@@ -581,6 +581,13 @@ class TestControls:
         # lopt gets nowhere either: both are censored at the horizon on every target.
         assert scoring.read_controls(suite_rows(FLAT), targets).frozen_rank == (3, 3)
 
+    def test_an_optimizer_of_which_a_run_diverged_has_no_place(self):
+        diverging = falling(0.02).copy()
+        diverging[-1] = np.nan
+        targets = dict.fromkeys("ab", frozen(LEVELS))
+        for known in (targets, {}):
+            assert scoring.read_controls(suite_rows(diverging), known).frozen_rank == (2, 2)
+
     def test_a_control_that_beats_an_optimizer_is_not_last(self):
         # adam at rate 0 cannot fall; lopt that rises is no better by time to target, but is by the final loss.
         targets = dict.fromkeys("ab", frozen(LEVELS))
