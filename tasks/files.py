@@ -26,6 +26,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what fails in writing does not know where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

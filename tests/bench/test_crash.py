@@ -198,6 +198,30 @@ def test_a_full_disk_is_one_line_and_the_rerun_finishes(undisturbed, tmp_path):
     assert numbers(tmp_path) == undisturbed
 
 
+OUTER = """
+name = "mine"
+design = "per_parameter_mlp"
+family = "digits8_mlp"
+num_tasks = 2
+validation_num_steps = 3
+validation_num_tasks = 2
+stages = [{ num_steps = 3, outer_steps = 4 }]
+"""
+
+
+def test_outer_training_on_a_full_disk_is_one_line_and_goes_on_elsewhere(tmp_path):
+    (tmp_path / "mine.toml").write_text(OUTER)
+    command = bench_process(["outer-train", str(tmp_path / "mine.toml"), "--resume"])
+    for under, code in ((("sh", "-c", 'ulimit -f 8 && exec "$@"', "sh"), 2), ((), 0)):
+        done = subprocess.run(
+            [*under, *command], env=environment(tmp_path), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == code, done.stderr
+        if code:
+            assert_one_error(done.stderr, "mine")
+    assert (tmp_path / "results" / "outer-train" / "local" / "mine" / "mine.safetensors").is_file()
+
+
 def assert_one_error(err, words):
     lines = [line for line in err.splitlines() if line.startswith("bench: ")]
     assert len(lines) == 1, err
