@@ -104,6 +104,8 @@ def _digest(arrays: Any) -> str:
     """SHA-256 of all arrays of a pytree, named, in order."""
     digest = hashlib.sha256()
     for name, leaf in _named_leaves(arrays):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # what an estimator carries
+            leaf = jax.random.key_data(leaf)
         array = np.asarray(jax.device_get(leaf), order="C")
         digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
     return digest.hexdigest()

@@ -44,7 +44,7 @@ def example():
         ({"measurement": ["update_cost"]}, "did you mean update_cost"),
         ({"measurement": ""}, "non-empty 'measurement'"),
         ({"optimizers": "adam"}, "list of names"),
-        ({"timing_blocks": 0}, "at least 1"),
+        ({"timing_blocks": 0}, "whole number from 1 to"),
         ({"seeds": "0-4"}, "unknown key of suite mine 'seeds'"),
         ({"tasks": ["digits8_mlp"]}, "unknown key of suite mine 'tasks'"),
         ({"kind": "mesure"}, "did you mean measure"),
@@ -75,7 +75,7 @@ def test_a_plan_refuses_what_a_measurement_has_not(change, message):
 def test_settings_of_a_measurement():
     suite = build_suite("mine", TABLE)
     assert apply_settings(suite, ["timing_blocks=7"]).timing_blocks == 7
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="whole number from 1 to"):
         apply_settings(suite, ["timing_blocks=0"])
     with pytest.raises(UsageError, match="unknown key for --set 'steps'"):
         apply_settings(suite, ["steps=7"])

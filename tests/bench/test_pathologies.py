@@ -110,7 +110,7 @@ def test_overstepping_is_the_trained_theta_with_every_step_thirty_times_as_large
         ({"optimizers": ["adam"]}, "has no 'optimizers'"),
         ({"timing_blocks": 20}, "has no 'timing_blocks'"),
         ({"controls": True}, "has no 'controls'"),
-        ({"replications": 3}, "at least 4"),
+        ({"replications": 3}, "whole number from 4 to"),
         ({"measurement": "update_cost", "optimizers": ["adam"], "replications": 8}, "has no 'replications'"),
     ],
 )
