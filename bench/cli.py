@@ -28,6 +28,7 @@ from bench.errors import (
     nearest,
     usage_errors,
 )
+from bench.suite import MOST
 
 PROJECT_FILE = "bench.toml"
 FOLDER_OPTIONS = {
@@ -113,7 +114,7 @@ class FiniteRange(click.FloatRange):
         return converted
 
 
-STEPS = click.IntRange(min=1, max=10**9)
+STEPS = click.IntRange(min=1, max=MOST)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="Python file that adds tasks or optimizers."

@@ -203,7 +203,7 @@ def _work() -> None:
         try:
             select_device(work.device)
             registry = build_registry(work.plugins, folders["data_dir"], folders["cache_dir"])
-            registry.broken.update({name: (status, reason) for name, (status, reason) in work.broken.items()})
+            registry.broken.update(work.broken)
             cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
             run_cells(
                 [cell for cell in cells if cell.name not in work.skip],

@@ -141,17 +141,7 @@ def plan(
             for entrant in (trained[i] for i in order):
                 if entrant.role == controls.ROLE and seed not in suite.seeds[: controls.NUM_TRAINED_SEEDS]:
                     continue
-                config = {
-                    "kind": "train",
-                    **common,
-                    "optimizer": entrant.name,
-                    "role": entrant.role,
-                    "hyperparameters": dict(entrant.identity),
-                    "tuned_horizon": entrant.tuned_horizon,
-                    "seed": seed,
-                    "num_evaluations": engine.NUM_EVALUATIONS,
-                }
-                cells.append(Cell(config, (entrant,)))
+                cells.append(Cell(_train_config(common, entrant, seed), (entrant,)))
         if suite.timing_blocks:
             config = {
                 "kind": "time",
@@ -177,10 +167,23 @@ def plan(
     return cells
 
 
+def _train_config(common: dict[str, Any], entrant: Entrant, seed: int) -> dict[str, Any]:
+    """The configuration of a cell that trains, from what it shares with the others of its task."""
+    return {
+        "kind": "train",
+        **common,
+        "optimizer": entrant.name,
+        "role": entrant.role,
+        "hyperparameters": dict(entrant.identity),
+        "tuned_horizon": entrant.tuned_horizon,
+        "seed": seed,
+        "num_evaluations": engine.NUM_EVALUATIONS,
+    }
+
+
 def _plan_broken(suite: Suite, registry: Registry, task: str, failure: tuple[str, str]) -> list[Cell]:
     """The cells of a task that cannot be built: what is known of them without it, and why they fail."""
     common = {
-        "kind": "train",
         "version": VERSION,
         "suite": suite.name,
         "task": task,
@@ -192,24 +195,10 @@ def _plan_broken(suite: Suite, registry: Registry, task: str, failure: tuple[str
         "num_params": 1,
         "chance_loss": 1.0,
         "device_kind": default_device().device_kind,
-        "num_evaluations": engine.NUM_EVALUATIONS,
     }
     entrants = suite_entrants(suite, registry, task, suite.steps or 1)
     return [
-        Cell(
-            {
-                **common,
-                "optimizer": entrant.name,
-                "role": entrant.role,
-                "hyperparameters": dict(entrant.identity),
-                "tuned_horizon": entrant.tuned_horizon,
-                "seed": seed,
-            },
-            (entrant,),
-            failure,
-        )
-        for seed in suite.seeds
-        for entrant in entrants
+        Cell(_train_config(common, entrant, seed), (entrant,), failure) for seed in suite.seeds for entrant in entrants
     ]
 
 

@@ -396,8 +396,7 @@ class Controls:
       aa: seconds per step of the base entered twice, second over first, over the blocks of all tasks.
       double_step: seconds per step with every step performed twice, over the base's.
       frozen_rank: (rank, of) of the base at rate 0 among the optimizers of which no run failed, by restricted mean time
-        to target, ties last;
-        by final train loss where no target is frozen.
+        to target, ties last; by final train loss where no target is frozen.
       frozen_success: share of its runs that reach the easy target.
       tenfold: final train loss at ten times the tuned rate minus the base's, within the seeds whose runs all finished;
         without bounds where one failed.
@@ -521,9 +520,9 @@ def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, 
 
     Ties share the worse place. An optimizer of which a run failed has no part in it: it may end behind one that stays.
     """
-    losses = {name: rows.losses(name, rows.tasks, "final_train_loss") for name in [*rows.trained, frozen]}
-    whole = [name for name in rows.trained if not np.isinf(losses[name].to_numpy(dtype=float)).any()]
-    names = [name for name in whole if rows.role(name) != CONTROL]
+    trained = [name for name in rows.trained if name == frozen or rows.role(name) != CONTROL]
+    losses = {name: rows.losses(name, rows.tasks, "final_train_loss") for name in trained}
+    names = [n for n in trained if n != frozen and not np.isinf(losses[n].to_numpy(dtype=float)).any()]
     reference = references(rows, targets, "all_hand_designed")
     if reference:
         score = {name: mean_restricted_steps(rows, targets, name, reference) for name in [*names, frozen]}
