@@ -1,15 +1,17 @@
 """Learned orthogonalized momentum: Muon whose direction, step size and decay of the weights are learned.
 
 A kernel is a (fan-in, channels) matrix. Its direction is a mixture of the gradient, momenta and Adam's direction, made
-orthogonal by five Newton-Schulz steps; to it a share of Adam's own direction is added, and a rate of the tensor's own
-multiplies the sum:
+orthogonal by five Newton-Schulz steps; to it a share of Adam's own direction may be added, and a rate of the tensor's
+own multiplies the sum:
 
-    update = -rate exp(5 rho) (scale (NS(x) + c adam) + d w)
+    update = -rate exp(5 rho) (scale (NS(x) + share c adam) + d w)
     x = nesterov_.95 + sum_k a_k m_k, over its root mean square, + e adam
 
 with m_k in g and the bias-corrected momenta for decays .8 .95 .99, adam over its root mean square in x, and Muon's
 scale sqrt(max(1, channels / fan-in)). Vectors take Adam's direction, with Nesterov's look ahead, at a rate of their own
-in place of the orthogonal one.
+in place of the orthogonal one. A share is better left out: Adam's direction has the spectral norm of its root mean
+square times sqrt(fan-in channels) where a gradient has rank one, as in wide nets on inputs that vary little. Small
+convolutions teach a negative c, and there the sum then goes uphill.
 
 a, c, d, e and rho come from one small network of what is constant over the tensor, so that learning costs next to
 nothing a parameter: nine time features; how far the run has come, t / horizon and the logarithm of what is left;
@@ -69,7 +71,12 @@ class OrthogonalState(NamedTuple):
 
 
 def orthogonal(
-    hidden: int = 32, rate: float = 0.02, vector_rate: float = 1e-2, decay: float = 0.0, anneal: float = 0.0
+    hidden: int = 32,
+    rate: float = 0.02,
+    vector_rate: float = 1e-2,
+    decay: float = 0.0,
+    anneal: float = 0.0,
+    share: float = 1.0,
 ) -> LearnedOptimizer:
     """The design, for a hidden width and the optimizer that it begins with.
 
@@ -79,6 +86,7 @@ def orthogonal(
       vector_rate: of Adam, for biases.
       decay: of the weights, a share of the rate.
       anneal: power of what is left of the horizon, by which rates fall; 1 is a line to (nearly) zero.
+      share: what c is multiplied by; 0 leaves Adam's direction out of the sum.
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 22), "b1": (hidden,), "w2": (8, hidden), "b2": (8,),
@@ -146,9 +154,9 @@ def orthogonal(
 
             def step(i: int) -> Array:
                 g, w, adam, shape = gs[i], ws[i], adams[i], gs[i].shape
-                mixture, (inside, share, shrink, rho) = said[i, : 1 + len(DECAYS)], said[i, 1 + len(DECAYS) :]
+                mixture, (inside, of_adam, shrink, rho) = said[i, : 1 + len(DECAYS)], said[i, 1 + len(DECAYS) :]
                 if len(shape) < 2:
-                    return vector_rate * jnp.exp(RATE_SCALE * rho) * ((1 + share) * adam + shrink * w)
+                    return vector_rate * jnp.exp(RATE_SCALE * rho) * ((1 + of_adam) * adam + shrink * w)
                 mixed = nesterovs[i] + mixture[0] * g
                 for k, momentum in enumerate(momenta):
                     mixed = mixed + mixture[1 + k] * corrections[k] * momentum[i]
@@ -156,7 +164,8 @@ def orthogonal(
                 fan_in, fan_out = fans(shape)
                 direction = newton_schulz(mixed.reshape(fan_in, fan_out)).reshape(shape)
                 # Adam's direction at the root mean square of a matrix with orthonormal rows or columns.
-                direction = direction + share / np.float32(np.sqrt(max(fan_in, fan_out))) * adam
+                if share:
+                    direction = direction + share * of_adam / np.float32(np.sqrt(max(fan_in, fan_out))) * adam
                 direction = np.float32(np.sqrt(max(1.0, fan_out / fan_in))) * direction
                 return rate * jnp.exp(RATE_SCALE * rho) * (direction + (decay + shrink) * w)
 

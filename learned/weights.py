@@ -127,10 +127,13 @@ def read_beginning(card_of: str, design: str, design_options: dict[str, float]) 
       design_options: of that design.
 
     Raises:
-      ValueError: as `read` does, or weights of another design or of other options; one line.
+      ValueError: as `read` does, or weights of another design, of other options or of other shapes; one line. What their
+        card leaves at its default may be said otherwise, where theta has a place in it.
     """
     theta, card = read(card_of)
-    if (card.design, card.design_options) != (design, design_options):
+    kept = {name: design_options[name] for name in card.design_options if name in design_options}
+    shapes = [leaf.shape for leaf in theta_shapes(design, design_options).values()]
+    if (card.design, card.design_options) != (design, kept) or [leaf.shape for leaf in theta.values()] != shapes:
         raise ValueError(
             f"begin_from {card_of}: expected weights of {design} with options {design_options}, "
             f"got {card.design} with {card.design_options}"
