@@ -127,7 +127,7 @@ def read_beginning(card_of: str, design: str, design_options: dict[str, float]) 
       design_options: of that design.
 
     Raises:
-      ValueError: as `read` does, or weights of another design, of other options or of other shapes; one line. What their
+      ValueError: as `read` does, or weights of another design, other options or other shapes; one line. What their
         card leaves at its default may be said otherwise, where theta has a place in it.
     """
     theta, card = read(card_of)
