@@ -70,7 +70,7 @@ def polynomial_of_singular_values(matrix):
     return u @ np.diag(s) @ vt
 
 
-def update_by_definition(theta, grads, losses, w, rate, vector_rate, decay):
+def update_by_definition(theta, grads, losses, w, rate, vector_rate, decay, kept):
     """The update of one tensor in float64, from the module's description."""
     momenta, t = {}, len(grads)
     for b in (0.8, 0.95, 0.99):
@@ -99,12 +99,14 @@ def update_by_definition(theta, grads, losses, w, rate, vector_rate, decay):
     mixed = nesterov + mixture[0] * g + sum(a * m for a, (_, m) in zip(mixture[1:], momenta.values(), strict=True))
     mixed = mixed / rms(mixed) + inside * adam / rms(adam)
     direction = polynomial_of_singular_values(mixed.reshape(fan_in, fan_out)).reshape(g.shape)
-    direction = np.sqrt(max(1, fan_out / fan_in)) * (direction + share * adam / np.sqrt(max(fan_in, fan_out)))
+    direction = direction + kept * share * adam / np.sqrt(max(fan_in, fan_out))
+    direction = np.sqrt(max(1, fan_out / fan_in)) * direction
     return -rate * np.exp(5 * rho) * (direction + (decay + shrink) * w)
 
 
-def test_three_steps_equal_the_definition():
-    options = {"hidden": 6, "rate": 0.02, "vector_rate": 0.01, "decay": 0.2}
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_three_steps_equal_the_definition(share):
+    options = {"hidden": 6, "rate": 0.02, "vector_rate": 0.01, "decay": 0.2, "share": share}
     theta = example_theta("orthogonal", **options)
     exact = {name: np.asarray(leaf, np.float64) for name, leaf in theta.items()}
     seen = []
@@ -113,7 +115,7 @@ def test_three_steps_equal_the_definition():
         for name, param in params.items():
             history = [np.asarray(grads[name], np.float64) for grads in seen]
             w = np.asarray(param, np.float64)
-            expected = update_by_definition(exact, history, LOSSES[: inner_step + 1], w, 0.02, 0.01, 0.2)
+            expected = update_by_definition(exact, history, LOSSES[: inner_step + 1], w, 0.02, 0.01, 0.2, share)
             np.testing.assert_allclose(np.asarray(updates[name]), expected, rtol=1e-3, atol=1e-6)
 
 
@@ -125,6 +127,17 @@ def test_newton_schulz_keeps_singular_vectors_and_brings_singular_values_near_on
     values = np.linalg.svd(found, compute_uv=False)
     assert values.min() > 0.3
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize(("share", "downhill"), [(1.0, False), (0.0, True)])
+def test_a_negative_share_leads_uphill_where_the_gradient_has_rank_one(share, downhill):
+    """Why a share is better left out: 64 x 64 of rank one is enough."""
+    design = orthogonal(share=share)
+    theta = jax.jit(design.init_theta)(jax.random.key(0))
+    theta["b2"] = theta["b2"].at[-3].set(-0.25)  # c
+    grads, params = {"w": jnp.ones((64, 64))}, {"w": jnp.zeros((64, 64))}
+    updates, _ = jax.jit(design.optimizer(theta).update)(grads, design.optimizer(theta).init(params), params)
+    assert (float(jnp.sum(grads["w"] * updates["w"])) < 0) == downhill
 
 
 def test_a_tensor_without_a_gradient_and_of_zeros_stays_finite():
