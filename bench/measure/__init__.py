@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entrants import Entrant
-from bench.measure import pathologies, update_cost
+from bench.measure import designs, pathologies, update_cost
 
 Tick = Callable[[], None]
 
@@ -43,6 +43,7 @@ class Measurement:
 
 _ROWS = (
     Measurement("update_cost", update_cost.parts, update_cost.HORIZON, update_cost.measure, update_cost.update_costs),
+    Measurement("designs", designs.parts, designs.HORIZON, designs.measure, designs.table),
     Measurement(
         "pathologies",
         pathologies.parts,

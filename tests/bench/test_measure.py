@@ -1,5 +1,6 @@
 """Suites of kind "measure": what they refuse, how their cells are kept, and what `update_cost` really times."""
 
+import dataclasses
 import functools
 import json
 
@@ -13,10 +14,11 @@ from bench import measure, runner, store
 from bench.controls import timed_controls
 from bench.entrants import resolve
 from bench.errors import UsageError
-from bench.measure import update_cost
+from bench.measure import designs, update_cost
 from bench.plugins import Registry
 from bench.suite import Suite, apply_settings, build_suite, load_suite
 from bench.verify import build_report, published_reports, verify
+from learned.curriculum import Stage
 from tasks.base import ModuleInit
 from tasks.models import MLP
 from tests.helpers import assert_one_line, assert_trees_close
@@ -226,3 +228,75 @@ def test_the_smallest_tree_costs_what_the_controls_say():
     assert 0.7 < float((seconds["adam_again"] / seconds["adam"]).median()) < 1.4
     assert 1.5 < float((seconds["adam_twice"] / seconds["adam"]).median()) < 2.7
     assert jnp.isfinite(jnp.asarray(seconds["adam"])).all()
+
+
+# Designs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def designs_finished(tmp_path_factory):
+    """Two designs on a tiny tree and digits, stored: its results."""
+    outer = dataclasses.replace(
+        designs.OUTER,
+        family="digits8_mlp",
+        stages=(Stage(10, 4),),
+        validation_num_steps=20,
+        validation_num_tasks=1,
+        validation_every=2,
+    )
+    suite = build_suite("designs", TABLE | {"measurement": "designs", "timing_blocks": 6, "controls": False})
+    kept = store.Store(tmp_path_factory.mktemp("results"), suite.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update_cost, "TREES", {"tree": TREE})
+        patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)
+        patch.setattr(designs, "TREES", ("tree",))
+        patch.setattr(designs, "STEPS_ON", ("digits8_mlp",))
+        patch.setattr(designs, "OUTER", outer)
+        patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8", "orthogonal")})
+        counts = runner.run(runner.plan(suite, Registry()), Registry(), kept)
+        results = kept.read()
+        return counts, results, measure.table(results.cells, results.curves)
+
+
+@pytest.mark.slow
+def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_finished):
+    counts, results, table = designs_finished
+    assert counts == {"ok": 2}
+    assert table["design"].tolist() == ["lean_mlp_8", "orthogonal"]
+    assert np.isfinite(table.drop(columns="design").to_numpy(dtype=float)).all()
+    # Four momenta or second moments of float32 and the counters; Adam's is a counter less.
+    size = update_cost.num_params(update_cost.shapes(TREE.init))
+    assert (table["bytes_per_parameter"] > 16).all()
+    assert (table["bytes_per_parameter"] < 16 + 40 / size).all()
+    assert table["inner_steps"].tolist() == [4 * 10 * 2 * 2] * 2  # two tasks, both signs
+    losses = results.curves[results.curves["metric"] == "outer_validation_loss"]
+    assert losses.groupby("cell")["step"].apply(list).tolist() == [[0, 2, 4]] * 2
+    # The same task, initialization and batches for both; Adam and Muon begin differently.
+    assert table["loss_before"].nunique() == 2
+
+
+def test_the_table_of_designs_is_worked_by_hand():
+    config = {"measurement": "designs", "num_weights": 7}
+    cells = pd.DataFrame(
+        [
+            {"cell": "c", "task": "designs/orthogonal", "status": "ok", "config": json.dumps(config)},
+            {"cell": "d", "task": "designs/lean_mlp_8", "status": "error", "config": json.dumps(config)},
+        ]
+    )
+    adam = np.array([1e-6, 2e-6, 1e-6, 2e-6, 1e-6, 2e-5])  # within blocks the ratios are always 3 and 2
+    curve = [("c", 0, f"{tree}/bytes_per_parameter/orthogonal", 16.0) for tree in designs.TREES]
+    for factor, places in (
+        (3, [f"{tree}/update_seconds" for tree in designs.TREES]),
+        (2, [f"step_seconds/{family}" for family in designs.STEPS_ON]),
+    ):
+        curve += [("c", k, f"{place}/adam", s) for place in places for k, s in enumerate(adam)]
+        curve += [("c", k, f"{place}/orthogonal", factor * s) for place in places for k, s in enumerate(adam)]
+    curve += [("c", step, "outer_validation_loss", loss) for step, loss in ((20, 1.1), (0, 1.5), (10, 0.9))]
+    curve += [("c", 20, "outer_seconds", 120.0), ("c", 10, "outer_seconds", 60.0), ("c", 0, "inner_steps", 400)]
+    table = designs.table(cells, pd.DataFrame(curve, columns=["cell", "step", "metric", "value"]))
+    (row,) = table.to_dict("records")
+    assert (row["design"], row["num_weights"], row["bytes_per_parameter"]) == ("orthogonal", 7, 16.0)
+    assert [row[f"update/{tree}"] for tree in designs.TREES] == pytest.approx([3.0] * len(designs.TREES))
+    for family in designs.STEPS_ON:
+        assert [row[f"step/{family}{end}"] for end in ("", "/low", "/high")] == pytest.approx([2.0] * 3)
+    assert (row["loss_before"], row["loss_after"], row["inner_steps"], row["outer_minutes"]) == (1.5, 0.9, 400, 2.0)

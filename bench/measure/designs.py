@@ -1,0 +1,173 @@
+"""Designs of learned optimizers side by side: what each costs, and what the same outer-training makes of it.
+
+For each design, before any outer-training: its update on the trees of `update_cost` and its training step on the small
+and the full convolutional net, both over Adam's in interleaved randomized blocks (protocol rule 7); bytes of state a
+parameter. Then one short outer-training, the same for all: loss on outer-validation classes before and after.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+import tasks
+from bench.entrants import Entrant
+from bench.measure import update_cost
+from bench.rows import Frame
+from bench.statistics import ratio_interval
+from bench.timing import time_entrants
+from learned.config import OuterConfig
+from learned.curriculum import Stage
+from learned.designs import make_design, run_key, theta_shapes, untrained_theta
+from learned.outer_train import Engine, outer_train
+
+HORIZON = 2000
+REFERENCE = "adam"
+
+
+class Variant(NamedTuple):
+    """A design with its options."""
+
+    design: str
+    options: dict[str, float]
+
+
+# Widths of the hidden layer of what runs once a parameter; the paper's is 32. What runs once a tensor has the width of
+# the shipped weights.
+VARIANTS = {
+    "per_parameter_mlp_32": Variant("per_parameter_mlp", {}),
+    "per_parameter_mlp_8": Variant("per_parameter_mlp", {"hidden": 8}),
+    "lean_mlp_32": Variant("lean_mlp", {"hidden": 32, "anneal": 1.0}),
+    "lean_mlp_16": Variant("lean_mlp", {"anneal": 1.0}),
+    "lean_mlp_8": Variant("lean_mlp", {"hidden": 8, "anneal": 1.0}),
+    "orthogonal_share": Variant("orthogonal", {"anneal": 1.0}),
+    "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
+}
+TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
+STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3")  # families; a training step on one of their tasks
+# Equal outer compute is equal inner steps under one recipe; what they take in seconds stands beside the loss.
+OUTER = OuterConfig(
+    name="designs",
+    design="",
+    family="imagenet16_cnn3",
+    estimator=("reparam",),
+    num_tasks=2,
+    learning_rate=1.5e-3,
+    clip_sample=2.0,
+    ema=0.9,
+    stages=(Stage(200, 10), Stage(500, 30)),
+    validation_num_steps=HORIZON,
+    validation_num_tasks=8,
+    validation_every=10,
+)
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """What defines each part: design, options, number of weights, outer-training."""
+    return {
+        name: {
+            "design": design,
+            "design_options": options,
+            "num_weights": update_cost.num_params(theta_shapes(design, options)),
+            "outer": OUTER.as_dict(),
+        }
+        for name, (design, options) in VARIANTS.items()
+    }
+
+
+def measure(
+    part: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Costs and short outer-training of one design.
+
+    Args:
+      part: a name of `VARIANTS`.
+      entrants: timed beside it, Adam among them.
+      num_blocks: number of interleaved blocks of each tree and each family.
+      tick: called so many times in all.
+
+    Returns:
+      Rows (step, metric, value): those of `update_cost.measure` as "TREE/...", "step_seconds/FAMILY/NAME" with step
+      being the block, "outer_validation_loss" and "outer_seconds" with step being outer steps done, from 0, and at step
+      0 "inner_steps", of the whole outer-training.
+    """
+    design, options = VARIANTS[part]
+    made = make_design(design, options)
+    config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
+    theta = jax.jit(functools.partial(untrained_theta, made))(run_key(config.name, config.seed))
+    timed = [*entrants, Entrant(part, "learned", made.optimizer, theta, {"design": design, **options})]
+
+    rows: list[tuple[int, str, float]] = []
+    for tree in TREES:
+        found = update_cost.measure(tree, timed, num_blocks)
+        rows += zip(found["step"], tree + "/" + found["metric"], found["value"], strict=True)
+    for name in STEPS_ON:
+        family = tasks.load_family(name)
+        task = family.task(family.sample(tasks.named_key("designs", name), "outer_train"))
+        ticks = tick if name == STEPS_ON[-1] else lambda: None
+        seconds = time_entrants(timed, task, HORIZON, num_blocks=num_blocks, tick=ticks).seconds_per_step
+        rows += [
+            (block, f"step_seconds/{name}/{entrant.name}", seconds[block, i])
+            for i, entrant in enumerate(timed)
+            for block in range(num_blocks)
+        ]
+    return pd.DataFrame([*rows, *_outer_training(config)], columns=["step", "metric", "value"])
+
+
+def _outer_training(config: OuterConfig) -> list[tuple[int, str, float]]:
+    """Outer-validation loss before and along the way, and the seconds of outer steps up to there."""
+    family = tasks.load_family(config.family)
+    engine = Engine(config, family)
+    rows = [(0, "outer_validation_loss", float(engine.validate(engine.init().average, engine.arrays)))]
+
+    def on_step(progress: Any) -> None:
+        if "outer_validation_loss" in progress.metrics:
+            rows.append((progress.outer_step, "outer_validation_loss", progress.metrics["outer_validation_loss"]))
+            rows.append((progress.outer_step, "outer_seconds", progress.seconds))
+
+    _, _, facts = outer_train(config, family, on_step=on_step)
+    return [*rows, (0, "inner_steps", facts["total_inner_steps"])]
+
+
+def table(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """What follows from the rows of this measurement.
+
+    Args:
+      cells: its cells; those that failed are left out.
+      curves: their curves.
+
+    Returns:
+      A row for each design, in the order of `VARIANTS`: `design` (name of the part), `num_weights`,
+      `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
+      its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's; `loss_before` and
+      `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps; `inner_steps` and
+      `outer_minutes` of the outer-training.
+    """
+    found = {}
+    for _, cell in cells[cells["status"] == "ok"].iterrows():
+        config, part = json.loads(cell["config"]), str(cell["task"]).partition("/")[2]
+        curve = curves[curves["cell"] == cell["cell"]]
+        values = {str(metric): rows.sort_values("step")["value"].to_numpy() for metric, rows in curve.groupby("metric")}
+        losses = values["outer_validation_loss"]
+        row = {
+            "design": part,
+            "num_weights": config["num_weights"],
+            "bytes_per_parameter": float(values[f"{TREES[0]}/bytes_per_parameter/{part}"][0]),
+        }
+        for family in STEPS_ON:
+            both = (values[f"step_seconds/{family}/{name}"] for name in (part, REFERENCE))
+            ratio = ratio_interval(*both)
+            row |= {f"step/{family}": ratio.estimate}
+            row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
+        for tree in TREES:
+            both = (values[f"{tree}/update_seconds/{name}"] for name in (part, REFERENCE))
+            row[f"update/{tree}"] = ratio_interval(*both).estimate
+        row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:])}
+        row |= {"inner_steps": int(values["inner_steps"][0]), "outer_minutes": values["outer_seconds"][-1] / 60}
+        found[part] = row
+    return pd.DataFrame([found[name] for name in VARIANTS if name in found])
