@@ -14,8 +14,8 @@ from learned.base import Theta as Theta
 # The optimizer that claims are judged on, on the clock (C3) and on test loss (C4) alike, and its twin that was
 # outer-trained on train loss. Named here before their first evaluation run (protocol rule 3), by outer-validation
 # classes: there the twin is faster to train losses, and memorizes; one optimizer should do both.
-# To be judged next, named here before their first evaluation runs: `lopt_ortho` on the clock, `lopt_ortho_valid` on test
-# loss.
+# To be judged next, named here before their first evaluation runs: `lopt_ortho` on the clock, `lopt_ortho_valid` on
+# test loss.
 HEADLINE = "lopt_ortho_small_valid"
 HEADLINE_TRAIN = "lopt_ortho_small"
 ALIASES = {"learned": HEADLINE, "learned_train": HEADLINE_TRAIN}  # names that suites and `-o` call them by

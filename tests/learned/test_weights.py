@@ -81,7 +81,9 @@ def test_weights_begin_a_design_with_an_option_that_their_card_does_not_name(pat
     theta, before = weights.read_beginning(str(path), "per_parameter_mlp", {"hidden": 2, "step_scale": 0.5})
     assert before["theta_sha256"] == weights.digest(theta) == weights.digest(example_theta(hidden=2))
     for options in ({"hidden": 3}, {"step_scale": 0.5}, {}):
-        with pytest.raises(ValueError, match=r"expected weights of per_parameter_mlp with options .*, got .*'hidden': 2"):
+        with pytest.raises(
+            ValueError, match=r"expected weights of per_parameter_mlp with options .*, got .*'hidden': 2"
+        ):
             weights.read_beginning(str(path), "per_parameter_mlp", options)
     with pytest.raises(ValueError, match="expected weights of lean_mlp with options"):
         weights.read_beginning(str(path), "lean_mlp", {"hidden": 2})
