@@ -27,7 +27,6 @@ from learned.designs import make_design, run_key, theta_shapes, untrained_theta
 from learned.outer_train import Engine, outer_train
 
 HORIZON = 2000
-REFERENCE = "adam"
 
 
 class Variant(NamedTuple):
@@ -160,12 +159,12 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
             "bytes_per_parameter": float(values[f"{TREES[0]}/bytes_per_parameter/{part}"][0]),
         }
         for family in STEPS_ON:
-            both = (values[f"step_seconds/{family}/{name}"] for name in (part, REFERENCE))
+            both = (values[f"step_seconds/{family}/{name}"] for name in (part, update_cost.REFERENCE))
             ratio = ratio_interval(*both)
             row |= {f"step/{family}": ratio.estimate}
             row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
         for tree in TREES:
-            both = (values[f"{tree}/update_seconds/{name}"] for name in (part, REFERENCE))
+            both = (values[f"{tree}/update_seconds/{name}"] for name in (part, update_cost.REFERENCE))
             row[f"update/{tree}"] = ratio_interval(*both).estimate
         row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:])}
         row |= {"inner_steps": int(values["inner_steps"][0]), "outer_minutes": values["outer_seconds"][-1] / 60}
