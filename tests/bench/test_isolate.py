@@ -18,9 +18,16 @@ from bench.store import Store
 from tests.helpers import bench_process
 
 PLUGIN = """
-import os, signal, threading, time
+import os, pathlib, signal, threading, time
 import jax, optax
 from baselines import Baseline
+
+def exit_once_stored():
+    results = pathlib.Path(os.environ["BENCH_RESULTS_DIR"])
+    while not any("later" in path.read_text() for path in results.rglob("*.json")):
+        time.sleep(0.1)
+    pathlib.Path(__file__).with_name("exits").touch()
+    os._exit(3)
 
 def row(act):
     def update(grads, state, params=None):
@@ -32,7 +39,7 @@ OPTIMIZERS = {
     "crashing": row(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
     "exiting": row(lambda: os._exit(0)),
     "sleeping": row(lambda: time.sleep(1000)),
-    "later": row(lambda: threading.Timer(2.0, lambda: os._exit(3)).start()),
+    "later": row(lambda: threading.Thread(target=exit_once_stored, daemon=True).start()),
     "sound": row(lambda: print('{"status": "crashed"}', flush=True)),
 }
 """
@@ -176,15 +183,21 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
-    """ "later" ends well, and takes its process with it two seconds afterwards."""
+    """ "later" ends well, and takes its process with it once it is stored."""
     arguments = ["-o", "later", "-o", "adam", "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
         cli.main([*ARGUMENTS, *arguments, "--dry-run"])
     (cell,) = [row["cell"] for row in json.loads(out.getvalue()) if row["title"] == "digits8_mlp adam seed 0"]
     store = Store(tmp_path / "results", "quick")
+
+    def let_go(claim):
+        until(lambda: (tmp_path / "exits").exists(), seconds=200.0)
+        time.sleep(2.0)  # the process has ended, and the run waits for this claim
+        claim.close()
+
     with contextlib.ExitStack() as stack:
         assert stack.enter_context(store.claim(cell))
-        threading.Timer(25.0, stack.pop_all().close).start()
+        threading.Thread(target=let_go, args=[stack.pop_all()]).start()
         code, out, err = bench(*arguments)
     assert "another run has it in hand, waiting" in err
     assert rows(tmp_path)["later", 0][0] == "ok"

@@ -69,7 +69,8 @@ def test_the_figure_of_a_run_is_drawn_from_its_first_step_on(num_rows):
 
 @pytest.mark.slow
 def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps():
-    found = outer_training.measure(CONFIG, linear_family, num_devices=1, num_blocks=6)
+    # An odd number: the median of the rates is then the rate of the median block, however noisy the machine.
+    found = outer_training.measure(CONFIG, linear_family, num_devices=1, num_blocks=7)
     assert found.keys() == {
         "config",
         "inner_steps_per_second",
@@ -83,7 +84,7 @@ def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps
     # 4 tasks, both signs, 10 steps.
     rate = found["inner_steps_per_second"]
     assert rate["low"] <= rate["median"] <= rate["high"]
-    assert found["outer_step_seconds"] * rate["median"] == pytest.approx(80, rel=0.05)
+    assert found["outer_step_seconds"] * rate["median"] == pytest.approx(80, rel=1e-3)
     ratio = found["cost_ratio_to_adam"]["median"]
     assert ratio == pytest.approx(1 / rate["median"] / found["adam_step_seconds"], rel=0.5)
     assert found["peak_memory_bytes"] > 2**20
