@@ -241,6 +241,7 @@ def outer_train(
     folder: Path | None = None,
     resume: bool = False,
     num_devices: int = 1,
+    engine: Engine | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_best: Callable[[Theta, dict[str, Any]], None] = lambda theta, facts: None,
     on_checkpoint: Callable[[pd.DataFrame], None] = lambda metrics: None,
@@ -257,6 +258,7 @@ def outer_train(
       folder: where checkpoints and metrics go; None keeps none.
       resume: whether to go on from the folder's last checkpoint, or else from its end of a stage, if it has one.
       num_devices: devices that samples are spread over.
+      engine: the compiled parts, of the same configuration, family and devices, where they are made already.
       on_step: called after every outer step.
       on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
       on_checkpoint: called with the metrics so far after every checkpoint.
@@ -272,7 +274,7 @@ def outer_train(
     Raises:
       ValueError: a checkpoint of another configuration or of other data, or devices that do not fit; one line.
     """
-    engine = Engine(config, family, num_devices)
+    engine = engine or Engine(config, family, num_devices)
     begun = {"begun_from": engine.begun_from} if engine.begun_from else {}
     provenance = dict(provenance or {}) | begun
     at = Position(engine.init(), Record())

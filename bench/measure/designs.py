@@ -129,7 +129,7 @@ def _outer_training(config: OuterConfig) -> list[tuple[int, str, float]]:
             rows.append((progress.outer_step, "outer_validation_loss", progress.metrics["outer_validation_loss"]))
             rows.append((progress.outer_step, "outer_seconds", progress.seconds))
 
-    _, _, facts = outer_train(config, family, on_step=on_step)
+    _, _, facts = outer_train(config, family, engine=engine, on_step=on_step)
     return [*rows, (0, "inner_steps", facts["total_inner_steps"])]
 
 

@@ -118,7 +118,7 @@ def test_files_of_suites(bench, tmp_path, content):
     bench("run", "mine.toml", "--dry-run")
 
 
-@many
+@settings(many, max_examples=10)  # each in a process of its own
 @given(st.one_of(TEXT, st.sampled_from(["TASKS = {'a': 1}", "TASKS = 1", "OPTIMIZERS = {1: 2}", "1 / 0", "def f(:"])))
 def test_files_of_plugins(bench, tmp_path, content):
     (tmp_path / "plugin.py").write_text("raise ValueError('no plug-in')\n" if "import" in content else content)

@@ -1,6 +1,6 @@
 """A run that is killed, starved of disk, raced or damaged loses at most the cells in flight: real processes and files.
 
-`LOPT_KILLS=100 pytest tests/bench/test_crash.py -m slow` kills a hundred times; ten is what fits elsewhere.
+`LOPT_KILLS=100 pytest tests/bench/test_crash.py -m slow` kills a hundred times; six is what fits elsewhere.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tests.helpers import bench_process
 
 pytestmark = pytest.mark.slow  # processes that train
 
-KILLS = int(os.environ.get("LOPT_KILLS", "10"))
+KILLS = int(os.environ.get("LOPT_KILLS", "6"))
 SUITE = ["-t", "digits8_mlp", "-o", "adam", "-o", "sgd_momentum", "--seeds", "0-9", "--steps", "300"]
 ARGUMENTS = ["run", "quick", *SUITE, "--set", "timing_blocks=0", "--json"]
 NUM_CELLS = 30  # two optimizers on ten seeds, two controls on five

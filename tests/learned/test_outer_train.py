@@ -1,7 +1,9 @@
 import copy
 import dataclasses
+import functools
 import json
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -266,13 +268,23 @@ def test_every_kind_of_estimator_lowers_the_outer_loss(names):
 # Files that are not as they were written ------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def with_checkpoints(tmp_path_factory):
+    """(Goes on with a run from a folder, a folder with checkpoints of its first three outer steps)."""
+    config, folder = dataclasses.replace(CONFIG, stages=(Stage(10, 6),)), tmp_path_factory.mktemp("run")
+    engine = Engine(config, linear_family())
+    go_on = functools.partial(outer_train, config, linear_family(), engine=engine, resume=True)
+    for _ in range(3):  # of one outer step each
+        go_on(folder=folder, budget_seconds=0.0)
+    return go_on, folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["torn metadata", "torn array", "altered array", "no facts"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(tmp_path, damage):
-    config = dataclasses.replace(CONFIG, stages=(Stage(10, 6),))
-    theta, log, _ = outer_train(config, linear_family())
-    for _ in range(3):  # of one outer step each
-        outer_train(config, linear_family(), folder=tmp_path, resume=True, budget_seconds=0.0)
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(tmp_path, damage, with_checkpoints):
+    go_on, folder = with_checkpoints
+    theta, log, _ = go_on()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (last,) = [path for path in (tmp_path / "checkpoints").iterdir() if path.name == "3"]
     if damage == "no facts":
         (last / "facts" / "metadata").unlink()
@@ -288,7 +300,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
             content[len(content) // 2] ^= 1
         path.write_bytes(content)
     set_aside = []
-    again, log_again, _ = outer_train(config, linear_family(), folder=tmp_path, resume=True, on_damage=set_aside.append)
+    again, log_again, _ = go_on(folder=tmp_path, on_damage=set_aside.append)
     assert set_aside == [tmp_path / "checkpoints" / "3.damaged"]
     assert weights.digest(again) == weights.digest(theta)
     assert [row["outer_loss"] for row in log_again] == [row["outer_loss"] for row in log]
