@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 import learned
 from bench import cli
+from bench.report.first_screen import score_entry
 from bench.store import Store
 from learned import weights
 
@@ -53,6 +54,12 @@ def test_the_readmes_results_are_those_of_the_cards():
         card = (weights.WEIGHTS_DIR / f"{name}.md").read_text()
         row = next(line for line in card.splitlines() if line.startswith("| paper/"))
         assert fields == " | ".join(row.strip("| ").split(" | ")[3:7])
+
+
+def test_what_the_readme_says_was_learned_is_the_reports_control():
+    screen = json.loads((ROOT / "reports/paper/cpu-2core/report.json").read_text())
+    told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
+    assert f"takes {told} times the steps" in README
 
 
 @pytest.mark.slow

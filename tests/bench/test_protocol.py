@@ -28,6 +28,8 @@ from bench import controls, engine, entrants, provenance, runner, scoring, store
 from bench.entrants import Entrant
 from bench.errors import UsageError
 from bench.plugins import Registry
+from bench.report.first_screen import controls_table
+from bench.report.table import NONE_TEXT
 from bench.statistics import (
     best_of_k,
     holm,
@@ -768,6 +770,8 @@ def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
     screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     found = screen["controls"]["untrained_test_loss"][CONTENDER]
     assert (found["estimate"], found["low"], found["high"]) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
+    row = next(row for row in controls_table(screen).rows if "before outer-training: final test" in row[0].text)
+    assert (row[2].text, row[3].text) == ("1.00 [1.00, 1.00]", NONE_TEXT)  # shown, and nothing expected
 
 
 def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
