@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -465,9 +466,11 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     """Sees to it that no Ctrl-C is lost.
 
     Python drops a KeyboardInterrupt that rises where nothing can be raised: in a finalizer, or in the callback that
-    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again.
+    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again, and what Python
+    would print of the lost one is not printed.
     """
     pending = False
+    tell = sys.unraisablehook
 
     def interrupt(signum: int, frame: Any) -> None:
         nonlocal pending
@@ -478,17 +481,23 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if pending:
             raise KeyboardInterrupt
 
+    def tell_others(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            tell(lost)
+
     # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
     unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ours = unhandled and threading.current_thread() is threading.main_thread()
     if ours:
         signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = tell_others
     try:
         yield raise_pending
         raise_pending()
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = tell
 
 
 @contextlib.contextmanager

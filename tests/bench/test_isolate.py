@@ -62,8 +62,8 @@ def bench(tmp_path, monkeypatch, capsys):
     return run
 
 
-def rows(tmp_path):
-    cells = Store(tmp_path / "results", "quick").read().cells
+def rows(tmp_path, suite="quick"):
+    cells = Store(tmp_path / "results", suite).read().cells
     return {(row["optimizer"], row["seed"]): (row["status"], row["reason"]) for row in cells.to_dict("records")}
 
 
@@ -176,11 +176,14 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 @pytest.mark.slow
 def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
     """ "later" ends well, and takes its process with it once it is stored."""
-    arguments = ["-o", "later", "-o", "adam", "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
+    # Without controls nothing but the cell in hand is left when "later" ends.
+    suite = {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["later", "adam"], "controls": False}
+    (tmp_path / "mine.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in suite.items()))
+    arguments = [str(tmp_path / "mine.toml"), "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
         cli.main([*ARGUMENTS, *arguments, "--dry-run"])
     (cell,) = [row["cell"] for row in json.loads(out.getvalue()) if row["title"] == "digits8_mlp adam seed 0"]
-    store = Store(tmp_path / "results", "quick")
+    store = Store(tmp_path / "results", "mine")
 
     def let_go(claim):
         until(lambda: (tmp_path / "exits").exists(), seconds=200.0)
@@ -192,7 +195,7 @@ def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited
         threading.Thread(target=let_go, args=[stack.pop_all()]).start()
         code, out, err = bench(*arguments)
     assert "another run has it in hand, waiting" in err
-    assert rows(tmp_path)["later", 0][0] == "ok"
+    assert rows(tmp_path, "mine")["later", 0][0] == "ok"
     assert (code, set(out["cells"])) == (0, {"ok"})
 
 
