@@ -177,7 +177,8 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
     """ "later" ends well, and takes its process with it once it is stored."""
     # Without controls nothing but the cell in hand is left when "later" ends.
-    suite = {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["later", "adam"], "controls": False}
+    suite = {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["later", "adam"], "seeds": "0"}
+    suite |= {"controls": False}
     (tmp_path / "mine.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in suite.items()))
     arguments = [str(tmp_path / "mine.toml"), "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
