@@ -180,7 +180,7 @@ def controls_table(screen: dict[str, Any]) -> Table:
     for name, value in found.get("untrained_test_loss", {}).items():
         entry = score_entry(value)
         text = f"{name} before outer-training: final test loss, minus that after it"
-        # Expected of neither: on train loss outer-training may well teach to memorize.
+        # Nothing is expected of it: outer-training on train loss may well teach to memorize.
         rows.append((text_entry(text), text_entry(None), entry, _held(None), text_entry(None)))
     if screen["races"] or screen["races_not_decided"]:
         ratios = [race["predicted_over_raced"] for race in screen["races"]]

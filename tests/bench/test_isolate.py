@@ -70,7 +70,8 @@ def rows(tmp_path, suite="quick"):
 @pytest.mark.slow
 def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
     names = [part for name in ("crashing", "exiting", "sound") for part in ("-o", name)]
-    code, out, err = bench(*names, "--seeds", "0", "--plugin", str(tmp_path / "plugin.py"))
+    arguments = [*names, "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
+    code, out, err = bench(*arguments)
     assert code == 3
     assert out["cells"] == {"ok": 1, "crashed": 2}
     found = rows(tmp_path)
@@ -78,9 +79,7 @@ def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
     assert found["exiting", 0] == ("crashed", "its process died, by exit code 0")
     assert found["sound", 0][0] == "ok"
     assert "crashing seed 0: crashed" in err
-    code, out, _ = bench(
-        *names, "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")
-    )  # a crashed cell is tried again
+    code, out, _ = bench(*arguments)  # a crashed cell is tried again
     assert out["cells"] == {"stored": 1, "crashed": 2}
 
 
@@ -177,8 +176,8 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
     """ "later" ends well, and takes its process with it once it is stored."""
     # Without controls nothing but the cell in hand is left when "later" ends.
-    suite = {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["later", "adam"], "seeds": "0"}
-    suite |= {"controls": False}
+    suite = {"kind": "train", "controls": False, "seeds": "0"}
+    suite |= {"tasks": ["digits8_mlp"], "optimizers": ["later", "adam"]}
     (tmp_path / "mine.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in suite.items()))
     arguments = [str(tmp_path / "mine.toml"), "--seeds", "0", "--plugin", str(tmp_path / "plugin.py")]
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:

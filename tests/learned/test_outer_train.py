@@ -270,20 +270,19 @@ def test_every_kind_of_estimator_lowers_the_outer_loss(names):
 
 @pytest.fixture(scope="module")
 def with_checkpoints(tmp_path_factory):
-    """(Goes on with a run from a folder, a folder with checkpoints of its first three outer steps)."""
+    """(Goes on with a run from a folder, one with checkpoints of its first three outer steps, what it comes to)."""
     config, folder = dataclasses.replace(CONFIG, stages=(Stage(10, 6),)), tmp_path_factory.mktemp("run")
     engine = Engine(config, linear_family())
     go_on = functools.partial(outer_train, config, linear_family(), engine=engine, resume=True)
     for _ in range(3):  # of one outer step each
         go_on(folder=folder, budget_seconds=0.0)
-    return go_on, folder
+    return go_on, folder, go_on()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["torn metadata", "torn array", "altered array", "no facts"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(tmp_path, damage, with_checkpoints):
-    go_on, folder = with_checkpoints
-    theta, log, _ = go_on()
+    go_on, folder, (theta, log, _) = with_checkpoints
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (last,) = [path for path in (tmp_path / "checkpoints").iterdir() if path.name == "3"]
     if damage == "no facts":
