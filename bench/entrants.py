@@ -71,8 +71,8 @@ def resolve(
     """The entrant of a name on a family at a horizon.
 
     Args:
-      name: a row of `BASELINES`, a plug-in's, one of optax (`baselines.of_optax`), the name of shipped weights, one of
-        `learned.ALIASES`, or the path of a weights file.
+      name: a row of `BASELINES`, a plug-in's, one of optax (`baselines.of_optax`), one of `learned.ALIASES` or of
+        `weights.known_names`, or the path of a weights file.
       family: task family, for tuned values.
       horizon: inner steps, for the nearest tuned values.
       overrides: hyperparameters set by hand.
@@ -86,7 +86,7 @@ def resolve(
     with usage_errors():
         if row := registry.baseline(name):
             return _hand_designed(name, row, family, horizon, overrides, tuned_dir, registry)
-        if name in registry.learned or name in weights.shipped_names() or name.endswith(".safetensors"):
+        if name in registry.learned or name in weights.known_names() or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
             return _external(name, registry) if name in registry.learned else _learned(name)

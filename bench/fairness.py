@@ -330,13 +330,13 @@ def architecture(family: str) -> str:
 
 
 def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
-    """The card of the shipped weights of this name, if they hold the theta that the rows were made with."""
-    if optimizer not in weights.shipped_names():
+    """The card of the weights known by this name, if they hold the theta that the rows were made with."""
+    if optimizer not in weights.known_names():
         return None
     runs = rows.runs_by_optimizer[optimizer]
     made_with = {json.loads(text).get("theta_sha256") for text in runs["hyperparameters"]}
-    shipped = resolve(optimizer, "", 1).identity["theta_sha256"]
-    return weights.read(optimizer)[1] if made_with == {shipped} else None
+    known = resolve(optimizer, "", 1).identity["theta_sha256"]
+    return weights.read(optimizer)[1] if made_with == {known} else None
 
 
 def _exposure(task: str, horizon: int, source: weights.Card | None) -> Exposure:

@@ -21,7 +21,7 @@ import tasks
 from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
 from bench.errors import UsageError
 from learned.base import External
-from learned.weights import shipped_names
+from learned.weights import known_names
 from tasks.files import SAFE_NAME, SAFE_NAMES
 from tasks.registry import describe_module
 
@@ -176,7 +176,7 @@ def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> N
     if not _is_name(name, parts=parts):
         raise UsageError(f"{origin}: expected a name of {SAFE_NAMES}, got {name!r}")
     own = (registry.task_builders, registry.baselines, registry.learned)
-    built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, shipped_names(), learned.ALIASES)
+    built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, known_names(), learned.ALIASES)
     if any(name in names for names in (*own, *built_in)):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
 

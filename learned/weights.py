@@ -20,6 +20,9 @@ from learned.designs import FEATURES_VERSIONS, theta_shapes
 from tasks.files import SAFE_NAME
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
+# Weights that others began from, or that a measurement is made with: kept so that both can be made again, and known by
+# name, but no optimizers to take home.
+INTERMEDIATE = "intermediate"
 FORMAT = "lopt-bench-theta-1"
 
 
@@ -62,12 +65,17 @@ def _checksum(theta: Theta, card: str) -> str:
 
 
 def shipped_names() -> list[str]:
-    """Names of the weights that ship with the package."""
+    """Names of the optimizers that ship with the package."""
     return sorted(path.stem for path in WEIGHTS_DIR.glob("*.safetensors"))
 
 
+def known_names() -> list[str]:
+    """Names that `read` takes: of the optimizers that ship, then of intermediate weights."""
+    return shipped_names() + sorted(path.stem for path in (WEIGHTS_DIR / INTERMEDIATE).glob("*.safetensors"))
+
+
 def read(name_or_path: str | Path) -> tuple[Theta, Card]:
-    """Theta and card, by the name of shipped weights or by a path that ends in .safetensors.
+    """Theta and card, by one of `known_names` or by a path that ends in .safetensors.
 
     Raises:
       tasks.UnknownNameError: no such name.
@@ -75,9 +83,10 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        if str(name_or_path) not in shipped_names():
-            raise tasks.UnknownNameError("learned optimizer", str(name_or_path), shipped_names())
-        path = WEIGHTS_DIR / f"{name_or_path}.safetensors"
+        if str(name_or_path) not in known_names():
+            raise tasks.UnknownNameError("learned optimizer", str(name_or_path), known_names())
+        folder = WEIGHTS_DIR if str(name_or_path) in shipped_names() else WEIGHTS_DIR / INTERMEDIATE
+        path = folder / f"{name_or_path}.safetensors"
     if not path.is_file():
         raise ValueError(f"{str(path)!r}: no such weights file")
     try:

@@ -457,7 +457,7 @@ def test_a_card_whose_results_are_elsewhere_is_not_checked(root, page_made_once,
     with pytest.raises(SystemExit) as done:
         cli.main(["verify", "--results-dir", str(root / "results"), "--reports-dir", str(root / "reports")])
     assert not done.value.code
-    assert "card of lopt_paper_small: not checked, ood/cpu-2core, paper/cpu-2core" in capsys.readouterr().out
+    assert "card of lopt_ortho: not checked, ood/cpu-2core, paper/cpu-2core" in capsys.readouterr().out
 
 
 def test_the_command_exits_four_with_one_line_that_names_the_report(root, command):

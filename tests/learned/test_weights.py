@@ -9,12 +9,14 @@ from safetensors.numpy import save
 
 import learned
 import tasks
+from bench.entrants import optimizer_names
 from learned import weights
 from learned.designs import DESIGNS, FEATURES_VERSIONS, make_design
 from tests.helpers import assert_one_line
 
-# The second update of each shipped optimizer for the parameters and gradients below: what its file means. A new file
-# gets a new line (the failing test prints it); a changed line for an unchanged file is a broken contract.
+# The second update of each shipped optimizer, and of intermediate weights, for the parameters and gradients below: what a
+# file means. A new file gets a new line (the failing test prints it); a changed line for an unchanged file is a broken
+# contract.
 KNOWN_STEPS = {
     "lopt_ortho": [-0.0208349, 0.00125411, -0.0151318, 0.00736838, -0.0421493, 0.0387835, -0.0267613, -0.022984],
     "lopt_ortho_small": [-0.0288304, 0.00198981, -0.0213332, 0.00864927, -0.0447637, 0.0430441, -0.0290708, -0.0213283],
@@ -97,11 +99,20 @@ def test_what_claims_are_judged_on_ships():
     assert set(learned.ALIASES.values()) <= set(weights.shipped_names())
 
 
-def test_every_shipped_file_has_a_known_step():
-    assert sorted(KNOWN_STEPS) == weights.shipped_names()
+def test_intermediate_weights_are_known_by_name_and_are_no_optimizers_to_take_home():
+    intermediate = set(weights.known_names()) - set(weights.shipped_names())
+    assert "lopt_ortho_small" in intermediate
+    assert not intermediate & set(optimizer_names())
+    assert len(weights.known_names()) == len(set(weights.known_names()))
+    begun = {weights.read(name)[1].outer_training.get("begin_from") for name in weights.known_names()}
+    assert begun <= {None, *weights.known_names()}
 
 
-@pytest.mark.parametrize("name", weights.shipped_names())
+def test_every_file_has_a_known_step():
+    assert sorted(KNOWN_STEPS) == sorted(weights.known_names())
+
+
+@pytest.mark.parametrize("name", weights.known_names())
 def test_a_shipped_optimizer_makes_its_known_step(name):
     update = second_update(name)
     literal = [float(f"{value:.6g}") for value in update]
@@ -109,7 +120,7 @@ def test_a_shipped_optimizer_makes_its_known_step(name):
     assert KNOWN_STEPS[name] == pytest.approx(literal, rel=1e-4, abs=1e-8), f"{name!r}: {literal},"
 
 
-@pytest.mark.parametrize("name", weights.shipped_names())
+@pytest.mark.parametrize("name", weights.known_names())
 def test_a_shipped_file_says_what_it_is_and_how_it_was_made(name):
     theta, card = weights.read(name)
     assert card.name == name
