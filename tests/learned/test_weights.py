@@ -14,9 +14,9 @@ from learned import weights
 from learned.designs import DESIGNS, FEATURES_VERSIONS, make_design
 from tests.helpers import assert_one_line
 
-# The second update of each shipped optimizer, and of intermediate weights, for the parameters and gradients below: what a
-# file means. A new file gets a new line (the failing test prints it); a changed line for an unchanged file is a broken
-# contract.
+# The second update of each shipped optimizer, and of intermediate weights, for the parameters and gradients below: what
+# a file means. A new file gets a new line (the failing test prints it); a changed line for an unchanged file is a
+# broken contract.
 KNOWN_STEPS = {
     "lopt_ortho": [-0.0208349, 0.00125411, -0.0151318, 0.00736838, -0.0421493, 0.0387835, -0.0267613, -0.022984],
     "lopt_ortho_small": [-0.0288304, 0.00198981, -0.0213332, 0.00864927, -0.0447637, 0.0430441, -0.0290708, -0.0213283],
