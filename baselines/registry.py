@@ -149,3 +149,7 @@ BASELINES: dict[str, Baseline] = {
     "muon_cosine": Baseline(_muon(warmup_cosine), _MUON_SPACE, _MUON_DEFAULT, _MUON + _COSINE, scheduled=True),
     "muonw_cosine": Baseline(_muon(warmup_cosine), _MUONW_SPACE, _MUONW_DEFAULT, _MUON + _COSINE, scheduled=True),
 }
+# As if nothing but train loss mattered: how much of a learned optimizer's lead on it is one of tuning.
+BASELINES["muon_cosine_by_train"] = dataclasses.replace(
+    BASELINES["muon_cosine"], tuned_by="train", reference=f"{_MUON}{_COSINE}; tuned by train loss"
+)

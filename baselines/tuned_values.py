@@ -59,3 +59,13 @@ def read_tuned(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: expected a record written by `bench tune`, got {error!r}") from None
     return record
+
+
+def loss_keys(split: str) -> tuple[str, str]:
+    """What a record calls a trial's losses on the split that tuned its row: of first runs, of the finalists' reruns."""
+    return f"{split}_losses", f"rerun_{split}_losses"
+
+
+def tuned_by(record: dict[str, Any]) -> str:
+    """The split whose loss chose a record's values; see `Baseline.tuned_by`."""
+    return "validation" if "validation_loss" in record else "train"

@@ -816,6 +816,7 @@ def tune(
                 "jax": jax.__version__,
                 "horizon": horizon,
                 "space": tuning.space_json(table[name].space),
+                "tuned_by": table[name].tuned_by,
                 "tasks": {task: registry.digest(task) for task in tuning.tuning_tasks(family)},
                 "data": registry.data_facts(tuning.tuning_tasks(family)[0])["digest"],
             }
@@ -836,7 +837,8 @@ def tune(
             partial.unlink(missing_ok=True)
             values = {key: float(f"{value:.4g}") for key, value in record["hyperparameters"].items()}
             edge = "" if record["interior"] else f"  NOT INTERIOR: {record['on_edge']}"
-            log(f"{name}: validation loss {record['validation_loss']:.4f} at {values}{edge}")
+            split = table[name].tuned_by
+            log(f"{name}: {split} loss {record[f'{split}_loss']:.4f} at {values}{edge}")
         summary.append(
             {"optimizer": name, "hyperparameters": values, "interior": record["interior"], "path": str(path)}
         )

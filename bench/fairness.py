@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 
 import tasks
-from baselines import find_tuned, read_tuned
+from baselines import find_tuned, loss_keys, read_tuned, tuned_by
 from bench.entrants import resolve
 from bench.errors import UsageError
 from bench.measure.update_cost import bytes_per_parameter, shapes
@@ -224,7 +224,7 @@ def _tuning_runs(family: str, horizon: int, name: str) -> int:
         return 0
     record = read_tuned(found.path)
     rounds = [record, *record["earlier_rounds"]]
-    kinds = ("validation_losses", "rerun_validation_losses")
+    kinds = loss_keys(tuned_by(record))
     return sum(len(trial.get(kind, ())) for turn in rounds for trial in turn["trials"] for kind in kinds)
 
 

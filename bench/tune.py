@@ -1,8 +1,9 @@
 """Tuning of hand-designed optimizers: one procedure, one budget, for all (protocol rule 1).
 
 32 trials of a Halton stream, each on two tuning tasks; the best three rerun with three further seeds; selection by
-the mean final validation loss. An optimum next to the edge of its space widens the space and the whole search is
-repeated. The rules are task-agnostic: AlgoPerf's tuning rulesets, arXiv 2306.07179.
+the mean final validation loss, or train loss where a row says so (`Baseline.tuned_by`). An optimum next to the edge of
+its space widens the space and the whole search is repeated. The rules are task-agnostic: AlgoPerf's tuning rulesets,
+arXiv 2306.07179.
 """
 
 import datetime
@@ -19,7 +20,7 @@ from scipy.stats import qmc
 
 import tasks
 import tasks.unroll
-from baselines import Baseline, LogUniform
+from baselines import Baseline, LogUniform, loss_keys
 from bench.engine import run_key
 from bench.provenance import default_device, git_state
 
@@ -70,7 +71,7 @@ def edges(
 
 
 class TrialRunner:
-    """Final validation losses of many hyperparameters on one task, in one program of fixed width.
+    """Final losses of many hyperparameters on one task, on the split that tunes the row, in one program of fixed width.
 
     On a CPU the width is one: a loop over nets beats a wide vmap there (cache). On accelerators trials run side by
     side.
@@ -82,7 +83,7 @@ class TrialRunner:
         def run(task: tasks.Task, hyperparameters: dict[str, jax.Array], key: jax.Array) -> jax.Array:
             optimizer = baseline.make(hyperparameters, horizon)
             state, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, horizon)
-            return tasks.unroll.eval_loss(task, state.params, "validation", whole=True)
+            return tasks.unroll.eval_loss(task, state.params, baseline.tuned_by, whole=True)
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 
@@ -158,6 +159,7 @@ def tune(
     loaded = {task: load(task) for task in set(names)}
     runner = TrialRunner(baseline, horizon)
     losses = dict(known or {})
+    first_runs, further_runs = loss_keys(baseline.tuned_by)
     space, earlier = dict(baseline.space), []
     for round_number in range(MAX_ROUNDS):
         done = 0
@@ -179,22 +181,20 @@ def tune(
         seeds = [FIRST_TUNING_SEED + k for k in range(NUM_TUNING_TASKS)]
         per_task = [run(task, seed, points) for task, seed in zip(names, seeds, strict=True)]
         trials: list[Trial] = [
-            {"hyperparameters": point, "validation_losses": list(values)}
+            {"hyperparameters": point, first_runs: list(values)}
             for point, values in zip(points, zip(*per_task, strict=True), strict=True)
         ]
-        finalists = sorted(range(len(trials)), key=lambda i: float(np.mean(trials[i]["validation_losses"])))[
-            :NUM_FINALISTS
-        ]
+        finalists = sorted(range(len(trials)), key=lambda i: float(np.mean(trials[i][first_runs])))[:NUM_FINALISTS]
         chosen = [points[i] for i in finalists]
         further = [FIRST_TUNING_SEED + NUM_TUNING_TASKS + k for k in range(NUM_FURTHER_SEEDS)]
         # A family of one task is visited twice: its second visit takes seeds of its own.
         offset = NUM_FURTHER_SEEDS if len(set(names)) == 1 else 0
         reruns = [run(task, seed + visit * offset, chosen) for visit, task in enumerate(names) for seed in further]
         for position, i in enumerate(finalists):
-            trials[i]["rerun_validation_losses"] = [values[position] for values in reruns]
+            trials[i][further_runs] = [values[position] for values in reruns]
         best = min(
             finalists,
-            key=lambda i: float(np.mean(trials[i]["validation_losses"] + trials[i]["rerun_validation_losses"])),
+            key=lambda i: float(np.mean(trials[i][first_runs] + trials[i][further_runs])),
         )
         on_edge = edges(space, points, points[best])
         if not on_edge or round_number == MAX_ROUNDS - 1:
@@ -206,7 +206,7 @@ def tune(
         "family": family,
         "horizon": horizon,
         "hyperparameters": points[best],
-        "validation_loss": float(np.mean(trials[best]["validation_losses"] + trials[best]["rerun_validation_losses"])),
+        f"{baseline.tuned_by}_loss": float(np.mean(trials[best][first_runs] + trials[best][further_runs])),
         "best_trial": best,
         "interior": not on_edge,
         "on_edge": on_edge,

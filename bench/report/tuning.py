@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from baselines import find_tuned, read_tuned
+from baselines import find_tuned, read_tuned, tuned_by
 from bench.report.table import Column, Entry, Table, format_interval, format_number, plural, text_entry
 from bench.rows import HAND_DESIGNED, Rows, slugs
 from bench.statistics import Interval, best_of_k
@@ -70,7 +70,8 @@ class TuningGroup:
 def tuning_groups(rows: Rows) -> tuple[TuningGroup, ...]:
     """The tuning behind the hand-designed rows, by (family, horizon that they were tuned at), in the order of the rows.
 
-    A row whose hyperparameters are not those of its record, or without a record, is left out.
+    A row whose hyperparameters are not those of its record, or without a record, is left out, and one that was tuned on
+    train loss: its trials have no validation loss to stand beside those of others.
     """
     groups: dict[tuple[str, int], dict[str, Tuning]] = {}
     train = rows.train[(rows.train["role"] == HAND_DESIGNED) & rows.train["tuned_horizon"].notna()]
@@ -102,6 +103,8 @@ def _read(family: str, horizon: int, optimizer: str, hyperparameters: Mapping[st
         return None
     record = read_tuned(found.path)
     trials = record["trials"]
+    if tuned_by(record) != "validation":
+        return None
     rates = [trial["hyperparameters"].get(LEARNING_RATE) for trial in trials]
     return Tuning(
         optimizer,

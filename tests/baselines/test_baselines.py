@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import tasks
-from baselines import BASELINES, SHIPPED_DIR, LogUniform, find_tuned, read_tuned, tuned_path, warmup_cosine
+from baselines import BASELINES, SHIPPED_DIR, LogUniform, find_tuned, loss_keys, read_tuned, tuned_path, warmup_cosine
 from bench.check import OPTIMIZER_CHECKS, OptimizerSubject, examine
 from tests.helpers import assert_one_line, assert_trees_close, kinds
 
@@ -204,24 +204,27 @@ class TestEveryShippedTuning:
         record = read_tuned(path)
         for trials in [record["trials"], *(earlier["trials"] for earlier in record["earlier_rounds"])]:
             assert len(trials) == 32
-            assert all(len(trial["validation_losses"]) == 2 for trial in trials)
-            reruns = [trial["rerun_validation_losses"] for trial in trials if "rerun_validation_losses" in trial]
+            first, further = loss_keys(BASELINES[record["optimizer"]].tuned_by)
+            assert all(len(trial[first]) == 2 for trial in trials)
+            reruns = [trial[further] for trial in trials if further in trial]
             assert [len(losses) for losses in reruns] == [6, 6, 6]
 
     def test_chose_the_best_of_the_rerun_trials(self, path):
         record = read_tuned(path)
+        split = BASELINES[record["optimizer"]].tuned_by
+        first, further = loss_keys(split)
 
         def mean(trial):
-            losses = trial["validation_losses"] + trial["rerun_validation_losses"]
+            losses = trial[first] + trial[further]
             return math.inf if None in losses else float(np.mean(losses))
 
-        best = min((trial for trial in record["trials"] if "rerun_validation_losses" in trial), key=mean)
+        best = min((trial for trial in record["trials"] if further in trial), key=mean)
         assert (
             best["hyperparameters"]
             == record["hyperparameters"]
             == (record["trials"][record["best_trial"]]["hyperparameters"])
         )
-        assert record["validation_loss"] == pytest.approx(mean(best), rel=1e-5)
+        assert record[f"{split}_loss"] == pytest.approx(mean(best), rel=1e-5)
 
     def test_saw_no_evaluation_task_and_no_reporting_seed(self, path):
         record = read_tuned(path)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 import tasks
-from baselines import BASELINES, Baseline, LogUniform, read_tuned
+from baselines import BASELINES, Baseline, LogUniform, read_tuned, tuned_by
 from bench import tune as tuning
 from bench.engine import run_key
 from bench.tune import TrialRunner, dump, edges, halton, tune, tuning_tasks
@@ -159,6 +160,22 @@ def test_losses_are_those_of_the_bowl(interior):
             start = np.asarray(tasks.unroll.init_params(load_bowl(""), run_key("digits8_mlp", seed)), np.float64)
             # The rate is a float32: 6e-8 of it is 1e-6 of 1 - rate where that is 0.1, six times over; at rate 1, zero.
             np.testing.assert_allclose(loss, 0.5 * np.sum(start**2) * (1 - rate) ** 6, rtol=1e-5, atol=1e-30)
+
+
+def test_a_row_tuned_by_train_loss_is_judged_by_it_and_its_record_says_so():
+    row = dataclasses.replace(sgd(LogUniform(1e-2, 1e2)), tuned_by="train")
+    task, key = tasks.load("digits8_mlp"), run_key("digits8_mlp", 1000)
+    (found,) = TrialRunner(row, 7)(task, key, [{"learning_rate": 0.1}])
+    optimizer = row.make({"learning_rate": 0.1}, 7)
+    state, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, 7)
+    train, validation = (tasks.unroll.eval_loss(task, state.params, s, whole=True) for s in ("train", "validation"))
+    assert found == pytest.approx(float(train), rel=1e-5)
+    assert abs(found - float(validation)) > 1e-3
+    record = tune("sgd", row, "digits8_mlp", HORIZON, load_bowl)
+    best = record["trials"][record["best_trial"]]
+    assert record["train_loss"] == pytest.approx(np.mean(best["train_losses"] + best["rerun_train_losses"]))
+    assert "validation_loss" not in record
+    assert tuned_by(record) == "train"
 
 
 def test_the_three_best_trials_are_rerun_six_times(interior):
