@@ -44,7 +44,8 @@ class Targets:
       horizon: inner steps.
       levels: optimizer -> metric -> "hard", "medium", "easy" -> loss.
       references: group -> its best optimizer on the tuning seeds.
-      made_at: when they were frozen, ISO 8601, UTC.
+      made_at: when they were frozen, or extended last, ISO 8601, UTC.
+      frozen_at: optimizer -> when its losses were frozen at the latest.
       digest: of all of the record's content.
       identities: optimizer -> the hyperparameters that ran.
     """
@@ -56,6 +57,7 @@ class Targets:
     made_at: str
     digest: str
     identities: Mapping[str, Mapping[str, Any]]
+    frozen_at: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def smooth(losses: ArrayLike) -> NDArray[np.float64]:
@@ -162,10 +164,11 @@ def freeze(
     needed = needed_steps(grid, horizon)
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     known = {entrant.name: row for entrant in entrants if (row := known_row(earlier, entrant))}
     for entrant in entrants:
         if entrant.name in known:
-            rows[entrant.name] = known[entrant.name]
+            rows[entrant.name] = {"made_at": (earlier or {})["made_at"], **known[entrant.name]}
             finals = [math.inf if v is None else v for v in rows[entrant.name]["final_validation_losses"]]
             final_validation[entrant.name] = float(np.median(finals))
             continue
@@ -190,6 +193,7 @@ def freeze(
             "hyperparameters": dict(entrant.identity),
             "final_validation_losses": finals,
             "levels": levels,
+            "made_at": now,
         }
     references = {}
     for group, members in GROUPS.items():
@@ -206,7 +210,7 @@ def freeze(
         "optimizers": rows,
         "references": references,
         **({"extends": [*earlier.get("extends", ()), _version(earlier)]} if earlier else {}),
-        "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "made_at": now,
     }
 
 
@@ -280,6 +284,7 @@ def read(path: Path) -> Targets:
             made_at=record["made_at"],
             digest=digest,
             identities={name: row["hyperparameters"] for name, row in optimizers.items()},
+            frozen_at={name: row.get("made_at", record["made_at"]) for name, row in optimizers.items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: expected targets written by `bench freeze`, got {error!r}") from None

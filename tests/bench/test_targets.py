@@ -213,6 +213,13 @@ def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
     assert ran == 3  # seeds of one optimizer
     assert record["optimizers"]["adam"] == first["optimizers"]["adam"]
     assert record["references"]["all_hand_designed"] == "muon"
+    # Of rows frozen before each had a date the record's own: no later one is theirs.
+    undated = {name: {k: v for k, v in row.items() if k != "made_at"} for name, row in first["optimizers"].items()}
+    later, _ = frozen(
+        {"adam": 0.1, "muon": 0.5}, first | {"optimizers": undated, "made_at": "2020-01-01T00:00:00+00:00"}
+    )
+    assert later["optimizers"]["adam"]["made_at"] == "2020-01-01T00:00:00+00:00"
+    assert later["optimizers"]["muon"]["made_at"] == later["made_at"] > "2020-01-01"
     assert record["extends"] == [{key: first[key] for key in ("digest", "made_at", "commit")}]
     targets.write(path, record)
     assert frozen({"adam": 0.2}, targets.read_record(path, facts))[1] == 3  # tuned anew since
