@@ -150,8 +150,8 @@ def freeze(
       horizon: inner steps.
       programs: compiled programs by optimizer, shared between tasks of a family; added to.
       facts: stored with the record: task and data digests, versions.
-      earlier: the record that this one extends, of the same task and data; rows of the same hyperparameters are taken
-        over as they are.
+      earlier: the record that this one extends, of the same task and data; its rows are taken over as they are, but for
+        entrants that have other hyperparameters now.
       tick: called after every run.
 
     Returns:
@@ -165,12 +165,15 @@ def freeze(
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    known = {entrant.name: row for entrant in entrants if (row := known_row(earlier, entrant))}
+    changed = {entrant.name for entrant in entrants if not known_row(earlier, entrant)}
+    if earlier:
+        for name, row in earlier["optimizers"].items():
+            if name not in changed:
+                rows[name] = {"made_at": earlier["made_at"], **row}
+                finals = [math.inf if v is None else v for v in row["final_validation_losses"]]
+                final_validation[name] = float(np.median(finals))
     for entrant in entrants:
-        if entrant.name in known:
-            rows[entrant.name] = {"made_at": (earlier or {})["made_at"], **known[entrant.name]}
-            finals = [math.inf if v is None else v for v in rows[entrant.name]["final_validation_losses"]]
-            final_validation[entrant.name] = float(np.median(finals))
+        if entrant.name not in changed:
             continue
         if entrant.name not in programs:
             programs[entrant.name] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))

@@ -213,6 +213,7 @@ def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
     assert ran == 3  # seeds of one optimizer
     assert record["optimizers"]["adam"] == first["optimizers"]["adam"]
     assert record["references"]["all_hand_designed"] == "muon"
+    assert frozen({"muon": 0.5}, first)[0]["optimizers"].keys() == {"adam", "muon"}  # of a part of the rows: all stay
     # Of rows frozen before each had a date the record's own: no later one is theirs.
     undated = {name: {k: v for k, v in row.items() if k != "made_at"} for name, row in first["optimizers"].items()}
     later, _ = frozen(
