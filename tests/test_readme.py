@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 import learned
 from bench import cli
 from bench.report.first_screen import score_entry
+from bench.scoring import ALL
 from bench.store import Store
 from learned import weights
 
@@ -60,6 +61,14 @@ def test_what_the_readme_says_was_learned_is_the_reports_control():
     screen = json.loads((ROOT / "reports/paper/cpu-2core/report.json").read_text())
     told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
     assert f"takes {told} times the steps" in README
+
+
+def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
+    screen = json.loads((ROOT / "reports/paper/cpu-2core/report.json").read_text())
+    (row,) = (row for row in screen["rows"] if (row["task"], row["optimizer"]) == (ALL, "muon_cosine_by_train"))
+    told = score_entry(row["speedup"]["hard"]).text
+    assert screen["verdict"]["optimizer"] == learned.HEADLINE
+    assert f"chosen by train loss, its speed-up is {told}." in " ".join(README.split())
 
 
 @pytest.mark.slow
