@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import tasks
 from bench import suite as suites
 from bench.errors import UsageError
+from learned import weights
 
 TABLE = {"tasks": ["digits8_mlp"], "optimizers": ["adam"], "seeds": "0-4"}
 
@@ -17,7 +18,7 @@ def test_every_shipped_suite_names_known_tasks_and_optimizers(name):
 
     suite = suites.load_suite(name)
     assert suite.kind == "measure" or suites.expand_tasks(suite.tasks, tasks.task_names())
-    assert set(suite.optimizers) <= set(optimizer_names())
+    assert set(suite.optimizers) <= {*optimizer_names(), *weights.known_names()}
     assert suite.description
 
 
