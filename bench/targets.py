@@ -165,16 +165,14 @@ def freeze(
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    changed = {entrant.name for entrant in entrants if not known_row(earlier, entrant)}
+    changed = {entrant.name: entrant for entrant in entrants if not known_row(earlier, entrant)}
     if earlier:
         for name, row in earlier["optimizers"].items():
             if name not in changed:
                 rows[name] = {"made_at": earlier["made_at"], **row}
                 finals = [math.inf if v is None else v for v in row["final_validation_losses"]]
                 final_validation[name] = float(np.median(finals))
-    for entrant in entrants:
-        if entrant.name not in changed:
-            continue
+    for entrant in changed.values():
         if entrant.name not in programs:
             programs[entrant.name] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
         program = programs[entrant.name]

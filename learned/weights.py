@@ -71,7 +71,13 @@ def shipped_names() -> list[str]:
 
 def known_names() -> list[str]:
     """Names that `read` takes: of the optimizers that ship, then of intermediate weights."""
-    return shipped_names() + sorted(path.stem for path in (WEIGHTS_DIR / INTERMEDIATE).glob("*.safetensors"))
+    return list(_known_files())
+
+
+def _known_files() -> dict[str, Path]:
+    """Name -> file, of the optimizers that ship, then of intermediate weights."""
+    folders = (WEIGHTS_DIR, WEIGHTS_DIR / INTERMEDIATE)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
 
 
 def read(name_or_path: str | Path) -> tuple[Theta, Card]:
@@ -83,10 +89,10 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        if str(name_or_path) not in known_names():
-            raise tasks.UnknownNameError("learned optimizer", str(name_or_path), known_names())
-        folder = WEIGHTS_DIR if str(name_or_path) in shipped_names() else WEIGHTS_DIR / INTERMEDIATE
-        path = folder / f"{name_or_path}.safetensors"
+        known = _known_files()
+        if str(name_or_path) not in known:
+            raise tasks.UnknownNameError("learned optimizer", str(name_or_path), list(known))
+        path = known[str(name_or_path)]
     if not path.is_file():
         raise ValueError(f"{str(path)!r}: no such weights file")
     try:
