@@ -391,7 +391,11 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
     "--isolate/--no-isolate", default=None, help="Run cells in a process of their own.  [default: with --plugin]"
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells that would run, and stop.")
-@click.option("--resume-from", metavar="LABEL", help="Go on from the cells published under this label.")
+@click.option(
+    "--resume-from",
+    metavar="[SUITE/]LABEL",
+    help="Go on from the cells published under this label; of another suite, from those this one has too.",
+)
 @json_option
 @plugin_option
 @folder_options
@@ -435,7 +439,7 @@ def run(
     cells = plan(chosen, registry, folders.tuned_dir, folders.targets_dir)
     store = Store(folders.results_dir, chosen.name)
     if resume_from:
-        store.restore(folders.results_dir, resume_from)
+        store.restore(folders.results_dir, resume_from, [cell.name for cell in cells])
     if dry_run:
         rows = [{"cell": c.name, "title": c.title, "stored": store.is_complete(c.name)} for c in cells]
         print_json(rows) if as_json else print_table(rows)

@@ -238,21 +238,36 @@ class Store:
             raise UsageError(f"{self.folder}: {altered}")
         return Results(cells.drop(columns=["record", "schema"]), curves)
 
-    def restore(self, results_dir: Path, label: str) -> int:
-        """Copies the cells published under a label into this local store, those not stored yet; returns their number.
+    def restore(self, results_dir: Path, source: str, wanted: Iterable[str] = ()) -> int:
+        """Copies published cells that are not stored yet into this local store; returns their number.
+
+        Args:
+          results_dir: where they are published.
+          source: LABEL of this suite, or SUITE/LABEL of another: what that has run of the same configuration becomes a
+            cell of this one, and its record says where it was `taken_from`.
+          wanted: names of the cells to take from another suite.
 
         Raises:
           UsageError: nothing is published there, or it is altered.
         """
-        published = Store(results_dir, self.suite, label)
+        suite, _, label = source.rpartition("/")
+        published = Store(results_dir, suite or self.suite, label)
         published.read()
         cells = pd.read_parquet(published.folder / "cells.parquet", columns=["record"])
         curves = pd.read_parquet(published.folder / "curves.parquet").astype({"cell": str, "metric": str})
+        wanted = set(wanted)
         by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
         copied = 0
         for record in map(json.loads, cells["record"]):
+            curve = by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS))
+            if published.suite != self.suite:
+                config = {**record["config"], "suite": self.suite}
+                origin = f"{published.suite}/{label}/{record['cell']}"
+                record |= {"cell": cell_id(config), "config": config, "taken_from": origin}
+                if record["cell"] not in wanted:
+                    continue
             if not self.is_complete(record["cell"]):
-                self.put(record, by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS)))
+                self.put(record, curve.assign(cell=record["cell"]))
                 copied += 1
         return copied
 

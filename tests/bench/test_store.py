@@ -136,6 +136,22 @@ def test_published_cells_are_restored_as_they_were(tmp_path):
     assert fresh.restore(tmp_path, "machine") == 0
 
 
+def test_cells_of_another_suite_are_taken_where_only_its_name_differs(tmp_path):
+    """A suite that adds rows to another's need not run the rows of that again; what it has no use for stays behind."""
+    _, names = published_store(tmp_path)
+    record, curve = store.Store(tmp_path, "s").get(names[1])
+    config = {**record["config"], "suite": "t"}
+    wanted = store.cell_id(config)
+    other = store.Store(tmp_path / "elsewhere", "t")
+    assert other.restore(tmp_path, "s/machine", [wanted, "of another configuration"]) == 1
+    taken, taken_curve = other.get(wanted)
+    assert (taken["config"], taken["result"]) == (config, record["result"])
+    assert taken["taken_from"] == f"s/machine/{names[1]}"
+    pd.testing.assert_frame_equal(taken_curve, curve.assign(cell=wanted))
+    assert other.restore(tmp_path, "s/machine", [wanted]) == 0
+    assert [path.stem for path in other.folder.glob("*.json")] == [wanted]
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
 def test_names_cannot_leave_the_results_folder(tmp_path, name):
     with pytest.raises(UsageError, match="expected letters"):
