@@ -71,6 +71,13 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
     assert f"chosen by train loss, its speed-up is {told}." in " ".join(README.split())
 
 
+def test_what_the_readme_says_of_other_seeds_of_outer_training_is_the_reports():
+    screen = json.loads((ROOT / "reports/outer_seeds/cpu-2core/report.json").read_text())
+    found = {row["optimizer"]: score_entry(row["speedup"]["hard"]).text for row in screen["rows"] if row["task"] == ALL}
+    told = [found[f"lopt_ortho_quarter_{k}"] for k in (1, 2, 3)]
+    assert "a quarter of its outer-training, gives {}, {} and {}".format(*told) in " ".join(README.split())
+
+
 @pytest.mark.slow
 def test_adding_a_task_takes_the_code_shown(tmp_path, capsys):
     code = code_after("Add a task")
