@@ -173,7 +173,9 @@ def controls_table(screen: dict[str, Any]) -> Table:
     for name, value in found.get("untrained", {}).items():
         entry = score_entry(value)
         text = f"{name} before outer-training: steps to the hard target, over those after it"
-        held = entry.value is not None and entry.value.low is not None and entry.value.low > 1
+        held = None  # below five seeds there is no interval, and what is above 1 is not known to be
+        if entry.value is not None and (entry.value.low is not None or entry.value.estimate <= 1):
+            held = (entry.value.low or entry.value.estimate) > 1
         before, after = value["misses_untrained"], value["misses"]
         remark = f"misses count as the horizon: {before} before, {after} after" if before or after else None
         rows.append((text_entry(text), text_entry("above 1"), entry, _held(held), text_entry(remark)))

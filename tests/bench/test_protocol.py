@@ -742,9 +742,10 @@ def test_rule_14_a_diverged_tenfold_rate_is_worse_and_in_no_mean():
 
 
 def learning(before, after):
-    """A learned optimizer, beside the base, and what it was before outer-training."""
-    beginning = f"{CONTENDER}_untrained"
-    runs = {REFERENCE: [falling(0.01)] * 5, "adam_frozen": [falling(0)] * 5, CONTENDER: after, beginning: before}
+    """A learned optimizer, beside the base, and what it was before outer-training, on as many seeds."""
+    beginning, seeds = f"{CONTENDER}_untrained", len(after)
+    runs = {REFERENCE: [falling(0.01)] * seeds, "adam_frozen": [falling(0)] * seeds}
+    runs |= {CONTENDER: after, beginning: before}
     return rows_of(runs, roles={CONTENDER: "learned", beginning: "control", "adam_frozen": "control"})
 
 
@@ -769,6 +770,17 @@ def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
     rows = learning([falling(0)] * 5, [falling(0.02)] * 5)
     screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     assert screen["controls"]["untrained"][CONTENDER]["misses_untrained"] == 5
+
+
+@pytest.mark.parametrize(
+    ("seeds", "before", "after", "held"),
+    [(5, 0.02, 0.04, "yes"), (5, 0.04, 0.02, "no"), (3, 0.02, 0.04, NONE_TEXT), (3, 0.04, 0.02, "no")],
+)
+def test_rule_14_what_was_learned_is_as_expected_only_with_an_interval(seeds, before, after, held):
+    rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
+    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    row = next(row for row in controls_table(screen).rows if "before outer-training: steps" in row[0].text)
+    assert row[3].text == held
 
 
 def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
