@@ -1,8 +1,9 @@
 """Designs of learned optimizers side by side: what each costs, and what the same outer-training makes of it.
 
-For each design, before any outer-training: its update on the trees of `update_cost` and its training step on the small
-and the full convolutional net, both over Adam's in interleaved randomized blocks (protocol rule 7); bytes of state a
-parameter. Then one short outer-training, the same for all: loss on outer-validation classes before and after.
+Two parts for each design. DESIGN/cost, before any outer-training: its update on the trees of `update_cost` and its
+training step on the small and the full convolutional net, both over Adam's in interleaved randomized blocks (protocol
+rule 7); bytes of state a parameter. DESIGN/loss: one short outer-training, the same for all; loss on outer-validation
+classes before and after. The former wants a quiet machine, the latter none.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ VARIANTS = {
 }
 TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
 STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3")  # families; a training step on one of their tasks
-# Equal outer compute is equal inner steps under one recipe; what they take in seconds stands beside the loss.
+# Equal outer compute is equal inner steps under one recipe; what a step costs stands beside the loss.
 OUTER = OuterConfig(
     name="designs",
     design="",
@@ -67,59 +68,67 @@ OUTER = OuterConfig(
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What defines each part: design, options, number of weights, outer-training."""
-    return {
-        name: {
-            "design": design,
-            "design_options": options,
-            "num_weights": update_cost.num_params(theta_shapes(design, options)),
-            "outer": OUTER.as_dict(),
-        }
-        for name, (design, options) in VARIANTS.items()
-    }
+    """What defines each part: design, options, number of weights; of a loss the outer-training."""
+    found = {}
+    for name, (design, options) in VARIANTS.items():
+        num_weights = update_cost.num_params(theta_shapes(design, options))
+        facts = {"design": design, "design_options": options, "num_weights": num_weights}
+        found |= {f"{name}/cost": facts, f"{name}/loss": facts | {"outer": OUTER.as_dict()}}
+    return found
 
 
 def measure(
     part: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None] = lambda: None
 ) -> pd.DataFrame:
-    """Costs and short outer-training of one design.
+    """Costs or short outer-training of one design.
 
     Args:
-      part: a name of `VARIANTS`.
+      part: a name of `VARIANTS`, and "/cost" or "/loss".
       entrants: timed beside it, Adam among them.
       num_blocks: number of interleaved blocks of each tree and each family.
       tick: called so many times in all.
 
     Returns:
-      Rows (step, metric, value): those of `update_cost.measure` as "TREE/...", "step_seconds/FAMILY/NAME" with step
-      being the block, "outer_validation_loss" and "outer_seconds" with step being outer steps done, from 0, and at step
-      0 "inner_steps", of the whole outer-training.
+      Rows (step, metric, value). Of costs: those of `update_cost.measure` as "TREE/...", and "step_seconds/FAMILY/NAME"
+      with step being the block. Of a loss: "outer_validation_loss" with step being outer steps done, from 0, and at
+      step 0 "inner_steps", of the whole outer-training.
     """
-    design, options = VARIANTS[part]
-    made = make_design(design, options)
+    name, _, which = part.partition("/")
+    design, options = VARIANTS[name]
     config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
-    theta = jax.jit(functools.partial(untrained_theta, made))(run_key(config.name, config.seed))
-    timed = [*entrants, Entrant(part, "learned", made.optimizer, theta, {"design": design, **options})]
+    rows = _outer_training(config) if which == "loss" else _costs(name, config, entrants, num_blocks, tick)
+    if which == "loss":
+        for _ in range(num_blocks):
+            tick()
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
+
+def _costs(
+    name: str, config: OuterConfig, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]
+) -> list[tuple[int, str, float]]:
+    design, options = VARIANTS[name]
+    made = make_design(design, options)
+    theta = jax.jit(functools.partial(untrained_theta, made))(run_key(config.name, config.seed))
+    timed = [*entrants, Entrant(name, "learned", made.optimizer, theta, {"design": design, **options})]
     rows: list[tuple[int, str, float]] = []
     for tree in TREES:
         found = update_cost.measure(tree, timed, num_blocks)
         rows += zip(found["step"], tree + "/" + found["metric"], found["value"], strict=True)
-    for name in STEPS_ON:
-        family = tasks.load_family(name)
-        task = family.task(family.sample(tasks.named_key("designs", name), "outer_train"))
-        ticks = tick if name == STEPS_ON[-1] else lambda: None
+    for family_name in STEPS_ON:
+        family = tasks.load_family(family_name)
+        task = family.task(family.sample(tasks.named_key("designs", family_name), "outer_train"))
+        ticks = tick if family_name == STEPS_ON[-1] else lambda: None
         seconds = time_entrants(timed, task, HORIZON, num_blocks=num_blocks, tick=ticks).seconds_per_step
         rows += [
-            (block, f"step_seconds/{name}/{entrant.name}", seconds[block, i])
+            (block, f"step_seconds/{family_name}/{entrant.name}", seconds[block, i])
             for i, entrant in enumerate(timed)
             for block in range(num_blocks)
         ]
-    return pd.DataFrame([*rows, *_outer_training(config)], columns=["step", "metric", "value"])
+    return rows
 
 
 def _outer_training(config: OuterConfig) -> list[tuple[int, str, float]]:
-    """Outer-validation loss before and along the way, and the seconds of outer steps up to there."""
+    """Outer-validation loss before and along the way."""
     family = tasks.load_family(config.family)
     engine = Engine(config, family)
     rows = [(0, "outer_validation_loss", float(engine.validate(engine.init().average, engine.arrays)))]
@@ -127,7 +136,6 @@ def _outer_training(config: OuterConfig) -> list[tuple[int, str, float]]:
     def on_step(progress: Any) -> None:
         if "outer_validation_loss" in progress.metrics:
             rows.append((progress.outer_step, "outer_validation_loss", progress.metrics["outer_validation_loss"]))
-            rows.append((progress.outer_step, "outer_seconds", progress.seconds))
 
     _, _, facts = outer_train(config, family, engine=engine, on_step=on_step)
     return [*rows, (0, "inner_steps", facts["total_inner_steps"])]
@@ -137,36 +145,42 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     """What follows from the rows of this measurement.
 
     Args:
-      cells: its cells; those that failed are left out.
+      cells: its cells; designs of which not both parts are finished are left out.
       curves: their curves.
 
     Returns:
-      A row for each design, in the order of `VARIANTS`: `design` (name of the part), `num_weights`,
+      A row for each design, in the order of `VARIANTS`: `design` (its name there), `num_weights`,
       `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
       its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's; `loss_before` and
-      `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps; `inner_steps` and
-      `outer_minutes` of the outer-training.
+      `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps; `inner_steps` of the
+      outer-training.
     """
-    found = {}
+    values: dict[str, dict[str, Any]] = {}
+    num_weights: dict[str, int] = {}
     for _, cell in cells[cells["status"] == "ok"].iterrows():
-        config, part = json.loads(cell["config"]), str(cell["task"]).partition("/")[2]
-        curve = curves[curves["cell"] == cell["cell"]]
-        values = {str(metric): rows.sort_values("step")["value"].to_numpy() for metric, rows in curve.groupby("metric")}
-        losses = values["outer_validation_loss"]
+        part, curve = str(cell["task"]).partition("/")[2], curves[curves["cell"] == cell["cell"]]
+        values[part] = {
+            str(metric): rows.sort_values("step")["value"].to_numpy() for metric, rows in curve.groupby("metric")
+        }
+        num_weights[part] = json.loads(cell["config"])["num_weights"]
+    found = []
+    for name in VARIANTS:
+        cost, loss = (values.get(f"{name}/{which}") for which in ("cost", "loss"))
+        if cost is None or loss is None:
+            continue
         row = {
-            "design": part,
-            "num_weights": config["num_weights"],
-            "bytes_per_parameter": float(values[f"{TREES[0]}/bytes_per_parameter/{part}"][0]),
+            "design": name,
+            "num_weights": num_weights[f"{name}/cost"],
+            "bytes_per_parameter": float(cost[f"{TREES[0]}/bytes_per_parameter/{name}"][0]),
         }
         for family in STEPS_ON:
-            both = (values[f"step_seconds/{family}/{name}"] for name in (part, update_cost.REFERENCE))
-            ratio = ratio_interval(*both)
+            ratio = ratio_interval(*(cost[f"step_seconds/{family}/{each}"] for each in (name, update_cost.REFERENCE)))
             row |= {f"step/{family}": ratio.estimate}
             row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
         for tree in TREES:
-            both = (values[f"{tree}/update_seconds/{name}"] for name in (part, update_cost.REFERENCE))
+            both = (cost[f"{tree}/update_seconds/{each}"] for each in (name, update_cost.REFERENCE))
             row[f"update/{tree}"] = ratio_interval(*both).estimate
+        losses = loss["outer_validation_loss"]
         row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:])}
-        row |= {"inner_steps": int(values["inner_steps"][0]), "outer_minutes": values["outer_seconds"][-1] / 60}
-        found[part] = row
-    return pd.DataFrame([found[name] for name in VARIANTS if name in found])
+        found.append(row | {"inner_steps": int(loss["inner_steps"][0])})
+    return pd.DataFrame(found)
