@@ -74,8 +74,8 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
 def test_what_the_readme_says_of_other_seeds_of_outer_training_is_the_reports():
     screen = json.loads((ROOT / "reports/outer_seeds/cpu-2core/report.json").read_text())
     found = {row["optimizer"]: score_entry(row["speedup"]["hard"]).text for row in screen["rows"] if row["task"] == ALL}
-    told = [found[f"lopt_ortho_quarter_{k}"] for k in (1, 2, 3)]
-    assert "a quarter of its outer-training, gives {}, {} and {} over the best hand-designed".format(*told) in " ".join(README.split())
+    told = "{}, {} and {}".format(*(found[f"lopt_ortho_quarter_{k}"] for k in (1, 2, 3)))
+    assert f"a quarter of its outer-training, gives {told} over the best hand-designed." in " ".join(README.split())
 
 
 @pytest.mark.slow
