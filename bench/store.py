@@ -262,12 +262,13 @@ class Store:
             curve = by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS))
             if published.suite != self.suite:
                 config = {**record["config"], "suite": self.suite}
-                origin = f"{published.suite}/{label}/{record['cell']}"
-                record |= {"cell": cell_id(config), "config": config, "taken_from": origin}
-                if record["cell"] not in wanted:
+                name, origin = cell_id(config), f"{published.suite}/{label}/{record['cell']}"
+                if name not in wanted:
                     continue
+                record |= {"cell": name, "config": config, "taken_from": origin}
+                curve = curve.assign(cell=name)
             if not self.is_complete(record["cell"]):
-                self.put(record, curve.assign(cell=record["cell"]))
+                self.put(record, curve)
                 copied += 1
         return copied
 

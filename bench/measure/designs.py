@@ -86,7 +86,7 @@ def measure(
       part: a name of `VARIANTS`, and "/cost" or "/loss".
       entrants: timed beside it, Adam among them.
       num_blocks: number of interleaved blocks of each tree and each family.
-      tick: called so many times in all.
+      tick: called after every block of a step's costs.
 
     Returns:
       Rows (step, metric, value). Of costs: those of `update_cost.measure` as "TREE/...", and "step_seconds/FAMILY/NAME"
@@ -94,21 +94,17 @@ def measure(
       step 0 "inner_steps", of the whole outer-training.
     """
     name, _, which = part.partition("/")
-    design, options = VARIANTS[name]
-    config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
-    rows = _outer_training(config) if which == "loss" else _costs(name, config, entrants, num_blocks, tick)
-    if which == "loss":
-        for _ in range(num_blocks):
-            tick()
+    rows = _costs(name, entrants, num_blocks, tick) if which == "cost" else _outer_training(name)
     return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
 
 def _costs(
-    name: str, config: OuterConfig, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]
+    name: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]
 ) -> list[tuple[int, str, float]]:
+    """Seconds of updates and of training steps, of one design beside the others, and bytes of state."""
     design, options = VARIANTS[name]
     made = make_design(design, options)
-    theta = jax.jit(functools.partial(untrained_theta, made))(run_key(config.name, config.seed))
+    theta = jax.jit(functools.partial(untrained_theta, made))(run_key(OUTER.name, OUTER.seed))
     timed = [*entrants, Entrant(name, "learned", made.optimizer, theta, {"design": design, **options})]
     rows: list[tuple[int, str, float]] = []
     for tree in TREES:
@@ -127,8 +123,10 @@ def _costs(
     return rows
 
 
-def _outer_training(config: OuterConfig) -> list[tuple[int, str, float]]:
-    """Outer-validation loss before and along the way."""
+def _outer_training(name: str) -> list[tuple[int, str, float]]:
+    """Outer-validation loss of one design before and along the way."""
+    design, options = VARIANTS[name]
+    config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
     family = tasks.load_family(config.family)
     engine = Engine(config, family)
     rows = [(0, "outer_validation_loss", float(engine.validate(engine.init().average, engine.arrays)))]

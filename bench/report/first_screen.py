@@ -165,17 +165,18 @@ def controls_table(screen: dict[str, Any]) -> Table:
             remark = "by task " + " to ".join(three_digits(end) for end in ends.values())
         rows.append((text_entry(text), text_entry(expected), entry, _held(held), text_entry(remark)))
     rank = found["frozen_rank"]
-    measured = f"{rank['rank']} of {rank['of']}" if rank["rank"] else NONE_TEXT
+    shown = f"{rank['rank']} of {rank['of']}" if rank["rank"] else NONE_TEXT
     last = rank["rank"] == rank["of"] if rank["rank"] else None
     tied = f"shared with {', '.join(found['frozen_tied_with'])}" if found["frozen_tied_with"] else None
-    place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(measured), _held(last)
+    place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(shown), _held(last)
     rows.insert(3, (*place, text_entry(tied)))
     for name, value in found.get("untrained", {}).items():
         entry = score_entry(value)
         text = f"{name} before outer-training: steps to the hard target, over those after it"
-        held = None  # below five seeds there is no interval, and what is above 1 is not known to be
-        if entry.value is not None and (entry.value.low is not None or entry.value.estimate <= 1):
-            held = (entry.value.low or entry.value.estimate) > 1
+        measured = entry.value
+        held = measured is not None and measured.low is not None and measured.low > 1
+        if measured is not None and measured.low is None and measured.estimate > 1:
+            held = None  # below five seeds there is no interval, and what is above 1 is not known to be
         before, after = value["misses_untrained"], value["misses"]
         remark = f"misses count as the horizon: {before} before, {after} after" if before or after else None
         rows.append((text_entry(text), text_entry("above 1"), entry, _held(held), text_entry(remark)))

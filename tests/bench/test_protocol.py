@@ -864,8 +864,9 @@ def test_rules_08_and_14_the_controls_hold_on_what_is_published(suite_name, labe
     assert 1.9 <= found["double_step"]["estimate"] <= 2.1
     assert found["frozen_rank"]["rank"] == found["frozen_rank"]["of"]
     assert found["frozen_success"]["estimate"] == 0
-    tenfold = found["adam_10x_minus_adam"]  # without an interval below five seeds
-    assert (tenfold["low"] if tenfold["low"] is not None else tenfold["estimate"]) > 0
+    tenfold = found["adam_10x_minus_adam"]  # without an interval below five seeds, and only there
+    few = len(suite.load_suite(suite_name).seeds) < 5
+    assert (tenfold["estimate"] if few else tenfold["low"]) > 0
 
 
 def test_rule_15_slower_is_said_as_plainly_as_faster():
