@@ -139,16 +139,15 @@ def read_beginning(card_of: str, design: str, design_options: dict[str, float]) 
     Args:
       card_of: name or path of the weights.
       design: that it is wanted for.
-      design_options: of that design.
+      design_options: of that design. They need not be those of the card, where theta has a place in them: a scale of
+        the step is chosen anew at another size.
 
     Raises:
-      ValueError: as `read` does, or weights of another design, other options or other shapes; one line. What their
-        card leaves at its default may be said otherwise, where theta has a place in it.
+      ValueError: as `read` does, or weights of another design or other shapes; one line.
     """
     theta, card = read(card_of)
-    kept = {name: design_options[name] for name in card.design_options if name in design_options}
     shapes = [leaf.shape for leaf in theta_shapes(design, design_options).values()]
-    if (card.design, card.design_options) != (design, kept) or [leaf.shape for leaf in theta.values()] != shapes:
+    if card.design != design or [leaf.shape for leaf in theta.values()] != shapes:
         raise ValueError(
             f"begin_from {card_of}: expected weights of {design} with options {design_options}, "
             f"got {card.design} with {card.design_options}"

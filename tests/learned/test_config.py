@@ -113,7 +113,7 @@ def replaced(key, value):
         (MINIMAL + "outer_batch = true\nscore_every = 0\n", "expected a whole number > 0 for score_every, got 0"),
         (MINIMAL + 'begin_from = "nowhere"\n', "unknown learned optimizer 'nowhere'"),
         (MINIMAL + "begin_from = 3\n", "expected text for begin_from, got 3"),
-        (MINIMAL + 'begin_from = "lopt_paper_small"\n', "expected weights of per_parameter_mlp with options {}, got"),
+        (MINIMAL + 'begin_from = "lopt_ortho_small"\n', "expected weights of per_parameter_mlp with options {}, got"),
         (
             'begin_from = "lopt_paper_small"\n'
             + replaced("family", '"digits8_cnn3"')

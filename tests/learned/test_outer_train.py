@@ -352,6 +352,18 @@ def test_a_run_begins_from_given_weights_and_its_card_tells_their_story(weights_
 
 
 @pytest.mark.slow
+def test_a_run_may_begin_at_another_scale_of_the_step_which_its_card_says(weights_to_begin_from, tmp_path):
+    options = (("exp_scale", 0.0), ("hidden", 4), ("step_scale", 0.05))
+    config = dataclasses.replace(CONFIG, begin_from=str(weights_to_begin_from), design_options=options)
+    config = dataclasses.replace(config, learning_rate=0.0, stages=(Stage(10, 1),))
+    theta, _, facts = outer_train(config, linear_family())
+    assert weights.digest(theta) == weights.digest(weights.read(weights_to_begin_from)[0])
+    save_best(tmp_path / "test.safetensors", config, theta, facts)
+    _, card = weights.read(tmp_path / "test.safetensors")
+    assert [one.design_options["step_scale"] for one in (card, *cards.ancestors(card))] == [0.05, 0.1]
+
+
+@pytest.mark.slow
 def test_a_run_does_not_go_on_where_the_weights_it_began_from_have_changed(weights_to_begin_from, tmp_path):
     path = tmp_path / "before.safetensors"
     path.write_bytes(weights_to_begin_from.read_bytes())
@@ -365,12 +377,10 @@ def test_a_run_does_not_go_on_where_the_weights_it_began_from_have_changed(weigh
 
 
 @pytest.mark.slow
-def test_weights_of_another_design_are_no_beginning(weights_to_begin_from):
-    options = (("exp_scale", 0.0), ("hidden", 4), ("step_scale", 0.2))
+def test_weights_of_other_shapes_are_no_beginning(weights_to_begin_from):
+    options = (("exp_scale", 0.0), ("hidden", 8), ("step_scale", 0.1))
     config = dataclasses.replace(CONFIG, begin_from=str(weights_to_begin_from), design_options=options)
-    with pytest.raises(
-        ValueError, match=r"expected weights of per_parameter_mlp with options .*0\.2.*got .*0\.1"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"expected weights of per_parameter_mlp with options .*8.*got .*4") as caught:
         Engine(config, linear_family())
     assert_one_line(caught.value)
 
