@@ -92,7 +92,7 @@ def test_the_shipped_suite_is_a_cell_for_each_tree():
     counts = [cell.config["num_params"] for cell in cells]
     assert (counts[0], min(counts) < 20_000, 650_000 < max(counts) < 700_000) == (19_722, True, True)
     names = [entrant.name for entrant in cells[0].entrants]
-    assert {"adam", "muon_cosine", "lopt_paper_small", "adam_again", "adam_twice"} <= set(names)
+    assert {"adam", "muon_cosine", "lopt_paper_32x32", "adam_again", "adam_twice"} <= set(names)
     assert {entrant.tuned_horizon for entrant in cells[0].entrants} == {None}
 
 

@@ -590,8 +590,7 @@ def test_rule_10_targets_are_frozen_on_tuning_seeds_before_contenders_run():
         cells = store.Store(REPOSITORY / "results", suite_name, label).read().cells
         for row in cells[(cells["kind"] == "train") & (cells["role"] == "learned")].to_dict("records"):
             found = targets.load(row["task"], int(row["horizon"]))
-            # Its rows there are older than the targets of muonw_cosine, which were added for the headline.
-            if found is not None and (suite_name, row["optimizer"]) != ("paper", "lopt_paper_small"):
+            if found is not None:
                 began = datetime.datetime.fromisoformat(row["started_at"])
                 frozen_at = [found.frozen_at[name] for name in found.references.values()]
                 latest = max(map(datetime.datetime.fromisoformat, frozen_at))
