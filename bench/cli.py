@@ -644,7 +644,7 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
             config, family, folder, outer_steps=outer_steps, num_devices=devices, advance=advance
         )
     said = "the same to the last bit" if found.bit_equal else f"relative difference up to {found.difference:.2g}"
-    where = "the kind of device that the run was on" if found.same_device else "another kind of device"
+    where = "the kind of device that the run was on" if found.same_device else "what may be another kind of device"
     click.echo(f"{name}/{label}: first {found.outer_steps} outer steps, on {where}: {said}")
     if not found.holds:
         sys.exit(EXIT_CHECK_FAILED)

@@ -59,6 +59,16 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def num_cores() -> int | None:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor() -> str:
+    """The processor and the cores of it that this process may use, on both of which roundings on a CPU depend."""
+    return f"{cpu_model()}, cores used: {num_cores()}"
+
+
 def default_device() -> Any:
     """The device that computations go to."""
     return getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
@@ -73,7 +83,7 @@ def device() -> dict[str, Any]:
         "count": jax.device_count(),
         "backend_version": getattr(default.client, "platform_version", "").splitlines()[0][:100],
         "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
     }
 
 

@@ -63,6 +63,7 @@ def _facts(card: Card) -> list[str]:
         "cost up to there": f"{facts['inner_steps']:,} inner steps, "
         f"{facts['device_hours']} hours of one {facts['device']}",
         "cost of the whole run": _whole_cost(facts),
+        "processor": facts.get("processor"),
         "data": facts.get("data"),
         "code": f"commit {facts.get('commit')}",
         "note": facts.get("note"),

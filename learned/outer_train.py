@@ -265,8 +265,8 @@ def outer_train(
       on_damage: called with the new path of a damaged checkpoint set aside; the run goes on from an earlier one.
       budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
       checkpoint_seconds: wall-clock between checkpoints; there is one at the end, and when interrupted.
-      provenance: "data" and "commit" that the run is made with, kept beside its checkpoints with the digest and card of
-        the weights it begins from; a run of other data, or from others, is not resumed.
+      provenance: "data", "commit" and "processor" of the last sitting, kept beside its checkpoints with the digest and
+        card of the weights it begins from; a run of other data, or from others, is not resumed.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).

@@ -229,7 +229,7 @@ def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is_found(tmp_path):
+def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is_found(tmp_path, monkeypatch):
     outer_train(tmp_path, 5)
     folder = outer_training.publish(STAGES, tmp_path, "box")
 
@@ -246,6 +246,9 @@ def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is
     assert found.difference == pytest.approx(0.01 / 1.01)
     assert not dataclasses.replace(found, same_device=False).holds
     assert dataclasses.replace(found, same_device=False, difference=5e-4).holds
+    assert dataclasses.replace(found, same_device=False, bit_equal=True).holds
+    monkeypatch.setattr(outer_training, "processor", lambda: "Another CPU, cores used: 2")
+    assert not again().same_device
     with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
         outer_training.rerun(STAGES, linear_family(), tmp_path / "nowhere", outer_steps=1, num_devices=1)
     assert_one_line(caught.value)
