@@ -568,9 +568,7 @@ def compare(a: str, b: str, metric: str, fail_above: float | None, as_json: bool
 
 def _compared(row: dict[str, Any]) -> dict[str, Any]:
     change = row["change"]
-    text = "no ratio: a run failed, or the mean of A is 0" if change is None else f"{change.estimate:+.2%}"
-    if change is not None and change.low is not None:
-        text += f" [{change.low:+.2%}, {change.high:+.2%}]"
+    text = "no ratio: a run failed, or the mean of A is 0" if change is None else f"{change:+.2%}"
     shown = {name: None if row[name] is None else f"{row[name]:.4f}" for name in ("a", "b")}
     return {"task": row["task"], "optimizer": row["optimizer"], "pairs": row["pairs"], **shown, "change": text}
 
@@ -644,6 +642,8 @@ def _verify_outer(name: str, label: str, outer_steps: int, devices: int, folders
             config, family, folder, outer_steps=outer_steps, num_devices=devices, advance=advance
         )
     said = "the same to the last bit" if found.bit_equal else f"relative difference up to {found.difference:.2g}"
+    if not found.bit_equal and found.loss_change is not None:
+        said += f", outer-loss on average {found.loss_change:+.2g}"
     where = "the kind of device that the run was on" if found.same_device else "what may be another kind of device"
     click.echo(f"{name}/{label}: first {found.outer_steps} outer steps, on {where}: {said}")
     if not found.holds:

@@ -26,7 +26,7 @@ from bench.engine import compile_program
 from bench.entrants import resolve
 from bench.errors import UsageError, usage_errors
 from bench.provenance import git_state, processor
-from bench.statistics import median_interval, ratio_interval
+from bench.statistics import Interval, median_interval, ratio_interval, t_interval
 from bench.store import LOCAL, locked, published_label, safe_name
 from bench.timing import chunk_steps, interleave, printed, training_region
 from learned import outer_train as outer
@@ -184,6 +184,9 @@ class Rerun:
       outer_steps: that were compared.
       bit_equal: whether every metric of every one is the same to the last bit.
       difference: the greatest relative difference of a metric, inf where one of the two is not finite.
+      loss_change: mean over the outer steps with a finite outer-loss of this one minus the published one, with its
+        interval as if steps were independent; None where there are none. Elsewhere single numbers may differ by much,
+        for an unroll at the edge of stability makes as much of a rounding as of another seed; their mean should not.
       same_device: whether the published run is known to have been on this kind of device, and where that is a CPU on
         this processor with as many cores: how a matrix product is summed depends on both, and unrolls at the edge of
         stability make much of a rounding.
@@ -192,6 +195,7 @@ class Rerun:
     outer_steps: int
     bit_equal: bool
     difference: float
+    loss_change: Interval | None
     same_device: bool
 
     @property
@@ -243,10 +247,12 @@ def rerun(
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(a), np.abs(b)))
+        changes = (b - a)[:, names.index("outer_loss")]
     return Rerun(
         outer_steps=len(published),
         bit_equal=bool(same.all()),
         difference=float(np.nan_to_num(relative, nan=np.inf, posinf=np.inf).max()),
+        loss_change=t_interval(changes[np.isfinite(changes)]) if np.isfinite(changes).any() else None,
         same_device=summary["device"] == jax.devices()[0].device_kind
         and (jax.default_backend() != "cpu" or summary.get("processor") == processor()),
     )

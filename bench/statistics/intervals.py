@@ -24,6 +24,11 @@ class Interval:
     high: float | None
     n: int  # seeds, pairs, runs or blocks behind the estimate
 
+    def __format__(self, form: str) -> str:
+        """The estimate and its bounds, each in the given form of a float: "1.2 [0.9, 1.5]"."""
+        bounds = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
+        return f"{self.estimate:{form}}{bounds}"
+
     def excludes(self, value: float) -> bool:
         """Whether there is an interval and it leaves `value` out."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high

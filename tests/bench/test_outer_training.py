@@ -238,12 +238,16 @@ def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is
 
     found = again()
     assert (found.outer_steps, found.bit_equal, found.difference, found.holds) == (3, True, 0.0, True)
+    assert found.loss_change is not None
+    assert found.loss_change.estimate == 0.0
     metrics = pd.read_parquet(folder / "metrics.parquet")
     metrics.loc[1, "outer_loss"] *= 1.01
     metrics.to_parquet(folder / "metrics.parquet")
     found = again()
     assert (found.bit_equal, found.same_device, found.holds) == (False, True, False)
     assert found.difference == pytest.approx(0.01 / 1.01)
+    assert found.loss_change is not None
+    assert found.loss_change.estimate == pytest.approx(-metrics.loc[1, "outer_loss"] * 0.01 / 1.01 / 3)
     assert not dataclasses.replace(found, same_device=False).holds
     assert dataclasses.replace(found, same_device=False, difference=5e-4).holds
     assert dataclasses.replace(found, same_device=False, bit_equal=True).holds

@@ -91,6 +91,12 @@ def test_equal_values_have_an_interval_of_width_zero():
     assert t_interval([0.5] * 5) == Interval(0.5, 0.5, 0.5, 5)
 
 
+def test_an_interval_is_written_with_its_bounds_where_it_has_them():
+    found = Interval(0.0123, -0.004, 0.03, 8)
+    assert f"{found:+.1%}" == "+1.2% [-0.4%, +3.0%]"
+    assert f"{found.without_bounds():.2g}" == "0.012"
+
+
 @pytest.mark.parametrize("function", [t_interval, median_interval])
 @pytest.mark.parametrize("values", [[1.0, math.nan, 2.0], [1.0, math.inf], [], 3.0, [[1.0, 2.0]]])
 def test_values_that_are_not_finite_numbers_in_a_row_are_refused(function, values):
