@@ -49,6 +49,8 @@ class Baseline:
       scheduled: whether the learning rate follows a schedule over the horizon.
       tuned_by: the split whose final loss chooses hyperparameters. Protocol rule 1 says validation; a row tuned by
         train loss is there to hold claims of speed on train loss against.
+      values_of: (family, row) whose tuned values it runs with on every family, itself never tuned: beside a row tuned
+        on the task, one carried over to it, as learned optimizers are.
     """
 
     make: Callable[[Hyperparameters, int], optax.GradientTransformation]
@@ -57,3 +59,4 @@ class Baseline:
     reference: str
     scheduled: bool = False
     tuned_by: Literal["validation", "train"] = "validation"
+    values_of: tuple[str, str] | None = None

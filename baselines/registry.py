@@ -153,3 +153,13 @@ BASELINES: dict[str, Baseline] = {
 BASELINES["muon_cosine_by_train"] = dataclasses.replace(
     BASELINES["muon_cosine"], tuned_by="train", reference=f"{_MUON}{_COSINE}; tuned by train loss"
 )
+# Tuned once, on the family that learned optimizers are outer-trained on, and carried over as those are: out of
+# distribution, beside rows that are tuned on the task.
+BASELINES |= {
+    f"{name}_family_tuned": dataclasses.replace(
+        BASELINES[name],
+        values_of=("imagenet32_cnn3", name),
+        reference=f"{BASELINES[name].reference}; with the values tuned on imagenet32_cnn3",
+    )
+    for name in ("adam", "adam_cosine", "muonw_cosine")
+}

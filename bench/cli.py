@@ -792,12 +792,15 @@ def tune(
 
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    known, table = [*BASELINES, *registry.baselines], {}
+    rows = {name: row for name, row in (BASELINES | registry.baselines).items() if row.values_of is None}
+    known, table = list(rows), {}
     for name in optimizers or known:
         with usage_errors():
             row = registry.baseline(name)
         if row is None:
             raise nearest("hand-designed optimizer", name, known)
+        if row.values_of is not None:
+            raise UsageError(f"{name} has the values of another row: tune {row.values_of[1]} on {row.values_of[0]}")
         table[name] = row
     import tasks as task_tables
 

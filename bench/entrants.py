@@ -102,7 +102,8 @@ def _hand_designed(
     tuned_dir: Path | None,
     registry: Registry,
 ) -> Entrant:
-    tuned = find_tuned(family, horizon, name, local_dir=tuned_dir)
+    tuned_on, tuned_name = baseline.values_of or (family, name)
+    tuned = find_tuned(tuned_on, horizon, tuned_name, local_dir=tuned_dir)
     values = dict(tuned.hyperparameters if tuned else baseline.default)
     if tuned and set(values) != set(baseline.default):
         raise UsageError(f"{tuned.path}: expected {sorted(baseline.default)} of {name}, got {sorted(values)}")
@@ -116,6 +117,7 @@ def _hand_designed(
         make=baseline.make,
         variables={key: jnp.float32(value) for key, value in values.items()},
         identity=values
+        | ({"tuned_on": tuned_on} if baseline.values_of else {})
         | ({"set_by_hand": sorted(overrides)} if overrides else {})
         | ({"source": registry.sources[name]} if name in registry.sources else {}),
         tuned_horizon=tuned.horizon if tuned else None,

@@ -189,6 +189,7 @@ def test_doctor_says_what_to_do(bench, monkeypatch):
         (["info", "adma"], "did you mean adam"),
         (["tune", "digits9"], "unknown task family"),
         (["tune", "digits8_mlp", "-o", "adma"], "did you mean adam"),
+        (["tune", "digits8_mlp", "-o", "adam_family_tuned"], "tune adam on imagenet32_cnn3"),
         (["outer-train", "nope"], "unknown outer-training config"),
         (["outer-train", "lopt_paper_small", "--budget", "soon"], "--budget expects"),
         (["report", "never-run"], "no results of suite never-run"),

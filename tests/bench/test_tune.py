@@ -13,6 +13,7 @@ import tasks
 from baselines import BASELINES, Baseline, LogUniform, read_tuned, tuned_by
 from bench import tune as tuning
 from bench.engine import run_key
+from bench.entrants import resolve
 from bench.tune import TrialRunner, dump, edges, halton, tune, tuning_tasks
 from tests.helpers import BOWL
 
@@ -242,6 +243,20 @@ def test_trials_side_by_side_equal_trials_one_by_one(num_points):
     one = TrialRunner(baseline, HORIZON, width=1)(load_bowl(""), jax.random.key(0), points)
     many = TrialRunner(baseline, HORIZON, width=4)(load_bowl(""), jax.random.key(0), points)
     np.testing.assert_allclose(many, one, rtol=1e-5)
+
+
+# Values carried over --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, row in BASELINES.items() if row.values_of])
+def test_a_row_that_is_not_tuned_runs_with_the_values_of_another_on_every_family(name):
+    family, tuned_name = BASELINES[name].values_of
+    carried, there = resolve(name, "mnist14_mlp", 1000), resolve(tuned_name, family, 1000)
+    assert {**carried.identity, "tuned_on": None} == {**there.identity, "tuned_on": None}
+    assert carried.identity["tuned_on"] == family != "mnist14_mlp"
+    assert carried.tuned_horizon == there.tuned_horizon is not None
+    assert carried.make is there.make
+    assert carried.identity != resolve(tuned_name, "mnist14_mlp", 1000).identity
 
 
 # A search that is stopped ---------------------------------------------------------------------------------------------
