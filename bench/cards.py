@@ -18,7 +18,7 @@ from bench.errors import UsageError
 from bench.fairness import outer_training, payback, source_card
 from bench.report.comparison import best_baseline, compare
 from bench.report.fairness import payback_text
-from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_failed
+from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_diverged
 from bench.report.table import (
     NONE_TEXT,
     Column,
@@ -106,18 +106,19 @@ def results_table(shown: list[Published], name: str) -> Table:
         best = best_baseline(found.rows, tasks, HEADLINE_LOSS)
         difference = compare(found.rows, name, best, tasks, HEADLINE_LOSS).difference if best else None
         entries.append(Entry(f"{format_interval(difference, sign=True)} ({best})" if difference else NONE_TEXT))
-        entries.append(whole_entry(num_failed(found.rows, name, tasks)))
+        entries.append(whole_entry(num_diverged(found.rows, name, tasks)))
         rows.append(tuple(entries))
     columns = (
         *(Column("results", "results"), Column("runs", "runs"), Column("horizon", "horizon", number=True)),
         *(Column(group, f"over {text}", number=True) for group, text in GROUP_NAMES.items()),
         Column("test_loss", "final test loss, minus the best hand-designed", number=True),
-        Column("failed", "failed runs", number=True),
+        Column("diverged", "diverged runs", number=True),
     )
     notes = (
         "Speed-up in wall-clock to the hard target: the loss that the best of a group has at the end of the horizon. "
         "Above 1 these weights are faster; <: a bound, since on some task half of the runs never arrive.",
-        "Intervals at 95 %, as in the reports. Below 0 the test loss is lower than that of the best hand-designed row.",
+        "Intervals at 95 %, as in the reports. Below 0 the test loss is lower than that of the best hand-designed row. "
+        "Diverged: a loss that is not finite, or a last train loss above that of chance.",
     )
     return Table("results", "Published results of these weights", columns, tuple(rows), notes)
 

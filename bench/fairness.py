@@ -178,17 +178,23 @@ class Payback:
       seconds: of the whole run of outer-training and of those it began from.
       saved: seconds that a run saves against the best hand-designed one of each task, the mean over tasks; a run that
         never arrives takes the whole horizon.
+      missed: tasks on which half of the runs never arrive: there is no such time to save.
+      num_tasks: of how many.
       tuning: seconds of tuning those hand-designed ones, which their users have to spend; 0 where they are defaults.
       reference: who they are.
     """
 
     seconds: float
     saved: float
+    missed: int
+    num_tasks: int
     tuning: float
     reference: str
 
     def runs(self, with_tuning: bool) -> float:
         """Runs that repay outer-training, or what it takes beyond the tuning of the others; inf if none ever do."""
+        if self.missed:
+            return math.inf
         owed = max(self.seconds - self.tuning, 0.0) if with_tuning else self.seconds
         return owed / self.saved if self.saved > 0 else math.inf if owed else 0.0
 
@@ -199,22 +205,23 @@ def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTrai
     devices = {json.loads(text).get("device_kind") for text in rows.train["config"]}
     if not reference or set(reference) != set(rows.tasks) or devices != {known.device}:
         return None
-    saved, per_step = [], {}
+    saved, missed, per_step = [], 0, {}
     for task, name in reference.items():
         blocks = rows.blocks.get(task)
         if blocks is None or not {name, optimizer} <= set(blocks):
             return None
         other, own = (float(np.median(blocks[which])) for which in (name, optimizer))
         level = targets[task].levels[name]["train_loss"]["hard"]
-        steps = min(median_steps(steps_to_target(rows, task, optimizer, level)), rows.horizon(task))
-        saved.append(rows.horizon(task) * other - steps * own)
+        steps = median_steps(steps_to_target(rows, task, optimizer, level))
+        missed += math.isinf(steps)
+        saved.append(rows.horizon(task) * other - min(steps, rows.horizon(task)) * own)
         per_step.setdefault((task.split("/")[0], rows.horizon(task), name), []).append(other)
     tuning = sum(
         _tuning_runs(family, horizon, name) * horizon * float(np.mean(seconds))
         for (family, horizon, name), seconds in per_step.items()
     )
     hours = known.device_hours if known.total_device_hours is None else known.total_device_hours
-    return Payback(3600 * hours, float(np.mean(saved)), tuning, reference_text(reference))
+    return Payback(3600 * hours, float(np.mean(saved)), missed, len(saved), tuning, reference_text(reference))
 
 
 def _tuning_runs(family: str, horizon: int, name: str) -> int:

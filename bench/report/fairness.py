@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bench.fairness import FairnessCard, Payback
-from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, text_entry, whole_entry
+from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
 from bench.rows import CONTROL, LEARNED, Frame
 from bench.rows import slugs as slugs_of
 
@@ -56,6 +56,9 @@ def payback_text(found: Payback) -> str:
     """How many runs it takes, in words."""
     without, with_tuning = (found.runs(counted) for counted in (False, True))
     rival = f"than with {found.reference}"
+    if found.missed:
+        on = f"{found.missed} of {plural(found.num_tasks, 'task')}"
+        return f"no number of runs: on {on} half of its runs never reach the hard target"
     if math.isinf(without):
         return f"no number of runs: to the hard target a run takes {-found.saved:.1f} s more {rival}"
     text = f"{math.ceil(without):,} runs to the hard target, each {found.saved:.1f} s shorter {rival}"

@@ -9,6 +9,8 @@ import pytest
 import learned
 from bench import cards, cli, store, targets
 from bench.entrants import resolve
+from bench.report.summary import num_diverged, num_failed
+from bench.rows import read_rows
 from learned import weights
 from tests.bench.synthetic import HORIZON, falling, targets_record, time_cell, train_cell
 
@@ -55,6 +57,24 @@ def test_a_card_shows_speedup_losses_memory_and_failures_by_hand(results_dir):
     assert f"its mean test loss is below the best hand-designed on 1 of 1 task, {constant}." in text
     assert "a training step takes 1.5 times Adam's memory" in text
     assert text.index("## Results") < text.index("## Limits") < text.index("## Outer-training")
+
+
+def test_a_run_without_a_finite_loss_and_one_that_ends_above_chance_have_diverged(tmp_path):
+    kept = store.Store(tmp_path, "made")
+    not_finite = np.where(np.arange(len(falling(0.04))) < 5, falling(0.04), np.nan)
+    ends = (falling(0.04), falling(0.04) + 10, not_finite)
+    for seed, losses in enumerate(ends):
+        kept.put(*train_cell("t", SHIPPED, seed, losses, "learned", settings={"chance_loss": 2.3}))
+    rows = read_rows(*kept.read())
+    assert [num_diverged(rows, SHIPPED, ("t",)), num_failed(rows, SHIPPED, ("t",))] == [2, 1]
+
+
+@pytest.mark.parametrize("name", weights.shipped_names())
+def test_no_shipped_optimizer_diverges_in_more_than_one_run_of_twenty_out_of_distribution(name):
+    rows = read_rows(*store.Store(REPOSITORY / "results", "ood", "cpu-2core").read())
+    runs = len(rows.runs(name, rows.tasks))
+    assert runs == 10 * len(rows.tasks)
+    assert num_diverged(rows, name, rows.tasks) <= 0.05 * runs
 
 
 def test_results_of_other_weights_are_not_shown(tmp_path):

@@ -11,6 +11,7 @@ import tasks
 from bench import fairness
 from bench.entrants import resolve
 from bench.fairness import Images, Overlap
+from bench.report.fairness import payback_text
 from bench.rows import read_rows
 from bench.store import CURVE_COLUMNS, cell_row
 from learned import weights
@@ -211,6 +212,13 @@ def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_
     assert half.runs(with_tuning=True) == pytest.approx(18000)
     assert dataclasses.replace(found, saved=-0.1).runs(with_tuning=False) == math.inf
     assert fairness.payback(found_rows, {}, "lopt", known) is None
+    # One that never arrives saves nothing, however cheap its steps.
+    cheap = {"t": {"adam": [0.002] * 6, "lopt": [0.0001] * 6}}
+    runs["t"]["lopt"] = [synthetic.falling(0.001)] * 5
+    missing = synthetic.rows_of(runs, cheap, {"lopt": "learned"})
+    missed = fairness.payback(missing, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
+    assert (missed.missed, missed.num_tasks, missed.runs(with_tuning=True)) == (1, 1, math.inf)
+    assert payback_text(missed) == "no number of runs: on 1 of 1 task half of its runs never reach the hard target"
     elsewhere = dataclasses.replace(known, device="another")
     assert fairness.payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", elsewhere) is None
 
