@@ -792,8 +792,8 @@ def tune(
 
     use_device(device)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    rows = {name: row for name, row in (BASELINES | registry.baselines).items() if row.values_of is None}
-    known, table = list(rows), {}
+    known = [name for name, row in (BASELINES | registry.baselines).items() if row.values_of is None]
+    table = {}
     for name in optimizers or known:
         with usage_errors():
             row = registry.baseline(name)
