@@ -496,12 +496,12 @@ def _report(results, folders: Folders, suite: str, label: str, **drawing: Any) -
 
 def _print_results(results, folders: Folders, console) -> None:
     import learned
-    from bench.measure import table
+    from bench.measure import shown
     from bench.report import terminal_tables
     from bench.verify import targets_of
 
     if set(results.cells["kind"]) == {"measure"}:
-        figures = table(results.cells, results.curves)
+        figures = shown(results.cells, results.curves)
         print_table(figures.round(3).to_dict("records"), list(figures.columns))
         return
     frozen = targets_of(results, folders.results_dir)

@@ -29,6 +29,7 @@ class Measurement:
       measure: (part, entrants, repeats, tick) -> the cell's curve (step, metric, value); tick is called after every
         repeat.
       table: (cells, curves) -> the figures that follow from the rows.
+      shown: columns of the table that a terminal has room for; all without.
       timed: whether it times the optimizers of the suite, in so many interleaved blocks; else it has none, and repeats
         are independent replications.
     """
@@ -38,12 +39,13 @@ class Measurement:
     horizon: int
     measure: Callable[[str, Sequence[Entrant], int, Tick], pd.DataFrame]
     table: Callable[[Any, Any], pd.DataFrame]
+    shown: tuple[str, ...] = ()
     timed: bool = True
 
 
 _ROWS = (
     Measurement("update_cost", update_cost.parts, update_cost.HORIZON, update_cost.measure, update_cost.update_costs),
-    Measurement("designs", designs.parts, designs.HORIZON, designs.measure, designs.table),
+    Measurement("designs", designs.parts, designs.HORIZON, designs.measure, designs.table, designs.SHOWN),
     Measurement(
         "pathologies",
         pathologies.parts,
@@ -62,15 +64,17 @@ def measurement_of(cells: pd.DataFrame) -> Measurement:
     return MEASUREMENTS[name]
 
 
-def table(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The figures of the measurement that all cells are of."""
-    return measurement_of(cells).table(cells, curves)
+def shown(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The figures of the measurement that all cells are of, as far as a terminal has room for them."""
+    measurement = measurement_of(cells)
+    figures = measurement.table(cells, curves)
+    return figures.loc[:, list(measurement.shown)] if measurement.shown else figures
 
 
 def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Path:
-    """Writes `table` as `table.csv`, and as `report.json`, in a folder, made if missing; returns the first's path."""
+    """Writes the figures as `table.csv` and `report.json` in a folder, made if missing; returns the first's path."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    figures, path = table(cells, curves), out_dir / "table.csv"
+    figures, path = measurement_of(cells).table(cells, curves), out_dir / "table.csv"
     figures.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     # Rounded likewise: the last digits of a double differ between kinds of CPU.
     numbers = figures.select_dtypes("float").columns

@@ -9,6 +9,7 @@ classes before and after. The former wants a quiet machine, the latter none.
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ VARIANTS = {
 }
 TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
 STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3")  # families; a training step on one of their tasks
+SHOWN = ("design", "num_weights", "bytes_per_parameter", f"step/{STEPS_ON[-1]}", "loss_before", "loss_after")
 # Equal outer compute is equal inner steps under one recipe; what a step costs stands beside the loss.
 OUTER = OuterConfig(
     name="designs",
@@ -143,15 +145,15 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     """What follows from the rows of this measurement.
 
     Args:
-      cells: its cells; designs of which not both parts are finished are left out.
+      cells: its cells; designs of which neither part is finished are left out.
       curves: their curves.
 
     Returns:
       A row for each design, in the order of `VARIANTS`: `design` (its name there), `num_weights`,
       `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
-      its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's; `loss_before` and
-      `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps; `inner_steps` of the
-      outer-training.
+      its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's, and `update/TREE/seconds`;
+      `loss_before` and `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps;
+      `inner_steps` of the outer-training. What a part that is not finished would give is NaN.
     """
     values: dict[str, dict[str, Any]] = {}
     num_weights: dict[str, int] = {}
@@ -160,25 +162,31 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
         values[part] = {
             str(metric): rows.sort_values("step")["value"].to_numpy() for metric, rows in curve.groupby("metric")
         }
-        num_weights[part] = json.loads(cell["config"])["num_weights"]
+        num_weights[part.partition("/")[0]] = json.loads(cell["config"])["num_weights"]
+    columns = [
+        "bytes_per_parameter",
+        *(f"step/{family}{end}" for family in STEPS_ON for end in ("", "/low", "/high")),
+        *(f"update/{tree}{end}" for tree in TREES for end in ("", "/seconds")),
+        *("loss_before", "loss_after", "inner_steps"),
+    ]
     found = []
     for name in VARIANTS:
-        cost, loss = (values.get(f"{name}/{which}") for which in ("cost", "loss"))
-        if cost is None or loss is None:
+        if name not in num_weights:
             continue
-        row = {
-            "design": name,
-            "num_weights": num_weights[f"{name}/cost"],
-            "bytes_per_parameter": float(cost[f"{TREES[0]}/bytes_per_parameter/{name}"][0]),
-        }
-        for family in STEPS_ON:
-            ratio = ratio_interval(*(cost[f"step_seconds/{family}/{each}"] for each in (name, update_cost.REFERENCE)))
-            row |= {f"step/{family}": ratio.estimate}
-            row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
-        for tree in TREES:
-            both = (cost[f"{tree}/update_seconds/{each}"] for each in (name, update_cost.REFERENCE))
-            row[f"update/{tree}"] = ratio_interval(*both).estimate
-        losses = loss["outer_validation_loss"]
-        row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:])}
-        found.append(row | {"inner_steps": int(loss["inner_steps"][0])})
-    return pd.DataFrame(found)
+        row = {"design": name, "num_weights": num_weights[name], **dict.fromkeys(columns, math.nan)}
+        if cost := values.get(f"{name}/cost"):
+            row["bytes_per_parameter"] = float(cost[f"{TREES[0]}/bytes_per_parameter/{name}"][0])
+            for family in STEPS_ON:
+                both = (cost[f"step_seconds/{family}/{each}"] for each in (name, update_cost.REFERENCE))
+                ratio = ratio_interval(*both)
+                row |= {f"step/{family}": ratio.estimate}
+                row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
+            for tree in TREES:
+                own, reference = (cost[f"{tree}/update_seconds/{each}"] for each in (name, update_cost.REFERENCE))
+                row[f"update/{tree}"] = ratio_interval(own, reference).estimate
+                row[f"update/{tree}/seconds"] = float(np.median(own))
+        if loss := values.get(f"{name}/loss"):
+            losses = loss["outer_validation_loss"]
+            row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:]), "inner_steps": loss["inner_steps"][0]}
+        found.append(row)
+    return pd.DataFrame(found, columns=["design", "num_weights", *columns])

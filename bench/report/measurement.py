@@ -9,12 +9,15 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import measurement_of, write_table
-from bench.report import FIGURE_FORMATS, pathologies, template, write_files
+from bench.report import FIGURE_FORMATS, designs, pathologies, template, write_files
 from bench.report.provenance import provenance_table
 from bench.report.section import Section
 
 # Measurements that have a page: name -> (their table, cells, curves) -> sections; others are a table.
-PAGES: dict[str, Callable[[pd.DataFrame, Any, Any], Sequence[Section]]] = {"pathologies": pathologies.sections}
+PAGES: dict[str, Callable[[pd.DataFrame, Any, Any], Sequence[Section]]] = {
+    "designs": designs.sections,
+    "pathologies": pathologies.sections,
+}
 
 
 def write_measurement(

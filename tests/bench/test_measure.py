@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from bench.entrants import resolve
 from bench.errors import UsageError
 from bench.measure import designs, update_cost
 from bench.plugins import Registry
+from bench.report import designs as report_designs
 from bench.suite import Suite, apply_settings, build_suite, load_suite
 from bench.verify import build_report, published_reports, verify
 from learned.curriculum import Stage
@@ -176,8 +178,8 @@ def test_cells_are_kept_apart_resumed_and_published(finished):
     assert sorted(results.cells["task"]) == ["update_cost/a", "update_cost/b"]
     store.publish(folder, "costs", "machine", results)
     published = store.Store(folder, "costs", "machine").read()
-    table = measure.table(published.cells, published.curves)
-    pd.testing.assert_frame_equal(table, measure.table(results.cells, results.curves))
+    table = update_cost.update_costs(published.cells, published.curves)
+    pd.testing.assert_frame_equal(table, update_cost.update_costs(results.cells, results.curves))
     assert table["optimizer"].tolist() == ["adam", "adam"]
     path = build_report(published, folder, folder / "reports" / "costs" / "machine", "costs", "machine")
     assert list(pd.read_csv(path).columns) == list(update_cost.COLUMNS)
@@ -255,7 +257,7 @@ def designs_finished(tmp_path_factory):
         patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8", "orthogonal")})
         counts = runner.run(runner.plan(suite, Registry()), Registry(), kept)
         results = kept.read()
-        return counts, results, measure.table(results.cells, results.curves)
+        return counts, results, designs.table(results.cells, results.curves)
 
 
 @pytest.mark.slow
@@ -275,33 +277,63 @@ def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_f
     assert table["loss_before"].nunique() == 2
 
 
-def test_the_table_of_designs_is_worked_by_hand():
-    config = {"measurement": "designs", "num_weights": 7}
-    cells = pd.DataFrame(
-        [
-            {"cell": cell, "task": f"designs/{part}", "status": status, "config": json.dumps(config)}
-            for cell, part, status in (
-                ("c", "orthogonal/cost", "ok"),
-                ("l", "orthogonal/loss", "ok"),
-                ("d", "lean_mlp_8/cost", "ok"),
-                ("e", "lean_mlp_8/loss", "error"),
-            )
-        ]
-    )
+def designs_by_hand(parts):
+    """Cells and curves of orthogonal, lean_mlp_8, lean_mlp_16; `parts`, those that are finished, the others failed."""
+    config = json.dumps({"measurement": "designs", "num_weights": 7})
+    names = [f"{name}/{which}" for name in ("orthogonal", "lean_mlp_8", "lean_mlp_16") for which in ("cost", "loss")]
+    cells = [(part, f"designs/{part}", "ok" if part in parts else "error", config) for part in names]
     adam = np.array([1e-6, 2e-6, 1e-6, 2e-6, 1e-6, 2e-5])  # within blocks the ratios are always 3 and 2
-    curve = [("c", 0, f"{tree}/bytes_per_parameter/orthogonal", 16.0) for tree in designs.TREES]
-    for factor, places in (
-        (3, [f"{tree}/update_seconds" for tree in designs.TREES]),
-        (2, [f"step_seconds/{family}" for family in designs.STEPS_ON]),
-    ):
-        curve += [("c", k, f"{place}/adam", s) for place in places for k, s in enumerate(adam)]
-        curve += [("c", k, f"{place}/orthogonal", factor * s) for place in places for k, s in enumerate(adam)]
-    curve += [("l", step, "outer_validation_loss", loss) for step, loss in ((20, 1.1), (0, 1.5), (10, 0.9))]
-    curve += [("l", 0, "inner_steps", 400)]
-    table = designs.table(cells, pd.DataFrame(curve, columns=["cell", "step", "metric", "value"]))
-    (row,) = table.to_dict("records")
+    curve = []
+    for part in parts:
+        name, _, which = part.partition("/")
+        if which == "loss":
+            curve += [(part, step, "outer_validation_loss", loss) for step, loss in ((20, 1.1), (0, 1.5), (10, 0.9))]
+            curve += [(part, 0, "inner_steps", 400)]
+            continue
+        curve += [(part, 0, f"{tree}/bytes_per_parameter/{name}", 16.0) for tree in designs.TREES]
+        for factor, places in (
+            (3, [f"{tree}/update_seconds" for tree in designs.TREES]),
+            (2, [f"step_seconds/{family}" for family in designs.STEPS_ON]),
+        ):
+            curve += [(part, k, f"{place}/adam", s) for place in places for k, s in enumerate(adam)]
+            curve += [(part, k, f"{place}/{name}", factor * s) for place in places for k, s in enumerate(adam)]
+    return (
+        pd.DataFrame(cells, columns=["cell", "task", "status", "config"]),
+        pd.DataFrame(curve, columns=["cell", "step", "metric", "value"]),
+    )
+
+
+def test_the_table_of_designs_is_worked_by_hand():
+    table = designs.table(*designs_by_hand(["lean_mlp_8/cost", "orthogonal/loss", "orthogonal/cost"]))
+    half, row = table.to_dict("records")
     assert (row["design"], row["num_weights"], row["bytes_per_parameter"]) == ("orthogonal", 7, 16.0)
     assert [row[f"update/{tree}"] for tree in designs.TREES] == pytest.approx([3.0] * len(designs.TREES))
+    assert [row[f"update/{tree}/seconds"] for tree in designs.TREES] == pytest.approx([4.5e-6] * len(designs.TREES))
     for family in designs.STEPS_ON:
         assert [row[f"step/{family}{end}"] for end in ("", "/low", "/high")] == pytest.approx([2.0] * 3)
     assert (row["loss_before"], row["loss_after"], row["inner_steps"]) == (1.5, 0.9, 400)
+    assert (half["design"], half["bytes_per_parameter"]) == ("lean_mlp_8", 16.0)
+    assert math.isnan(half["loss_after"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "headings", "figures"),
+    [
+        (["orthogonal/cost", "lean_mlp_16/cost"], ["costs"], 0),
+        (["orthogonal/loss"], ["losses"], 0),
+        (["orthogonal/loss", "orthogonal/cost"], ["costs", "losses"], 1),
+        ([], [], 0),
+    ],
+)
+def test_the_page_of_designs_shows_the_parts_that_were_run(parts, headings, figures, tmp_path):
+    cells, curves = designs_by_hand(parts)
+    found = report_designs.sections(designs.table(cells, curves), cells, curves)
+    assert [section.anchor for section in found] == headings
+    assert sum(len(section.figures) for section in found) == figures
+    for figure in (figure for section in found for figure in section.figures):
+        assert figure.png[:4] == b"\x89PNG"
+        assert "orthogonal at 2.000 and 0.9" in figure.alt
+    if "lean_mlp_16/cost" in parts:
+        assert "lean_mlp_16 2.0000 [2.0000, 2.0000], above the 1.08" in " ".join(found[0].paragraphs)
+    written = measure.write_table(cells, curves, tmp_path)
+    assert len(written.read_text().splitlines()) == 1 + len({part.partition("/")[0] for part in parts})

@@ -1,0 +1,143 @@
+"""Designs of learned optimizers in words and numbers: what each costs, and what a short outer-training makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.measure.designs import HORIZON, OUTER, STEPS_ON, TREES
+from bench.report.figures import designs as drawn
+from bench.report.figures.parts import listed
+from bench.report.section import Section
+from bench.report.table import Column, Entry, Table, format_interval, format_number, whole_entry
+from bench.rows import Frame
+from bench.statistics import Interval
+
+FULL_SIZE = STEPS_ON[-1]
+# The most that a training step was meant to cost, over Adam's on the full-size family: of the lean design, with the
+# width of the hidden layer that it has unless told otherwise, and of the paper's.
+AIMS: Mapping[str, float] = {"lean_mlp_16": 1.08, "per_parameter_mlp_32": 1.22}
+MICRO = 1e6
+
+
+def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
+    """The page's sections, of the parts that were run.
+
+    Args:
+      table: from `bench.measure.designs.table`.
+      cells: rows of the measurement.
+      curves: their curves.
+    """
+    del cells, curves
+    costs, losses = table[table["bytes_per_parameter"].notna()], table[table["loss_after"].notna()]
+    found = []
+    if len(costs):
+        found.append(_costs(costs))
+    if len(losses):
+        found.append(_losses(losses, table[table["bytes_per_parameter"].notna() & table["loss_after"].notna()]))
+    return found
+
+
+def _name(row: Any) -> tuple[Entry, ...]:
+    return (Entry(row["design"], row["design"]), whole_entry(row["num_weights"]))
+
+
+_NAME = (Column("design", "design"), Column("num_weights", "weights", number=True))
+
+
+def step_cost(row: Any, family: str) -> Interval:
+    """A training step over Adam's, of a row of the table."""
+    low, high = (
+        None if math.isnan(row[f"step/{family}/{end}"]) else row[f"step/{family}/{end}"] for end in ("low", "high")
+    )
+    return Interval(float(row[f"step/{family}"]), low, high, 0)
+
+
+def _costs(table: Frame) -> Section:
+    """What a step and an update cost before any outer-training."""
+    rows = {row["design"]: row for _, row in table.iterrows()}
+    said = []
+    for name, aim in AIMS.items():
+        if name in rows:
+            found = step_cost(rows[name], FULL_SIZE)
+            word = "within" if found.estimate <= aim else "above"
+            said.append(f"{name} {format_interval(found)}, {word} the {aim:g} that it was meant to stay below")
+    paragraphs = [
+        "A training step is forward pass, backward pass and update, inside the inner loop of the benchmark, and an "
+        "update is the optimizer alone on a tree of given shapes: convolutional and fully connected, of 20, 75 and 670 "
+        "thousand parameters. Both were timed beside Adam in interleaved blocks; ratios are taken within a block.",
+        f"A training step on {FULL_SIZE} over Adam's: {listed(said)}." if said else "",
+    ]
+    steps = Table(
+        "design_steps",
+        "Cost of a training step over Adam's, and state",
+        (
+            *_NAME,
+            Column("bytes_per_parameter", "bytes of state a parameter", number=True),
+            *(Column(f"step_{family}", f"step on {family}", interval=True) for family in STEPS_ON),
+        ),
+        tuple(
+            (
+                *_name(row),
+                Entry(format_number(row["bytes_per_parameter"], 3), row["bytes_per_parameter"]),
+                *(Entry(format_interval(cost), cost) for cost in (step_cost(row, family) for family in STEPS_ON)),
+            )
+            for row in rows.values()
+        ),
+    )
+    updates = Table(
+        "design_updates",
+        "Microseconds of an update alone, and over Adam's",
+        (_NAME[0], *(Column(f"update_{tree}", tree, number=True) for tree in TREES)),
+        tuple(
+            (
+                _name(row)[0],
+                *(
+                    Entry(
+                        f"{row[f'update/{tree}/seconds'] * MICRO:,.0f} ({format_number(row[f'update/{tree}'], 3)})",
+                        row[f"update/{tree}/seconds"] * MICRO,
+                    )
+                    for tree in TREES
+                ),
+            )
+            for row in rows.values()
+        ),
+        ("Medians over blocks. In the CSV file: microseconds.",),
+    )
+    return Section("costs", "What a design costs", [text for text in paragraphs if text], [], [steps, updates])
+
+
+def _losses(table: Frame, both: Frame) -> Section:
+    """What the same short outer-training makes of each."""
+    best = table.loc[table["loss_after"].idxmin()]
+    paragraphs = [
+        f"Each design was outer-trained by one recipe, on train loss of {OUTER.family} by backpropagation through "
+        f"perturbed unrolls: {sum(stage.outer_steps for stage in OUTER.stages)} outer steps, "
+        f"{table['inner_steps'].max():,.0f} inner steps. The loss is the mean train loss over {HORIZON:,} inner steps "
+        f"on {OUTER.validation_num_tasks} tasks of the outer-validation classes, before and after; after is the best "
+        "along the way. One outer seed each: differences of a few thousandths say nothing.",
+        f"Lowest after it: {best['design']}, {format_number(best['loss_after'])}.",
+    ]
+    losses = Table(
+        "design_losses",
+        "Outer-validation loss before and after the same outer-training",
+        (
+            *_NAME,
+            Column("loss_before", "before", number=True),
+            Column("loss_after", "after", number=True),
+            Column("inner_steps", "inner steps", number=True),
+        ),
+        tuple(
+            (
+                *_name(row),
+                *(Entry(format_number(row[key]), row[key]) for key in ("loss_before", "loss_after")),
+                whole_entry(row["inner_steps"]),
+            )
+            for _, row in table.iterrows()
+        ),
+    )
+    figures = [drawn.loss_against_cost(both, FULL_SIZE)] if len(both) else []
+    return Section("losses", "What outer-training makes of it", paragraphs, figures, [losses])
