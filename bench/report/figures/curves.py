@@ -139,11 +139,9 @@ def _band_sentence(rows: Rows, tasks: tuple[str, ...]) -> str:
         band = f"25th to 75th percentile over seeds, or their range below {MIN_SEEDS} seeds"
     else:
         band = "25th to 75th percentile over seeds"
-    text = f"Line: mean over seeds; band: {band}."
+    text = f"Line: median over seeds; band: {band}."
     if any(runs_of(rows, name, tasks)[1] for name in rows.trained):
-        text += (
-            " A cross marks the step after which a run has failed; the thin line beyond it averages the others only."
-        )
+        text += " A cross marks the step after which a run has failed; the thin line beyond it is of the others only."
     return text
 
 
@@ -167,7 +165,7 @@ def _last_value(rows: Rows, task: str, name: str, metric: str) -> str:
     last = rows.series[task, name, metric].iloc[-1].to_numpy(dtype=float)
     failed = runs_of(rows, name, (task,))[1]
     finite = last[np.isfinite(last)]
-    text = format_number(float(finite.mean()), 3) if len(finite) else "no finite value"
+    text = format_number(float(np.median(finite)), 3) if len(finite) else "no finite value"
     return text + (f" ({failed} failed)" if failed else "")
 
 
@@ -216,7 +214,7 @@ def _draw_curves(
     axes: Axes, rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
     levels: Mapping[str, float],
 ) -> list[str]:  # fmt: skip
-    """Draws mean and band of every optimizer, and the levels; returns who leaves the top."""
+    """Draws median and band of every optimizer, and the levels; returns who leaves the top."""
     source = seconds_source(rows, task) if axis == "seconds" else ""
     drawn = [_line(rows, task, name, metric, source) for name in order]
     chance = as_floats(rows.train.loc[rows.train["task"] == task, "chance_loss"]).dropna()
@@ -231,13 +229,13 @@ def _draw_curves(
     tops, bottoms = [start for start in starts if np.isfinite(start)], list(levels.values())
     leaving, crosses = [], []
     for line in drawn:
-        means, bounds, cross = _draw_line(axes, line, styles[line.name])
-        if not len(means):
+        medians, bounds, cross = _draw_line(axes, line, styles[line.name])
+        if not len(medians):
             continue
-        tops += [means.max(), *bounds]
-        bottoms += [means.min(), *bounds]
+        tops += [medians.max(), *bounds]
+        bottoms += [medians.min(), *bounds]
         crosses += [(*cross, styles[line.name])] if cross else []
-        if means.max() > ceiling:
+        if medians.max() > ceiling:
             leaving.append(line.name)
 
     loss_axis(axes.set_yscale, axes.set_ylim, axes.yaxis, min(bottoms or tops), min(max(tops), ceiling))
@@ -265,22 +263,25 @@ def _line(rows: Rows, task: str, name: str, metric: str, source: str) -> _Line:
 
 
 def _draw_line(axes: Axes, line: _Line, style: Style) -> tuple[np.ndarray, list[float], tuple[float, float] | None]:
-    """Draws mean and band; returns the finite means, the ends of the band, and where the first run has failed."""
+    """Draws median and band; returns the finite medians, the ends of the band, and where the first run has failed.
+
+    A mean may lie outside the band: one late run lifts it, on a logarithmic axis far.
+    """
     values = line.frame.to_numpy(dtype=float)
     alive = np.isfinite(values)
     whole = alive.all(axis=1)
     num_whole = len(whole) if whole.all() else int(np.argmin(whole))
-    mean = np.array([row[ok].mean() if ok.any() else np.nan for row, ok in zip(values, alive, strict=True)])
+    median = np.array([np.median(row[ok]) if ok.any() else np.nan for row, ok in zip(values, alive, strict=True)])
     look: dict[str, Any] = {"color": style.color, "zorder": style.zorder, "solid_capstyle": "round"}
-    axes.plot(line.x[:num_whole], mean[:num_whole], linestyle=style.linestyle, linewidth=style.linewidth, **look)
+    axes.plot(line.x[:num_whole], median[:num_whole], linestyle=style.linestyle, linewidth=style.linewidth, **look)
     cross, bounds = None, []
-    if num_whole < len(mean):
-        axes.plot(line.x[num_whole:], mean[num_whole:], linestyle="-", linewidth=0.9, **look)
+    if num_whole < len(median):
+        axes.plot(line.x[num_whole:], median[num_whole:], linestyle="-", linewidth=0.9, **look)
         if num_whole:
-            cross = (line.x[num_whole - 1], mean[num_whole - 1])
+            cross = (line.x[num_whole - 1], median[num_whole - 1])
     if values.shape[1] > 1 and num_whole:
         percentiles = (25, 75) if values.shape[1] >= MIN_SEEDS else (0, 100)
         low, high = np.percentile(values[:num_whole], percentiles, axis=1)
         axes.fill_between(line.x[:num_whole], low, high, color=style.color, alpha=0.14, linewidth=0, zorder=2)
         bounds = [float(low.min()), float(high.max())]
-    return mean[np.isfinite(mean)], bounds, cross
+    return median[np.isfinite(median)], bounds, cross
