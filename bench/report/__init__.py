@@ -131,12 +131,13 @@ def terminal_tables(
 def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
     from bench import fairness, scoring
-    from bench.report import aggregate, comparison, figures, first_screen, provenance, summary, tuning
+    from bench.report import aggregate, budgets, comparison, figures, first_screen, provenance, summary, tuning
     from bench.report.fairness import card_tables
 
     contender, floor = screen["verdict"]["optimizer"], screen["controls"]["clock_floor"]
     cards = fairness.cards(results, targets)
-    marks = {entry.task: entry.mark for card in cards if card.optimizer == contender for entry in card.exposures}
+    every_mark = {card.optimizer: {entry.task: entry.mark for entry in card.exposures} for card in cards}
+    marks = every_mark.get(contender or "", {})
     styles = figures.optimizer_styles(results)
     several = len(results.tasks) > 1
     scope = scoring.ALL if several else results.tasks[0]
@@ -151,9 +152,10 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
             first_screen.validation_table(screen, scope),
             *filter(None, [aggregate.aggregate_table(results, targets, contender)]),
             *([summary.summary_table(results, results.tasks)] if several else []),
+            *filter(None, [budgets.budget_table(results, results.tasks, "budgets")] if several else []),
             *(comparison.comparison_tables(results, results.tasks) if several else []),
         ],
-        "figures": figures.overview_figures(results, styles, targets, contender, marks),
+        "figures": figures.overview_figures(results, styles, targets, contender, every_mark),
     }
     sections = []
     for task in results.tasks:
@@ -170,7 +172,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
                 "verdicts": comparison.verdicts(results, (task,), floor) if several else [],
                 "tables": [
                     summary.summary_table(results, (task,)),
-                    *filter(None, [times]),
+                    *filter(None, [times, budgets.budget_table(results, (task,), f"budgets_{slug}")]),
                     *comparison.comparison_tables(results, (task,)),
                 ],
             }

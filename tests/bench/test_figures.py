@@ -15,7 +15,7 @@ from bench import targets
 from bench.report import figures, tuning
 from bench.report.figures import curves, drawing, ladder, parts, profiles
 from bench.report.table import format_interval
-from bench.rows import read_rows
+from bench.rows import LEARNED, read_rows
 from bench.statistics import t_interval
 from tests.bench import synthetic
 from tests.bench.synthetic import GRID, falling, rows_of
@@ -54,7 +54,7 @@ def frozen_from(rows, reference):
 def every_figure(rows, found_targets, contender, marks):
     styles = figures.optimizer_styles(rows)
     drawn = [figure for task in rows.tasks for figure in figures.task_figures(rows, task, styles, found_targets)]
-    drawn += figures.overview_figures(rows, styles, found_targets, contender, marks)
+    drawn += figures.overview_figures(rows, styles, found_targets, contender, {contender: marks})
     return drawn + figures.tuning_figures(rows)
 
 
@@ -244,13 +244,25 @@ def test_tasks_stand_under_their_marks_from_in_distribution_to_out_of_distributi
 
 def test_both_ladders_show_the_tasks_in_that_order(three_tasks):
     rows, found_targets, marks = three_tasks
-    found = by_slug(figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", marks))
+    found = by_slug(
+        figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", {"lopt": marks})
+    )
     order = ["held-out", "b", "c", "out-of-distribution", "a"]
     for slug, last in (("speedup_by_task", ["geometric mean"]), ("test_loss_by_task", [])):
         axes = found[slug].draw().axes[0]
         assert [label.get_text() for label in axes.get_yticklabels()] == order + last
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
         assert "held-out, new images for the data set and architecture of outer-training" in found[slug].caption
+
+
+def test_every_learned_optimizer_has_ladders_the_headline_first_and_without_its_name(three_tasks):
+    rows, found_targets, marks = three_tasks
+    learned = [name for name in rows.trained if rows.role(name) == LEARNED]
+    drawn = figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, None, {"lopt": marks})
+    ladders = [figure.slug for figure in drawn if "_by_task" in figure.slug]
+    assert ladders == [f"{kind}_by_task_{name}" for name in learned for kind in ("speedup", "test_loss")]
+    drawn = figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", {"lopt": marks})
+    assert [figure.slug for figure in drawn][:2] == ["speedup_by_task", "test_loss_by_task"]
 
 
 def test_differences_in_test_loss_are_paired_and_a_failed_run_is_shown_as_failed():
@@ -297,7 +309,7 @@ def test_a_divergent_task_does_not_hide_the_others_on_the_ladder_of_losses():
 def test_a_task_without_targets_stays_on_the_ladder(three_tasks):
     rows, found_targets, marks = three_tasks
     some = {task: frozen for task, frozen in found_targets.items() if task != "b"}
-    found = by_slug(figures.overview_figures(rows, figures.optimizer_styles(rows), some, "lopt", marks))
+    found = by_slug(figures.overview_figures(rows, figures.optimizer_styles(rows), some, "lopt", {"lopt": marks}))
     assert "b (held-out): no target" in found["speedup_by_task"].alt
     assert "b (held-out): no target" in found["test_loss_by_task"].alt
     assert "geometric mean over the 2 tasks that have one" in found["speedup_by_task"].caption

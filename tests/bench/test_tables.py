@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report import aggregate, comparison, fairness, first_screen
+from bench.report import aggregate, budgets, comparison, fairness, first_screen
 from bench.report.table import Column, Entry, Table, as_written
 from bench.scoring import first_screen as screen_of
 from bench.statistics import Interval
+from tests.bench.synthetic import diverging
 from tests.bench.test_protocol import CONTENDER, GRID, LEVELS, REFERENCE, falling, frozen, raced, rows_of
 
 SLOW = np.full(len(GRID), 2.9)
@@ -59,6 +60,32 @@ def test_a_speed_up_that_is_only_a_bound_is_marked_and_bold_below_one():
     hard = entries(first_screen.score_table(screen(SLOW, 2.0), "t", "score"), REFERENCE)["hard_speedup"]
     # Never reached in the whole horizon, each step twice as dear: below 1 / 2.
     assert (hard.text, hard.bold) == ("<0.500", True)
+
+
+def test_losses_after_equal_steps_and_after_equal_seconds_stand_side_by_side():
+    # The contender's step takes three times the reference's: in the seconds of its 100 steps it takes 33, and the last
+    # evaluation before that is after 30.
+    table = budgets.budget_table(raced(falling(0.02), 3.0), ("t",), "budgets")
+    assert [row[0].value for row in table.rows] == [REFERENCE, CONTENDER]
+    for name, at_steps, at_seconds, share in ((REFERENCE, 2.0, 2.0, 1.0), (CONTENDER, 1.0, 2.4, 1 / 3)):
+        found = entries(table, name)
+        for metric in ("train_loss", "validation_loss"):
+            assert found[f"{metric}_steps"].value.estimate == pytest.approx(at_steps)
+            assert found[f"{metric}_seconds"].value.estimate == pytest.approx(at_seconds)
+        assert found["share_of_steps"].value == pytest.approx(share)
+    assert budgets.budget_table(rows_of({REFERENCE: [falling(0.01)]}), ("t",), "budgets") is None
+
+
+def test_a_run_that_has_failed_by_the_end_of_a_budget_is_counted_and_sorted_last():
+    runs = {CONTENDER: [diverging(50, 0.02), *[falling(0.02)] * 4], REFERENCE: [falling(0.01)] * 5}
+    rows = rows_of(runs, {CONTENDER: [3.0] * 6, REFERENCE: [1.0] * 6}, {CONTENDER: "learned"})
+    found = entries(budgets.budget_table(rows, ("t",), "budgets"), CONTENDER)
+    assert found["train_loss_steps"].text == "1 failed"
+    assert found["train_loss_seconds"].value.estimate == pytest.approx(2.4)  # it still stands after 30 steps
+    rows = rows_of(runs, {CONTENDER: [1.0] * 6, REFERENCE: [1.0] * 6}, {CONTENDER: "learned"})
+    table = budgets.budget_table(rows, ("t",), "budgets")
+    assert entries(table, CONTENDER)["train_loss_seconds"].text == "1 failed"
+    assert [row[0].value for row in table.rows] == [REFERENCE, CONTENDER]
 
 
 def test_controls_that_did_not_run_are_dashes_and_races_are_counted():

@@ -6,8 +6,9 @@
     dots       final losses and step costs, every seed and every block
     survival   the share of runs that have not reached a target, against time
     profiles   Dolan-More performance profiles over tasks
-    ladder     the contender on every task, from in-distribution to out-of-distribution
+    ladder     a learned optimizer on every task, from in-distribution to out-of-distribution
     outer_training  a run of outer-training so far
+    designs    designs of learned optimizers, loss against cost
     tuning     losses of the tuning trials, against the learning rate and against the number of trials
 
 Alt text and caption are computed at once, the image when its bytes are asked for: what is never shown is never drawn.
@@ -48,20 +49,20 @@ def overview_figures(
     rows: Rows,
     styles: Mapping[str, Style],
     targets: Mapping[str, Targets],
-    contender: str | None,
-    marks: Mapping[str, str],
+    headline: str | None,
+    marks: Mapping[str, Mapping[str, str]],
 ) -> list[Figure]:
-    """The ladders of the contender, performance profiles, and train loss of every task in small multiples.
+    """The ladders of every learned optimizer, performance profiles, and train loss of every task in small multiples.
 
     Args:
       rows: of the suite, controls left out.
       styles: of every optimizer in the rows.
       targets: by task.
-      contender: the learned optimizer that claims are judged on, None where there is none.
-      marks: task -> what it is to the contender, one of `ladder.MARKS`.
+      headline: the learned optimizer that claims are judged on, None where there is none.
+      marks: optimizer -> task -> what it is to it, one of `ladder.MARKS`.
     """
     found = [
-        *ladder.ladder_figures(rows, styles, targets, contender, marks),
+        *ladder.ladder_figures(rows, styles, targets, headline, marks),
         profiles.profile_figure(rows, styles, targets),
         *curves.overview_figures(rows, styles),
     ]

@@ -1,4 +1,4 @@
-"""The contender on every task, from in-distribution to out-of-distribution: speed-up and test loss with intervals."""
+"""A learned optimizer on every task, from in-distribution to out-of-distribution: speed-up and test loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bench.report.figures.drawing import Figure, Style
 from bench.report.figures.parts import FAILED_COLOR, SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
 from bench.report.summary import HEADLINE_LOSS
 from bench.report.table import PERCENT, format_interval
-from bench.rows import Rows
+from bench.rows import LEARNED, Rows
+from bench.rows import slugs as slugs_of
 from bench.scoring import Speedup, format_speedup, reference_text, references, speedup
 from bench.statistics import MIN_SEEDS
 from bench.targets import SHARES, Targets
@@ -61,18 +62,29 @@ def ladder_figures(
     rows: Rows,
     styles: Mapping[str, Style],
     targets: Mapping[str, Targets],
-    contender: str | None,
-    marks: Mapping[str, str],
+    headline: str | None,
+    marks: Mapping[str, Mapping[str, str]],
 ) -> list[Figure]:
-    """Speed-ups to the three targets, and differences in final test loss; none without contender or targets."""
-    if contender is None or contender not in rows.trained:
-        return []
-    tasks = [task for task in rows.tasks if runs_of(rows, contender, (task,))[0]]
+    """Speed-ups to the three targets, and differences in final test loss, of every learned optimizer, headline first.
+
+    Args:
+      rows: of the suite.
+      styles: of every optimizer in the rows.
+      targets: by task; nothing is drawn without.
+      headline: the learned optimizer that claims are judged on, whose figures have no name in their slugs.
+      marks: optimizer -> task -> what it is to it, one of `MARKS`.
+    """
+    learned = [name for name in rows.trained if rows.role(name) == LEARNED]
+    slugs = slugs_of(learned)
     reference = references(rows, targets, REFERENCE_GROUP)
-    found = (
-        _speedup_figure(rows, styles, targets, contender, marks, tasks, reference),
-        _loss_figure(rows, styles, contender, marks, tasks, reference),
-    )
+    found = []
+    for name in sorted(learned, key=lambda name: name != headline):
+        tasks = [task for task in rows.tasks if runs_of(rows, name, (task,))[0]]
+        end = "" if name == headline else f"_{slugs[name]}"
+        found += [
+            _speedup_figure(rows, styles, targets, name, marks.get(name, {}), tasks, reference, end),
+            _loss_figure(rows, styles, name, marks.get(name, {}), tasks, reference, end),
+        ]
     return [figure for figure in found if figure is not None]
 
 
@@ -83,7 +95,7 @@ def ladder_figures(
 
 def _speedup_figure(
     rows: Rows, styles: Mapping[str, Style], targets: Mapping[str, Targets], contender: str, marks: Mapping[str, str],
-    tasks: Sequence[str], reference: Mapping[str, str],
+    tasks: Sequence[str], reference: Mapping[str, str], end: str,
 ) -> Figure | None:  # fmt: skip
     found: dict[str, dict[str, Speedup | None]] = {
         task: {target: speedup(rows, targets, [task], contender, reference, target) for target in SHARES}
@@ -105,7 +117,7 @@ def _speedup_figure(
             values = ", ".join(f"{target} {format_speedup(x)}" for target, x in found[line.name].items())
             alts.append(f"{_alt_name(line, marks)}: {reasons.get(line.name, values)}")
     return Figure(
-        slug="speedup_by_task",
+        slug=f"speedup_by_task{end}",
         alt=f"Dot plot of the wall-clock speed-up of {contender} over the best hand-designed optimizer, above 1 is "
         f"faster. {'; '.join(alts)}.",
         caption=f"Wall-clock speed-up of {contender} over the best tuned hand-designed optimizer of each task "
@@ -175,7 +187,7 @@ def _draw_speedup(axes: Axes, value: Speedup, height: float, target: str, style:
 
 def _loss_figure(
     rows: Rows, styles: Mapping[str, Style], contender: str, marks: Mapping[str, str], tasks: Sequence[str],
-    reference: Mapping[str, str],
+    reference: Mapping[str, str], end: str,
 ) -> Figure | None:  # fmt: skip
     found: dict[str, Comparison] = {
         task: compare(rows, contender, reference[task], (task,), HEADLINE_LOSS)
@@ -192,7 +204,7 @@ def _loss_figure(
         if line.kind == "task"
     ]
     return Figure(
-        slug="test_loss_by_task",
+        slug=f"test_loss_by_task{end}",
         alt=f"Dot plot of final test loss of {contender} minus that of the best hand-designed optimizer, below 0 is "
         f"better. {'; '.join(alts)}.",
         caption=f"Final test loss of {contender} minus that of the best tuned hand-designed optimizer of each task "
