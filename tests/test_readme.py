@@ -1,6 +1,7 @@
 """The README's examples, run as they stand there."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 
 import learned
 from bench import cli
+from bench.fairness import outer_training
 from bench.report.first_screen import score_entry
 from bench.scoring import ALL
 from bench.store import Store
@@ -67,19 +69,46 @@ def test_what_the_readme_says_was_learned_is_the_reports_control():
     assert f"takes {told} times the steps" in README
 
 
+def overall(suite):
+    """The first screen of a published report, and its rows over all tasks by optimizer."""
+    screen = json.loads((ROOT / f"reports/{suite}/cpu-2core/report.json").read_text())
+    return screen, {row["optimizer"]: row for row in screen["rows"] if row["task"] == ALL}
+
+
+def test_what_the_readme_says_of_steps_and_of_their_cost_is_the_reports():
+    _, rows = overall("paper")
+    row = rows["muonw_cosine"]
+    clock, steps = (score_entry(row[key]["hard"]).text for key in ("speedup", "speedup_in_steps"))
+    cost = score_entry(row["step_cost_ratio"]).text
+    told = f"{steps} of the {clock.partition(' ')[0]} is steps, and its step costs {cost}"
+    assert told in " ".join(README.split())
+
+
+def test_what_the_readme_says_of_memorizing_is_the_reports():
+    row = overall("paper")[1][learned.HEADLINE]
+    train, test = (row[key]["estimate"] for key in ("train_loss", "test_loss"))
+    told = f"it ends at train loss {train:.2g} and test loss {test:.3g}, where guessing gives {math.log(10):.2f}"
+    assert told in " ".join(README.split())
+
+
 def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
-    screen = json.loads((ROOT / "reports/paper/cpu-2core/report.json").read_text())
-    (row,) = (row for row in screen["rows"] if (row["task"], row["optimizer"]) == (ALL, "muon_cosine_by_train"))
+    screen, rows = overall("paper")
+    row = rows["muon_cosine_by_train"]
     told = score_entry(row["speedup"]["hard"]).text
     assert screen["verdict"]["optimizer"] == learned.HEADLINE
     assert f"chosen by train loss, its speed-up is {told}." in " ".join(README.split())
 
 
 def test_what_the_readme_says_of_other_seeds_of_outer_training_is_the_reports():
-    screen = json.loads((ROOT / "reports/outer_seeds/cpu-2core/report.json").read_text())
-    found = {row["optimizer"]: score_entry(row["speedup"]["hard"]).text for row in screen["rows"] if row["task"] == ALL}
+    found = {name: score_entry(row["speedup"]["hard"]).text for name, row in overall("outer_seeds")[1].items()}
     told = "{}, {} and {}".format(*(found[f"lopt_ortho_quarter_{k}"] for k in (1, 2, 3)))
-    assert f"a quarter of its outer-training, gives {told} over the best hand-designed." in " ".join(README.split())
+    told += f" over the best hand-designed, where `lopt_ortho` on the same runs gives {found['lopt_ortho']}."
+    assert f"at most a quarter of its inner steps of outer-training, gives {told}" in " ".join(README.split())
+    whole, *quarters = (
+        outer_training(weights.read(name)[1]).inner_steps
+        for name in ("lopt_ortho", *(f"lopt_ortho_quarter_{k}" for k in (1, 2, 3)))
+    )
+    assert max(quarters) <= whole / 4
 
 
 @pytest.mark.slow
