@@ -12,7 +12,9 @@ from safetensors.numpy import save_file
 import learned
 from bench import cli
 from bench.fairness import outer_training
+from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
+from bench.report.table import format_interval
 from bench.scoring import ALL
 from bench.store import Store
 from learned import weights
@@ -97,6 +99,30 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
     told = score_entry(row["speedup"]["hard"]).text
     assert screen["verdict"]["optimizer"] == learned.HEADLINE
     assert f"chosen by train loss, its speed-up is {told}." in " ".join(README.split())
+
+
+def test_what_the_readme_says_of_other_data_is_the_reports():
+    screen, rows = overall("ood")
+    words = " ".join(README.split())
+    told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
+    assert f"before it, it takes {told} times the steps" in words
+    tests = {name: row["test_loss"]["estimate"] for name, row in rows.items()}
+    family = min(value for name, value in tests.items() if name.endswith("_family_tuned"))
+    tuned = {name: tests[name] for name, row in rows.items() if row["role"] == "hand-designed"}
+    best = min(tuned, key=lambda name: tuned[name])
+    assert f"`lopt_ortho_valid` ends at a mean test loss of {tests[learned.HEADLINE_VALID]:.3g}:" in words
+    assert f"at {family:.3g} and more, the best of those tuned on the task, `{best}`, at {tests[best]:.3g}." in words
+
+
+def test_what_the_readme_says_of_designs_is_the_reports():
+    table = {row["design"]: row for row in json.loads((ROOT / "reports/designs/cpu-2core/report.json").read_text())}
+    rows = [table[name] for name in ("per_parameter_mlp_32", "lean_mlp_16", "orthogonal")]
+    costs = [format_interval(step_cost(row, FULL_SIZE)) for row in rows]
+    losses = [f"{row['loss_after']:.4g}" for row in rows]
+    words = " ".join(README.split())
+    assert f"costs {costs[0]} times Adam's with the paper's, on 31 inputs, {costs[1]} with the lean one" in words
+    assert f"and {costs[2]} with the orthogonal one" in words
+    assert f"to losses of {losses[0]}, {losses[1]} and {losses[2]}." in words
 
 
 def test_what_the_readme_says_of_other_seeds_of_outer_training_is_the_reports():

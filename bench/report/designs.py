@@ -105,9 +105,11 @@ def _costs(table: Frame) -> Section:
             )
             for row in rows.values()
         ),
-        ("Medians over blocks. In the CSV file: microseconds.",),
+        ("Medians over blocks; in brackets over Adam's. In the CSV file: microseconds.",),
     )
-    return Section("costs", "What a design costs", [text for text in paragraphs if text], [], [steps, updates])
+    return Section(
+        "costs", "What a design costs", [text for text in paragraphs if text], [], [steps, updates], unfolded=True
+    )
 
 
 def _losses(table: Frame, both: Frame) -> Section:
@@ -140,4 +142,4 @@ def _losses(table: Frame, both: Frame) -> Section:
         ),
     )
     figures = [drawn.loss_against_cost(both, FULL_SIZE)] if len(both) else []
-    return Section("losses", "What outer-training makes of it", paragraphs, figures, [losses])
+    return Section("losses", "What outer-training makes of it", paragraphs, figures, [losses], unfolded=True)

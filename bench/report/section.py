@@ -17,6 +17,7 @@ class Section:
       paragraphs: what was found.
       figures: drawn when asked for.
       tables: the numbers.
+      unfolded: whether the numbers are seen at once, where they are the finding.
     """
 
     anchor: str
@@ -24,3 +25,4 @@ class Section:
     paragraphs: Sequence[str]
     figures: Sequence[Figure]
     tables: Sequence[Table]
+    unfolded: bool = False
