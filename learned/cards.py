@@ -63,6 +63,7 @@ def _facts(card: Card) -> list[str]:
         "cost up to there": f"{facts['inner_steps']:,} inner steps, "
         f"{facts['device_hours']} hours of one {facts['device']}",
         "cost of the whole run": _whole_cost(facts),
+        "outer-validation": _validation_cost(card),
         "processor": facts.get("processor"),
         "data": facts.get("data"),
         "code": f"commit {facts.get('commit')}",
@@ -91,6 +92,13 @@ def _whole_cost(facts: dict[str, Any]) -> str | None:
         return None
     steps = f"{facts['total_inner_steps']:,} inner steps in {facts['total_outer_steps']} outer steps"
     return f"{steps}, {facts['total_device_hours']} hours"
+
+
+def _validation_cost(card: Card) -> str | None:
+    """What choosing took, of the whole run; steps without a gradient of the outer-loss."""
+    outer, curve = card.outer_training, card.facts.get("outer_validation_curve", [])
+    steps = len(curve) * outer["validation_num_tasks"] * outer["validation_num_steps"]
+    return f"{steps:,} further inner steps in {len(curve)} evaluations; the hours count them" if curve else None
 
 
 def _lengths(stage: dict[str, Any]) -> str:
