@@ -6,9 +6,10 @@ twice    every step performed twice, behind an optimization barrier: the ratio o
 frozen   rate 0: reaches no target and ranks last
 10x      ten times the tuned rate: worse than the base
 
-and, of the learned optimizer that claims are judged on,
+and, of the learned optimizers that claims are judged on,
 
-untrained  theta before any outer-training: arrives later, so that what was learned has a part in what is claimed
+untrained  theta before any outer-training: arrives later, or ends at a higher test loss, so that what was learned has a
+           part in what is claimed
 """
 
 import dataclasses
@@ -44,7 +45,7 @@ def trained_controls(base: Entrant) -> list[Entrant]:
 
 
 def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """The headline optimizer, where it is among the entrants, as it was before any outer-training."""
+    """The headline optimizer and its twin, where they are among the entrants, as before any outer-training."""
     begun = [(entrant, entrant.untrained()) for entrant in entrants if entrant.untrained is not None]
     return [
         dataclasses.replace(

@@ -788,7 +788,20 @@ def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
     found = screen["controls"]["untrained_test_loss"][CONTENDER]
     assert (found["estimate"], found["low"], found["high"]) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
     row = next(row for row in controls_table(screen).rows if "before outer-training: final test" in row[0].text)
-    assert (row[2].text, row[3].text) == ("1.00 [1.00, 1.00]", NONE_TEXT)  # shown, and nothing expected
+    assert (row[1].text, row[2].text, row[3].text) == (NONE_TEXT, "1.00 [1.00, 1.00]", NONE_TEXT)  # nothing expected
+
+
+@pytest.mark.parametrize(
+    ("seeds", "before", "after", "held"),
+    [(5, 0.01, 0.02, "yes"), (5, 0.02, 0.01, "no"), (3, 0.01, 0.02, NONE_TEXT), (3, 0.02, 0.01, "no")],
+)
+def test_rule_14_the_twin_is_to_have_learned_a_lower_test_loss_and_no_speed(seeds, before, after, held):
+    rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
+    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    screen["verdict"]["optimizer"] = "another"  # that claims of speed are judged on
+    table = {row[0].text.partition("before outer-training: ")[2]: row for row in controls_table(screen).rows}
+    assert table["final test loss, minus that after it"][3].text == held
+    assert table["steps to the hard target, over those after it"][3].text == NONE_TEXT
 
 
 def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
@@ -798,6 +811,10 @@ def test_rule_14_headline_optimizers_bring_their_beginning(monkeypatch):
     assert (control.name, control.role) == ("lopt_paper_small_untrained", "control")
     assert control.identity["theta_sha256"] != trained.identity["theta_sha256"]
     monkeypatch.setattr(learned, "HEADLINE", "another")
+    monkeypatch.setattr(learned, "HEADLINE_VALID", "lopt_paper_small")
+    (twin,) = controls.untrained_controls([entrants.resolve("lopt_paper_small", "digits8_mlp", 50)])
+    assert twin.identity == control.identity
+    monkeypatch.setattr(learned, "HEADLINE_VALID", "yet another")
     assert controls.untrained_controls([entrants.resolve("lopt_paper_small", "digits8_mlp", 50)]) == []
 
 
