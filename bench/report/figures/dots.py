@@ -17,6 +17,9 @@ from bench.rows import LEARNED, Rows
 from bench.statistics import MIN_SEEDS, Interval
 
 
+FEW_TIMES = 3.0  # one row whose values are that many times the others' leaves them no room on a linear axis
+
+
 def final_loss_figure(rows: Rows, task: str, styles: Mapping[str, Style]) -> Figure | None:
     """Final test loss of every seed; None where no run has one."""
     order = [name for name in sorted_optimizers(rows, (task,)) if runs_of(rows, name, (task,))[0]]
@@ -127,7 +130,7 @@ def _mean_mark(axes: Axes, interval: Interval, row: int, style: Style) -> None:
 
 
 def _dot_axes(axes: Axes, rows: Rows, order: Sequence[str], low: float, high: float) -> None:
-    loss_axis(axes.set_xscale, axes.set_xlim, axes.xaxis, low, high)
+    loss_axis(axes.set_xscale, axes.set_xlim, axes.xaxis, low, high, log_from=FEW_TIMES)
     axes.set_yticks(range(len(order)), [short(name) for name in order])
     for label, name in zip(axes.get_yticklabels(), order, strict=True):
         label.set_fontweight("bold" if rows.role(name) == LEARNED else "normal")

@@ -154,13 +154,15 @@ def note_above(axes: Axes, text: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def loss_axis(set_scale: Any, set_limits: Any, ticks: Any, low: float, high: float) -> None:
-    """A linear axis with a margin, or a logarithmic one where the values span more than `LOG_FROM_RANGE`."""
-    if low > 0 and high / low > LOG_FROM_RANGE:
+def loss_axis(
+    set_scale: Any, set_limits: Any, ticks: Any, low: float, high: float, *, log_from: float = LOG_FROM_RANGE
+) -> None:
+    """A linear axis with a margin, or a logarithmic one where the values span more than the factor `log_from`."""
+    if low > 0 and high / low > log_from:
         set_scale("log")
         set_limits(low / 1.12, high * 1.12)
-        few = high / low < 100
-        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=12))
+        subs = (1, 1.5, 2, 3, 5, 7) if high / low < LOG_FROM_RANGE else (1, 2, 5) if high / low < 100 else (1,)
+        ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
         ticks.set_minor_formatter(NullFormatter())
     else:
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
