@@ -1,7 +1,7 @@
 """The hand-designed optimizers: a literal table of optax constructors, search spaces and references.
 
 Constant-rate and scheduled forms are rows of their own, each tuned with the full budget (protocol rule 1): Metz et al.
-(arXiv 1810.10180) compare with constant rates, a reviewer with schedules.
+(arXiv 1810.10180) compare with constant rates, practice with schedules.
 """
 
 import dataclasses

@@ -40,11 +40,14 @@ from bench.scoring import (
     reference_text,
     references,
     speedup,
+    step_cost_ratio,
 )
 from bench.store import LOCAL, Store
 from bench.targets import GROUPS
 from bench.verify import first_difference, targets_of
 from learned import cards, weights
+
+BY_TRAIN = "_by_train"  # what the names of rows end in whose values were chosen by train loss (protocol rule 1)
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,21 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
     known = {task: value for task, value in each.items() if value is not None}
     if known:
         faster = [task for task, value in known.items() if not value.bound and value.estimate > 1]
+        missed = [task for task, value in known.items() if value.bound]
         lowest = min(known, key=lambda task: known[task].estimate)
         yield (
             f"{where}: faster than the best hand-designed on {len(faster)} of {plural(len(known), 'task')}; "
-            f"the lowest speed-up is {format_speedup(known[lowest])}, on {lowest}."
+            + (
+                f"half of the runs never arrive on {len(missed)}."
+                if missed
+                else f"the lowest speed-up is {format_speedup(known[lowest])}, on {lowest}."
+            )
         )
+    for rival in (each for each in hand_designed_names(rows) if each.endswith(BY_TRAIN)):
+        against = speedup(rows, found.targets, tasks, name, dict.fromkeys(tasks, rival), PAPER_TARGET)
+        if against:
+            told = f"over {rival}, tuned by train loss, to the train loss that it ends at"
+            yield f"{where}: {told}: {format_speedup(against)}."
     losses = ("final_train_loss", "final_validation_loss", HEADLINE_LOSS)
     means = [loss_summary(rows, name, tasks, metric) for metric in losses]
     if all(mean is not None for mean in means):
@@ -147,6 +160,10 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
         yield f"{where}: it ends at train loss {train}, validation loss {validation}, test loss {test}{beside}."
     if below := _below(rows, name):
         yield f"{where}: its mean test loss is {below}."
+    costs = [step_cost_ratio(rows, (task,), name, STEP_COST_REFERENCE) for task in tasks]
+    if ratios := [cost.estimate for cost in costs if cost is not None]:
+        ends = " to ".join(dict.fromkeys(format_number(ratio, 3) for ratio in (min(ratios), max(ratios))))
+        yield f"{where}: a training step takes {ends} times as long as Adam's."
     memory = [
         rows.step_bytes[task, name] / rows.step_bytes[task, STEP_COST_REFERENCE]
         for task in tasks

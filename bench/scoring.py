@@ -131,6 +131,12 @@ def step_cost_ratio(
     return Interval(estimate, float(low), float(high), min(len(ratio) for ratio in known))
 
 
+def chance_loss(rows: Rows, task: str) -> float:
+    """The loss of a guess on a task; infinite where it is not known."""
+    known = rows.train.loc[rows.train["task"] == task, "chance_loss"].dropna()
+    return float(known.iloc[0]) if len(known) else math.inf
+
+
 def speedup(
     rows: Rows,
     targets: TargetsByTask,
@@ -155,7 +161,8 @@ def speedup(
       metric: "train_loss", or "validation_loss" for the twin.
 
     Returns:
-      None where a task lacks targets for its reference, runs of the contender, or a timing of either.
+      None where a task lacks targets for its reference, runs of the contender, or a timing of either, or where the
+      reference's loss is not below that of chance: that is reached at step 0.
     """
     rng = np.random.default_rng(0)
     logs, step_logs, lows, highs, step_lows, step_highs, bound, sizes = [], [], [], [], [], [], False, []
@@ -166,7 +173,7 @@ def speedup(
         if frozen is None or name not in frozen.levels or ratio is None:
             return None
         steps = steps_to_target(rows, task, contender, frozen.levels[name][metric][target], metric)
-        if not len(steps) or not math.isfinite(frozen.levels[name][metric][target]):
+        if not len(steps) or not frozen.levels[name][metric][target] < chance_loss(rows, task):
             return None
         horizon, share = frozen.horizon, SHARES[target]
         median = median_steps(steps)

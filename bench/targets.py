@@ -25,7 +25,7 @@ from bench.errors import UsageError
 
 SHIPPED_DIR = Path(__file__).parent / "frozen"
 SHARES = {"hard": 1.0, "medium": 0.5, "easy": 0.25}  # of the horizon
-METRICS = ("train_loss", "validation_loss")  # train loss carries claim C3, its validation twin stands beside it
+METRICS = ("train_loss", "validation_loss")  # train loss carries claims of speed, its validation twin stands beside it
 SMOOTHING = 5  # points of the evaluation grid
 NUM_SEEDS = 3
 GROUPS: dict[str, tuple[str, ...] | None] = {

@@ -11,8 +11,8 @@ from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
-# The optimizer that claims of speed are judged on (C3: time to train loss), and its twin that claims of test loss are
-# judged on (C4), outer-trained on validation loss. Named here before their first evaluation run (protocol rule 3), by
+# The optimizer that claims of speed are judged on (time to train loss), and its twin that claims of test loss are
+# judged on, outer-trained on validation loss. Named here before their first evaluation run (protocol rule 3), by
 # their losses on outer-validation classes.
 HEADLINE = "lopt_ortho"
 HEADLINE_VALID = "lopt_ortho_valid"

@@ -17,19 +17,20 @@ from bench.statistics import Interval, t_interval
 LOSSES = {"train_loss": "train loss", "validation_loss": "validation loss"}  # that are known along the way
 
 
-def budget_table(rows: Rows, tasks: tuple[str, ...], slug: str) -> Table | None:
+def budget_table(rows: Rows, tasks: tuple[str, ...], slug: str, floor: float | None = None) -> Table | None:
     """Train and validation loss at the horizon, and in the seconds that the cheapest row takes for it; None untimed.
 
     Args:
       rows: of the suite.
       tasks: losses are means over them within each seed; rows that lack one are left out.
       slug: of the table's files.
+      floor: of the clock (rule 8): who is not dearer by more than that has time for all steps.
     """
     cheapest = {task: _cheapest(rows, task) for task in tasks}
     names = [name for name in rows.trained if rows.role(name) != CONTROL]
     table = []
     for name in names:
-        shares = [_affordable(rows, task, name, cheapest[task]) for task in tasks]
+        shares = [_affordable(rows, task, name, cheapest[task], floor or 0.0) for task in tasks]
         curves = [rows.curve(task, name, metric) for task in tasks for metric in LOSSES]
         known = [share for share in shares if share is not None]
         if len(known) < len(shares) or any(curve is None for curve in curves):
@@ -46,6 +47,7 @@ def budget_table(rows: Rows, tasks: tuple[str, ...], slug: str) -> Table | None:
         table.append((worst, name, (text_entry(name), *entries, Entry(format_number(mean, 3), mean))))
     if not table:
         return None
+    left_out = [name for name in names if name not in {name for _, name, _ in table}]
     columns = (
         Column("optimizer", "optimizer"),
         *(
@@ -58,9 +60,12 @@ def budget_table(rows: Rows, tasks: tuple[str, ...], slug: str) -> Table | None:
     where = f"Task {tasks[0]}" if len(tasks) == 1 else f"All {len(tasks)} tasks"
     notes = (
         "Equal steps: all of the horizon. Equal seconds: those that the row with the cheapest step takes for the "
-        "horizon; others are cut short at the last evaluation before, with schedules that have not ended. Evaluated "
-        "along the way (rule 10), so train and validation loss only. Lowest train loss after equal seconds first.",
+        "horizon; who is dearer by more than the floor of the clock is cut short at the last evaluation before, with a "
+        "schedule that has not ended. Losses on the images that are evaluated along the way (rule 10), so neither of "
+        "test nor of the whole splits. Lowest train loss after equal seconds first.",
     )
+    if left_out:
+        notes += (f"Without a clock or a curve on every task, and left out: {', '.join(left_out)}.",)
     caption = f"{where}: loss after equal steps and after equal seconds"
     return Table(slug, caption, columns, tuple(row for _, _, row in sorted(table, key=lambda each: each[:2])), notes)
 
@@ -72,10 +77,13 @@ def _cheapest(rows: Rows, task: str) -> str | None:
     return min(known, key=lambda name: known[name]) if known else None
 
 
-def _affordable(rows: Rows, task: str, name: str, cheapest: str | None) -> float | None:
+def _affordable(rows: Rows, task: str, name: str, cheapest: str | None, floor: float) -> float | None:
     """Share of the horizon that a row has time for; None where it is not timed. Ratios within blocks (rule 7)."""
     ratios = block_ratio(rows, task, name, cheapest) if cheapest else None
-    return None if ratios is None else min(1.0, 1.0 / float(np.median(ratios)))
+    if ratios is None:
+        return None
+    cost = float(np.median(ratios))
+    return 1.0 if cost <= 1 + floor else 1.0 / cost
 
 
 def _loss(

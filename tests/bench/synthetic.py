@@ -26,7 +26,7 @@ def diverging(after, rate=0.0, start=3.0):
 def _cell(kind, task, curve, config, **fields):
     """A stored cell: (record, curve with the cell's name)."""
     config = {"kind": kind, "suite": "made", "task": task, "family": task, "horizon": HORIZON} | config
-    config |= {"batch_size": 4, "num_params": 7, "chance_loss": 2.3, "device_kind": "cpu", "version": "0"}
+    config |= {"batch_size": 4, "num_params": 7, "chance_loss": 3.0, "device_kind": "cpu", "version": "0"}
     name = store.cell_id(config)
     record = {"cell": name, "config": config, "status": "ok", "started_at": "2026-01-02T00:00:00+00:00"}
     frame = pd.DataFrame(curve, columns=["step", "metric", "value"]).assign(cell=name)

@@ -332,8 +332,8 @@ def test_the_page_of_designs_shows_the_parts_that_were_run(parts, headings, figu
     assert sum(len(section.figures) for section in found) == figures
     for figure in (figure for section in found for figure in section.figures):
         assert figure.png[:4] == b"\x89PNG"
-        assert "orthogonal at 2.000 and 0.9" in figure.alt
+        assert "orthogonal at 2.000 and 2.000, loss 0.9" in figure.alt
     if "lean_mlp_16/cost" in parts:
-        assert "lean_mlp_16 2.0000 [2.0000, 2.0000], above the 1.08" in " ".join(found[0].paragraphs)
+        assert "lean_mlp_16 2.0000 [2.0000, 2.0000] (not within 1.08)" in " ".join(found[0].paragraphs)
     written = measure.write_table(cells, curves, tmp_path)
     assert len(written.read_text().splitlines()) == 1 + len({part.partition("/")[0] for part in parts})

@@ -73,6 +73,9 @@ def test_losses_after_equal_steps_and_after_equal_seconds_stand_side_by_side():
             assert found[f"{metric}_steps"].value.estimate == pytest.approx(at_steps)
             assert found[f"{metric}_seconds"].value.estimate == pytest.approx(at_seconds)
         assert found["share_of_steps"].value == pytest.approx(share)
+    # What the clock cannot tell apart has time for the same steps.
+    near = entries(budgets.budget_table(raced(falling(0.02), 1.01), ("t",), "budgets", 0.02), CONTENDER)
+    assert (near["share_of_steps"].value, near["train_loss_seconds"].value.estimate) == (1.0, pytest.approx(1.0))
     assert budgets.budget_table(rows_of({REFERENCE: [falling(0.01)]}), ("t",), "budgets") is None
 
 

@@ -1,4 +1,4 @@
-"""The bias of truncated backpropagation against its window (claim C1 of the paper).
+"""The bias of truncated backpropagation against its window.
 
 Metz et al., arXiv 1810.10180, section 2.3: a window's gradient leaves out what theta did to the state before it.
 """

@@ -1,4 +1,4 @@
-"""What long unrolls do to the outer-loss and to its backpropagated gradient (claim C1 of the paper).
+"""What long unrolls do to the outer-loss and to its backpropagated gradient.
 
 Metz et al., arXiv 1810.10180, section 2.2 and figure 2.
 """

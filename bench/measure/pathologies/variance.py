@@ -1,4 +1,4 @@
-"""The variance of every estimator against the length of the unroll (claim C2), and the bias of the merged one.
+"""The variance of every estimator against the length of the unroll, and the bias of the merged one.
 
 Metz et al., arXiv 1810.10180, section 4. The plug-in 1 / (1 / s_a^2 + 1 / s_b^2) is not a measurement of the merged
 variance, since its weights come from the same samples; independent replications of whole estimates are.

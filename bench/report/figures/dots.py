@@ -16,7 +16,6 @@ from bench.report.table import PERCENT, format_interval
 from bench.rows import LEARNED, Rows
 from bench.statistics import MIN_SEEDS, Interval
 
-
 FEW_TIMES = 3.0  # one row whose values are that many times the others' leaves them no room on a linear axis
 
 

@@ -122,8 +122,9 @@ def _speedup_figure(
         f"faster. {'; '.join(alts)}.",
         caption=f"Wall-clock speed-up of {contender} over the best tuned hand-designed optimizer of each task "
         f"({reference_text(reference)}) to its loss at 100 % (hard), 50 % (medium) and 25 % (easy) of the horizon. "
-        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on; hollow with an arrow: an upper "
-        f"bound, since half of the runs never arrive. The number is for the hard target.{mean}{_marks_sentence(lines)}",
+        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on; hollow with an arrow: no "
+        f"speed-up but an upper bound, since half of the runs never arrive; filled with an arrow: so it is in the "
+        f"draws at the lower end of the interval. The number is for the hard target.{mean}{_marks_sentence(lines)}",
         draw=lambda: _draw_speedups(styles[contender], contender, lines, found, reasons),
     )
 
@@ -223,7 +224,7 @@ def _difference_text(found: Comparison | None, has_reference: bool) -> str:
     if found.difference is None:
         return "no pair"
     return (
-        f"{found.difference.estimate:+.3g}"
+        f"{found.difference.estimate:+#.3g}"
         if abs(found.difference.estimate) < 1000
         else f"{found.difference.estimate:+,.0f}"
     )
@@ -273,7 +274,7 @@ def _difference_axis(axes: Axes, low: float, high: float) -> None:
     else:
         margin = 0.08 * (high - low) or 0.05
         axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+,.5g}" if value else "0"))
     axes.axvline(0.0, color="#444444", linewidth=1.1, zorder=1.6)
     axes.set_xlabel(label)
