@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -92,27 +92,47 @@ def _costs(table: Frame) -> Section:
             for row in rows.values()
         ),
     )
-    updates = Table(
+    seconds = _updates(
         "design_updates",
-        "Microseconds of an update alone, and over Adam's",
-        (_NAME[0], *(Column(f"update_{tree}", tree, number=True) for tree in TREES)),
-        tuple(
-            (
-                _name(row)[0],
-                *(
-                    Entry(
-                        f"{row[f'update/{tree}/seconds'] * MICRO:,.0f} ({format_number(row[f'update/{tree}'], 3)})",
-                        row[f"update/{tree}/seconds"] * MICRO,
-                    )
-                    for tree in TREES
-                ),
-            )
-            for row in rows.values()
-        ),
-        ("Medians over blocks; in brackets over Adam's. In the CSV file: microseconds.",),
+        "Microseconds of an update alone",
+        rows,
+        lambda row, tree: row[f"update/{tree}/seconds"] * MICRO,
+        lambda value: f"{value:,.0f}",
+    )
+    ratios = _updates(
+        "design_update_ratios",
+        "An update alone, over Adam's",
+        rows,
+        lambda row, tree: row[f"update/{tree}"],
+        lambda value: format_number(value, 3),
     )
     return Section(
-        "costs", "What a design costs", [text for text in paragraphs if text], [], [steps, updates], unfolded=True
+        "costs",
+        "What a design costs",
+        [text for text in paragraphs if text],
+        [],
+        [steps, seconds, ratios],
+        unfolded=True,
+    )
+
+
+def _updates(
+    slug: str,
+    caption: str,
+    rows: Mapping[str, Any],
+    value: Callable[[Any, str], float],
+    text: Callable[[float], str],
+) -> Table:
+    """A number for each design and tree, medians over blocks."""
+    return Table(
+        slug,
+        caption,
+        (_NAME[0], *(Column(f"update_{tree}", tree, number=True) for tree in TREES)),
+        tuple(
+            (_name(row)[0], *(Entry(text(value(row, tree)), value(row, tree)) for tree in TREES))
+            for row in rows.values()
+        ),
+        ("Medians over blocks.",),
     )
 
 
