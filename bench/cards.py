@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines import BASELINES
 from bench.errors import UsageError
 from bench.fairness import outer_training, payback, source_card
 from bench.report.comparison import best_baseline, compare
@@ -46,8 +47,6 @@ from bench.store import LOCAL, Store
 from bench.targets import GROUPS
 from bench.verify import first_difference, targets_of
 from learned import cards, weights
-
-BY_TRAIN = "_by_train"  # what the names of rows end in whose values were chosen by train loss (protocol rule 1)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,8 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
                 else f"the lowest speed-up is {format_speedup(known[lowest])}, on {lowest}."
             )
         )
-    for rival in (each for each in hand_designed_names(rows) if each.endswith(BY_TRAIN)):
+    by_train = [each for each in hand_designed_names(rows) if (row := BASELINES.get(each)) and row.tuned_by == "train"]
+    for rival in by_train:
         against = speedup(rows, found.targets, tasks, name, dict.fromkeys(tasks, rival), PAPER_TARGET)
         if against:
             told = f"over {rival}, tuned by train loss, to the train loss that it ends at"

@@ -7,6 +7,7 @@ it ended (protocol rule 11).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -98,6 +99,11 @@ class Rows:
         """Inner steps of the task's runs; its rows have one horizon, else the longest."""
         runs = self.train[self.train["task"] == task]
         return int((runs if len(runs) else self.timing[self.timing["task"] == task])["horizon"].max())
+
+    def chance_loss(self, task: str) -> float:
+        """The loss of a guess on the task; infinite where it is not known."""
+        known = as_floats(self.train.loc[self.train["task"] == task, "chance_loss"]).dropna()
+        return float(known.iloc[0]) if len(known) else math.inf
 
     def curve(self, task: str, optimizer: str, metric: str) -> Frame | None:
         """(step x seed) values of a metric, NaN from where a run ended; None without rows."""

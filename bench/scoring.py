@@ -131,12 +131,6 @@ def step_cost_ratio(
     return Interval(estimate, float(low), float(high), min(len(ratio) for ratio in known))
 
 
-def chance_loss(rows: Rows, task: str) -> float:
-    """The loss of a guess on a task; infinite where it is not known."""
-    known = rows.train.loc[rows.train["task"] == task, "chance_loss"].dropna()
-    return float(known.iloc[0]) if len(known) else math.inf
-
-
 def speedup(
     rows: Rows,
     targets: TargetsByTask,
@@ -173,7 +167,7 @@ def speedup(
         if frozen is None or name not in frozen.levels or ratio is None:
             return None
         steps = steps_to_target(rows, task, contender, frozen.levels[name][metric][target], metric)
-        if not len(steps) or not frozen.levels[name][metric][target] < chance_loss(rows, task):
+        if not len(steps) or not frozen.levels[name][metric][target] < rows.chance_loss(task):
             return None
         horizon, share = frozen.horizon, SHARES[target]
         median = median_steps(steps)

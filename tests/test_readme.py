@@ -22,6 +22,7 @@ from learned import weights
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+WORDS = " ".join(README.split())
 
 
 def code_after(heading, language="python"):
@@ -52,6 +53,12 @@ def test_the_learned_optimizer_trains_the_users_own_model(capsys):
     assert float(scope["loss"]) < 0.5 * variance
 
 
+def overall(suite):
+    """The first screen of a published report, and its rows over all tasks by optimizer."""
+    screen = json.loads((ROOT / f"reports/{suite}/cpu-2core/report.json").read_text())
+    return screen, {row["optimizer"]: row for row in screen["rows"] if row["task"] == ALL}
+
+
 def test_the_readmes_results_are_those_of_the_cards():
     """The cards follow from published rows (`bench verify`)."""
     shown = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.M)
@@ -67,15 +74,9 @@ def test_the_readmes_results_are_those_of_the_cards():
 
 
 def test_what_the_readme_says_was_learned_is_the_reports_control():
-    screen = json.loads((ROOT / "reports/paper/cpu-2core/report.json").read_text())
+    screen, _ = overall("paper")
     told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
-    assert f"takes {told} times the steps that it takes after" in " ".join(README.split())
-
-
-def overall(suite):
-    """The first screen of a published report, and its rows over all tasks by optimizer."""
-    screen = json.loads((ROOT / f"reports/{suite}/cpu-2core/report.json").read_text())
-    return screen, {row["optimizer"]: row for row in screen["rows"] if row["task"] == ALL}
+    assert f"takes {told} times the steps that it takes after" in WORDS
 
 
 def test_what_the_readme_says_of_steps_and_of_their_cost_is_the_reports():
@@ -84,14 +85,14 @@ def test_what_the_readme_says_of_steps_and_of_their_cost_is_the_reports():
     clock, steps = (score_entry(row[key]["hard"]).text for key in ("speedup", "speedup_in_steps"))
     cost = score_entry(row["step_cost_ratio"]).text
     told = f"{steps} of the {clock.partition(' ')[0]} is steps, and its step costs {cost}"
-    assert told in " ".join(README.split())
+    assert told in WORDS
 
 
 def test_what_the_readme_says_of_memorizing_is_the_reports():
     row = overall("paper")[1][learned.HEADLINE]
     train, test = (row[key]["estimate"] for key in ("train_loss", "test_loss"))
     told = f"it ends at train loss {train:.2g} and test loss {test:.3g}, where guessing gives {math.log(10):.2f}"
-    assert told in " ".join(README.split())
+    assert told in WORDS
 
 
 def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
@@ -99,10 +100,9 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
     row = rows["muon_cosine_by_train"]
     told = score_entry(row["speedup"]["hard"]).text
     assert screen["verdict"]["optimizer"] == learned.HEADLINE
-    words = " ".join(README.split())
-    assert f"chosen by train loss, the speed-up of `lopt_ortho` is {told};" in words
+    assert f"chosen by train loss, the speed-up of `lopt_ortho` is {told};" in WORDS
     before = score_entry(rows["muon_cosine"]["speedup"]["hard"]).text
-    assert f"before `muonw_cosine` was added, it is {before}." in words
+    assert f"before `muonw_cosine` was added, it is {before}." in WORDS
     others = [name for name, row in rows.items() if row["role"] == "learned" and name != learned.HEADLINE]
     assert len(others) == 2
     for name in others:  # a bound: half of the runs never arrive
@@ -112,23 +112,22 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
 
 def test_what_the_readme_says_of_other_data_is_the_reports():
     screen, rows = overall("ood")
-    words = " ".join(README.split())
     told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
-    assert f"its beginning takes {told} times the steps" in words
+    assert f"its beginning takes {told} times the steps" in WORDS
     tests = {name: row["test_loss"]["estimate"] for name, row in rows.items()}
     family = min(value for name, value in tests.items() if name.endswith("_family_tuned"))
     tuned = {name: tests[name] for name, row in rows.items() if row["role"] == "hand-designed"}
     best = min(tuned, key=lambda name: tuned[name])
-    assert f"After equal steps `lopt_ortho_valid` has a mean test loss of {tests[learned.HEADLINE_VALID]:.3g}:" in words
-    assert f"{family:.3g} and more, the best of those tuned on the task, `{best}`, {tests[best]:.3g}." in words
+    assert f"After equal steps `lopt_ortho_valid` has a mean test loss of {tests[learned.HEADLINE_VALID]:.3g}:" in WORDS
+    assert f"{family:.3g} and more, the best of those tuned on the task, `{best}`, {tests[best]:.3g}." in WORDS
     with open(ROOT / "reports/ood/cpu-2core/tables/budgets.csv", newline="") as file:
         seconds = {row["optimizer"]: float(row["train_loss_seconds"]) for row in csv.DictReader(file)}
     card = (weights.WEIGHTS_DIR / f"{learned.HEADLINE_VALID}.md").read_text()
     cost = re.search(r"ood/cpu-2core: a training step takes \S+ to (\S+) times as long as Adam's", card)
     assert cost
-    assert f"costs up to {cost[1]} times one with Adam" in words
+    assert f"costs up to {cost[1]} times one with Adam" in WORDS
     losses = [seconds[name] for name in (learned.HEADLINE_VALID, "adam_cosine_family_tuned")]
-    assert "a mean train loss of {:.3f}, `adam_cosine_family_tuned` {:.3f}.".format(*losses) in words
+    assert "a mean train loss of {:.3f}, `adam_cosine_family_tuned` {:.3f}.".format(*losses) in WORDS
 
 
 def test_what_the_readme_says_of_designs_is_the_reports():
@@ -136,21 +135,20 @@ def test_what_the_readme_says_of_designs_is_the_reports():
     rows = [table[name] for name in ("per_parameter_mlp_32", "lean_mlp_16", "orthogonal")]
     costs = [format_interval(step_cost(row, FULL_SIZE)) for row in rows]
     before, after = ([f"{row[f'loss_{when}']:.4g}" for row in rows] for when in ("before", "after"))
-    words = " ".join(README.split())
-    assert f"costs {costs[0]} times Adam's with the paper's, on 31 inputs, {costs[1]} with the lean one" in words
-    assert f"and {costs[2]} with the orthogonal one" in words
-    told = "from losses of {}, {} and {} to {}, {} and {}.".format(*before, *after)
-    assert told in words
+    assert f"costs {costs[0]} times Adam's with the paper's, on 31 inputs, {costs[1]} with the lean one" in WORDS
+    assert f"and {costs[2]} with the orthogonal one" in WORDS
+    assert "from losses of {}, {} and {} to {}, {} and {}.".format(*before, *after) in WORDS
 
 
 def test_what_the_readme_says_of_other_seeds_of_outer_training_is_the_reports():
-    found = {name: score_entry(row["speedup"]["hard"]).text for name, row in overall("outer_seeds")[1].items()}
+    _, rows = overall("outer_seeds")
+    found = {name: score_entry(row["speedup"]["hard"]).text for name, row in rows.items()}
     told = "{}, {} and {}".format(*(found[f"lopt_ortho_quarter_{k}"] for k in (1, 2, 3)))
     told += ", on three seeds of each task and so without intervals, where `lopt_ortho` on the same runs gives "
     told += f"{found['lopt_ortho']}."
-    tests = [overall("outer_seeds")[1][f"lopt_ortho_quarter_{k}"]["test_loss"]["estimate"] for k in (1, 2, 3)]
+    tests = [rows[f"lopt_ortho_quarter_{k}"]["test_loss"]["estimate"] for k in (1, 2, 3)]
     told += " Their test losses differ: {:.2f}, {:.2f} and {:.2f}.".format(*tests)
-    assert told in " ".join(README.split())
+    assert told in WORDS
     whole, *quarters = (
         outer_training(weights.read(name)[1]).inner_steps
         for name in ("lopt_ortho", *(f"lopt_ortho_quarter_{k}" for k in (1, 2, 3)))

@@ -33,12 +33,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     """
     del cells, curves
     costs, losses = table[table["bytes_per_parameter"].notna()], table[table["loss_after"].notna()]
-    found = []
-    if len(costs):
-        found.append(_costs(costs))
-    if len(losses):
-        found.append(_losses(losses, table[table["bytes_per_parameter"].notna() & table["loss_after"].notna()]))
-    return found
+    return [*([_costs(costs)] if len(costs) else []), *([_losses(losses)] if len(losses) else [])]
 
 
 def _name(row: Any) -> tuple[Entry, ...]:
@@ -70,11 +65,12 @@ def _costs(table: Frame) -> Section:
         "update is the optimizer alone on a tree of given shapes: convolutional and fully connected, of 20, 75 and 670 "
         "thousand parameters. Both were timed beside Adam in interleaved blocks, on as many cores as the provenance "
         "says; ratios are taken within a block.",
-        f"A training step on {FULL_SIZE} over Adam's, with its interval (and whether all of it is within what the "
-        f"design was given): {listed(aims)}."
-        if aims
-        else "",
     ]
+    if aims:
+        paragraphs.append(
+            f"A training step on {FULL_SIZE} over Adam's, with its interval (and whether all of it is within what the "
+            f"design was given): {listed(aims)}."
+        )
     steps = Table(
         "design_steps",
         "Cost of a training step over Adam's, and state",
@@ -106,14 +102,7 @@ def _costs(table: Frame) -> Section:
         lambda row, tree: row[f"update/{tree}"],
         lambda value: format_number(value, 3),
     )
-    return Section(
-        "costs",
-        "What a design costs",
-        [text for text in paragraphs if text],
-        [],
-        [steps, seconds, ratios],
-        unfolded=True,
-    )
+    return Section("costs", "What a design costs", paragraphs, [], [steps, seconds, ratios], unfolded=True)
 
 
 def _updates(
@@ -136,7 +125,7 @@ def _updates(
     )
 
 
-def _losses(table: Frame, both: Frame) -> Section:
+def _losses(table: Frame) -> Section:
     """What the same short outer-training makes of each."""
     best = table.loc[table["loss_after"].idxmin()]
     paragraphs = [
@@ -165,5 +154,6 @@ def _losses(table: Frame, both: Frame) -> Section:
             for _, row in table.iterrows()
         ),
     )
+    both = table[table["bytes_per_parameter"].notna()]
     figures = [drawn.loss_against_cost(both, STEPS_ON)] if len(both) else []
     return Section("losses", "What outer-training makes of it", paragraphs, figures, [losses], unfolded=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench import scoring
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
-from bench.rows import LOSSES, Frame, as_floats
+from bench.rows import LOSSES, Frame
 from bench.rows import Rows as Results
 from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval
 
@@ -190,8 +190,8 @@ def num_failed(results: Results, optimizer: str, tasks: tuple[str, ...]) -> int:
 
 def num_diverged(results: Results, optimizer: str, tasks: tuple[str, ...]) -> int:
     """Runs that failed, or whose last train loss is above that of chance: finite, and nothing learned."""
-    chance = as_floats(results.runs(optimizer, tasks).groupby("task")["chance_loss"].first())
     losses = results.losses(optimizer, tasks, "final_train_loss")
+    chance = [results.chance_loss(task) for task in losses.columns]
     return int((np.isinf(losses) | losses.gt(chance, axis="columns")).to_numpy().sum())
 
 

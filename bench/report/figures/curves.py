@@ -29,7 +29,7 @@ from bench.report.figures.parts import (
 )
 from bench.report.summary import sorted_optimizers, step_cost
 from bench.report.table import format_number
-from bench.rows import Frame, Rows, as_floats
+from bench.rows import Frame, Rows
 from bench.statistics import MIN_SEEDS
 from bench.targets import SHARES, Targets
 
@@ -217,10 +217,10 @@ def _draw_curves(
     """Draws median and band of every optimizer, and the levels; returns who leaves the top."""
     source = seconds_source(rows, task) if axis == "seconds" else ""
     drawn = [_line(rows, task, name, metric, source) for name in order]
-    chance = as_floats(rows.train.loc[rows.train["task"] == task, "chance_loss"]).dropna()
+    chance = rows.chance_loss(task)
     # The start counts for the range even where a logarithmic time axis cannot show it: one scale for both time axes.
     starts = [float(line.frame.iloc[0].max()) for line in drawn]
-    ceiling = ceiling_of(starts, float(chance.iloc[0]) if len(chance) else None)
+    ceiling = ceiling_of(starts, chance)
     ends = [np.nanmax(line.x) for line in drawn]
     log_x = axis == "seconds" and min(ends) > 0 and max(ends) / min(ends) > LOG_FROM_RANGE
     if log_x:  # step 0 has no place on a logarithmic axis: lines begin at the first evaluation after it
@@ -243,7 +243,7 @@ def _draw_curves(
     for x_last, y_last, style in crosses:
         look = {"color": style.color, "markeredgecolor": "white", "markersize": 9, "zorder": 8}
         axes.plot(x_last, min(y_last, axes.get_ylim()[1]), marker="X", clip_on=False, **look)
-    label_levels(axes, {**levels, **({"chance": float(chance.iloc[0])} if len(chance) else {})})
+    label_levels(axes, {**levels, "chance": chance})
     axes.set_xlabel((CLOCKS[source] if source else "training steps") + (", log scale" if log_x else ""))
     axes.set_ylabel(CURVE_NAMES[metric] + (", log scale" if axes.get_yscale() == "log" else ""))
     return leaving
