@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines import BASELINES
 from bench.errors import UsageError
 from bench.fairness import outer_training, payback, source_card
 from bench.report.comparison import best_baseline, compare
@@ -42,6 +41,7 @@ from bench.scoring import (
     references,
     speedup,
     step_cost_ratio,
+    tuned_by_train,
 )
 from bench.store import LOCAL, Store
 from bench.targets import GROUPS
@@ -144,8 +144,7 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
                 else f"the lowest speed-up is {format_speedup(known[lowest])}, on {lowest}."
             )
         )
-    by_train = [each for each in hand_designed_names(rows) if (row := BASELINES.get(each)) and row.tuned_by == "train"]
-    for rival in by_train:
+    for rival in tuned_by_train(rows):
         against = speedup(rows, found.targets, tasks, name, dict.fromkeys(tasks, rival), PAPER_TARGET)
         if against:
             told = f"over {rival}, tuned by train loss, to the train loss that it ends at"

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import BASELINES
 from bench import controls
 from bench.rows import CONTROL, HAND_DESIGNED, LEARNED, Frame, Rows
 from bench.statistics import (
@@ -372,6 +373,13 @@ def learned_names(rows: Rows, headline: str | None = None) -> tuple[str, ...]:
 def hand_designed_names(rows: Rows) -> tuple[str, ...]:
     """The hand-designed optimizers of the rows."""
     return tuple(name for name in rows.trained if rows.role(name) == HAND_DESIGNED)
+
+
+def tuned_by_train(rows: Rows) -> tuple[str, ...]:
+    """Those of the hand-designed optimizers whose values were chosen by train loss."""
+    return tuple(
+        name for name in hand_designed_names(rows) if name in BASELINES and BASELINES[name].tuned_by == "train"
+    )
 
 
 def references(rows: Rows, targets: TargetsByTask, group: str) -> dict[str, str]:

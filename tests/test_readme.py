@@ -74,9 +74,12 @@ def test_the_readmes_results_are_those_of_the_cards():
 
 
 def test_what_the_readme_says_was_learned_is_the_reports_control():
-    screen, _ = overall("paper")
+    screen, rows = overall("paper")
     told = score_entry(screen["controls"]["untrained"][learned.HEADLINE]).text
-    assert f"takes {told} times the steps that it takes after" in WORDS
+    steps = rows["muonw_cosine"]["speedup_in_steps"]["hard"]["estimate"]
+    untrained = steps / screen["controls"]["untrained"][learned.HEADLINE]["estimate"]
+    assert f"takes {told} times the steps that it takes after: of the {steps:.3g}" in WORDS
+    assert f"in steps it has {untrained:.2g} by its making." in WORDS
 
 
 def test_what_the_readme_says_of_steps_and_of_their_cost_is_the_reports():

@@ -1,5 +1,6 @@
 """The figures of a report; what alt texts state is worked by hand, on straight lines (tests/bench/synthetic.py)."""
 
+import dataclasses
 import io
 import json
 import math
@@ -225,7 +226,9 @@ def test_the_ladder_marks_a_bound():
     found = of_race(raced(NEVER, 2.0))["speedup_by_task"]
     # The whole horizon at twice the cost is not enough: below 1/2, 1/4 and 1/8.
     assert all(bound in found.alt for bound in ("hard <0.5", "medium <0.25", "easy <0.12"))
-    assert any(text.get_text().startswith("<0.5") for text in found.draw().axes[0].texts)
+    axes = found.draw().axes[0]
+    assert any(text.get_text().startswith("<0.5") for text in axes.texts)
+    assert {line.get_marker() for line in axes.lines} & set("Ds^|") == {"|"}  # no marker where there is no speed-up
 
 
 def test_tasks_stand_under_their_marks_from_in_distribution_to_out_of_distribution():
@@ -234,7 +237,7 @@ def test_tasks_stand_under_their_marks_from_in_distribution_to_out_of_distributi
         zip(tasks, ["out-of-distribution", "held-out", "in-distribution", "out-of-distribution"], strict=False)
     )
     marks["chosen on"] = "used for choosing"
-    lines = ladder.ladder_lines(tasks, marks, mean=True)
+    lines = ladder.ladder_lines(tasks, marks, "geometric mean")
     assert [line.name for line in lines] == [
         *("in-distribution", "seen", "used for choosing", "chosen on", "held-out", "new"),
         *("out-of-distribution", "far", "also far", "unknown", "stranger", "geometric mean"),
@@ -248,7 +251,7 @@ def test_both_ladders_show_the_tasks_in_that_order(three_tasks):
         figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", {"lopt": marks})
     )
     order = ["held-out", "b", "c", "out-of-distribution", "a"]
-    for slug, last in (("speedup_by_task", ["geometric mean"]), ("test_loss_by_task", [])):
+    for slug, last in (("speedup_by_task", ["geometric mean"]), ("test_loss_by_task", ["mean"])):
         axes = found[slug].draw().axes[0]
         assert [label.get_text() for label in axes.get_yticklabels()] == order + last
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
@@ -297,13 +300,43 @@ def test_a_divergent_task_does_not_hide_the_others_on_the_ladder_of_losses():
     axes = axes_of(changed)
     assert axes.get_xscale() == "symlog"
     assert "log scale beyond 1" in axes.get_xlabel()
-    diamonds = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
+    diamonds = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"][:2]  # the third: their mean
     shown = axes.transAxes.inverted().transform(axes.transData.transform([(x, 1.0) for x in [0.0, *diamonds]]))[:, 0]
     assert len(shown) == 3
     assert min(abs(a - b) for i, a in enumerate(shown) for b in shown[:i]) > 0.1
     adam = (cells["task"] == "a") & (cells["optimizer"] == "adam") & (cells["kind"] == "train")
     expected = f"{5000 - cells.loc[adam, 'final_test_loss'].astype(float).mean():+,.0f}"
     assert expected in [text.get_text() for text in axes.texts]
+
+
+def test_the_ladder_of_losses_ends_with_the_mean_where_all_tasks_have_one_reference():
+    cells, steps = make_frames(chosen("adam", "muon", "lopt"), ("a", "b"), 5, {}, num_points=6)
+    rows = read_rows(cells, steps)
+    styles, frozen = figures.optimizer_styles(rows), frozen_from(rows, "adam")
+    found = by_slug(figures.overview_figures(rows, styles, frozen, "lopt", {}))["test_loss_by_task"]
+    losses = cells.query("kind == 'train'").astype({"final_test_loss": float})
+    losses = losses.pivot_table(index="seed", columns="optimizer", values="final_test_loss")  # means over the tasks
+    difference = format_interval(t_interval(losses["lopt"] - losses["adam"]), sign=True)
+    assert f"; mean: {difference}." in found.alt
+    assert "Last row: mean over the tasks." in found.caption
+    frozen["b"] = dataclasses.replace(frozen["b"], references=dict.fromkeys(targets.GROUPS, "muon"))
+    found = by_slug(figures.overview_figures(rows, styles, frozen, "lopt", {}))["test_loss_by_task"]
+    assert "mean:" not in found.alt
+
+
+def test_leaders_are_the_learned_the_references_and_who_is_tuned_by_train_loss():
+    names = ("adam", "muon", "sgd_momentum", "rmsprop", "lion", "adafactor", "muon_cosine_by_train", "lopt")
+    rows = rows_of({"t": {name: [falling(0.01)] * 5 for name in names}}, {}, {"lopt": "learned"})
+    styles, frozen = figures.optimizer_styles(rows), frozen_from(rows, "adam")
+    assert "leaders_train_loss_seconds" not in by_slug(figures.overview_figures(rows, styles, frozen, "lopt", {}))
+    blocks = {"t": dict.fromkeys(names, [1.0] * 6)}
+    rows = rows_of({"t": {name: [falling(0.01)] * 5 for name in names}}, blocks, {"lopt": "learned"})
+    found = by_slug(figures.overview_figures(rows, styles, frozen, "lopt", {}))
+    alt = found["leaders_train_loss_seconds"].alt
+    assert {name for name in names if f"{name} " in alt} == {"adam", "muon_cosine_by_train", "lopt"}
+    few = names[4:]
+    rows = rows_of({"t": {name: [falling(0.01)] * 5 for name in few}}, {"t": dict.fromkeys(few, [1.0] * 6)}, {})
+    assert not [slug for slug in by_slug(figures.overview_figures(rows, styles, frozen, None, {})) if "lead" in slug]
 
 
 def test_a_task_without_targets_stays_on_the_ladder(three_tasks):

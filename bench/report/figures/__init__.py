@@ -52,7 +52,7 @@ def overview_figures(
     headline: str | None,
     marks: Mapping[str, Mapping[str, str]],
 ) -> list[Figure]:
-    """The ladders of every learned optimizer, performance profiles, and train loss of every task in small multiples.
+    """The leaders, ladders of every learned optimizer, performance profiles, and small multiples of train loss.
 
     Args:
       rows: of the suite, controls left out.
@@ -62,6 +62,7 @@ def overview_figures(
       marks: optimizer -> task -> what it is to it, one of `ladder.MARKS`.
     """
     found = [
+        *curves.leader_figures(rows, styles, targets),
         *ladder.ladder_figures(rows, styles, targets, headline, marks),
         profiles.profile_figure(rows, styles, targets),
         *curves.overview_figures(rows, styles),

@@ -29,13 +29,15 @@ from bench.report.figures.parts import (
 )
 from bench.report.summary import sorted_optimizers, step_cost
 from bench.report.table import format_number
-from bench.rows import Frame, Rows
+from bench.rows import LEARNED, Frame, Rows
+from bench.scoring import tuned_by_train
 from bench.statistics import MIN_SEEDS
 from bench.targets import SHARES, Targets
 
 CURVE_NAMES = {"train_loss": "train loss", "validation_loss": "validation loss"}
 CLOCKS = {"timing cell": "training seconds (steps × s/step)", "own clock": "training seconds (own clock)"}
 OVERVIEW_MIN_TASKS = 3
+LEADERS_LEAVE_OUT = 4  # with fewer left out, an image of the others is the same once more
 REFERENCE_GROUP = "all_hand_designed"  # whose best optimizer's losses are the targets drawn
 
 
@@ -45,25 +47,32 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
     for axis in ("steps", "seconds"):
         if axis == "seconds" and not seconds_source(rows, task):
             continue
-        for metric, name in CURVE_NAMES.items():
-            order = _drawable(rows, task, metric)
-            if not order:
-                continue
-            levels = target_levels(targets, task) if metric == "train_loss" else {}
-            clock = _clock_sentence(rows, task) if axis == "seconds" else ""
-            ends = ", ".join(f"{optimizer} {_last_value(rows, task, optimizer, metric)}" for optimizer in order)
-            figures.append(
-                Figure(
-                    slug=f"{metric}_{axis}_{rows.slugs[task]}",
-                    alt=f"Line plot of {name} against {axis} on task {task}. Last value of each line: {ends}."
-                    + _levels_alt(levels),
-                    caption=f"{name.capitalize()} against {axis}. {clock}{_band_sentence(rows, (task,))}"
-                    + _levels_sentence(targets, task, levels),
-                    draw=lambda metric=metric, axis=axis, order=order, levels=levels: _draw_figure(
-                        rows, task, metric, axis, order, styles, levels
-                    ),
-                )
-            )
+        for metric in CURVE_NAMES:
+            if order := _drawable(rows, task, metric):
+                levels = target_levels(targets, task) if metric == "train_loss" else {}
+                slug = f"{metric}_{axis}_{rows.slugs[task]}"
+                figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets, levels, slug))
+    return figures
+
+
+def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str, Targets]) -> list[Figure]:
+    """Losses against seconds on the first task, of the learned and of whom claims are about; none if few are left out.
+
+    Those are the references of its targets, the best of every group, and hand-designed rows tuned by train loss.
+    """
+    task = rows.tasks[0]
+    if task not in targets or not seconds_source(rows, task):
+        return []
+    leaders = {*targets[task].references.values(), *tuned_by_train(rows)}
+    figures = []
+    for metric in CURVE_NAMES:
+        drawable = _drawable(rows, task, metric)
+        order = [name for name in drawable if name in leaders or rows.role(name) == LEARNED]
+        if len(drawable) - len(order) < LEADERS_LEAVE_OUT:
+            continue
+        levels = {k: v for k, v in target_levels(targets, task).items() if k == "hard" and metric == "train_loss"}
+        slug = f"leaders_{metric}_seconds"
+        figures.append(_curve_figure(rows, task, metric, "seconds", order, styles, targets, levels, slug))
     return figures
 
 
@@ -100,6 +109,23 @@ def target_levels(targets: Mapping[str, Targets], task: str) -> dict[str, float]
         return {}
     levels = frozen.levels[reference]["train_loss"]
     return {target: levels[target] for target in SHARES if math.isfinite(levels[target])}
+
+
+def _curve_figure(
+    rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
+    targets: Mapping[str, Targets], levels: Mapping[str, float], slug: str,
+) -> Figure:  # fmt: skip
+    name = CURVE_NAMES[metric]
+    clock = _clock_sentence(rows, task) if axis == "seconds" else ""
+    ends = ", ".join(f"{optimizer} {_last_value(rows, task, optimizer, metric)}" for optimizer in order)
+    return Figure(
+        slug=slug,
+        alt=f"Line plot of {name} against {axis} on task {task}. Last value of each line: {ends}."
+        + _levels_alt(levels),
+        caption=f"{name.capitalize()} against {axis}. {clock}{_band_sentence(rows, (task,))}"
+        + _levels_sentence(targets, task, levels),
+        draw=lambda: _draw_figure(rows, task, metric, axis, order, styles, levels),
+    )
 
 
 @cache  # rows are compared by identity

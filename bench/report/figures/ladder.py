@@ -31,7 +31,7 @@ MARKS = {
     "out-of-distribution": "another data set or architecture",
     "unknown": "what was outer-trained on is not known",
 }
-MEAN = "geometric mean"
+MEAN, MEAN_DIFFERENCE = "geometric mean", "mean"
 LINEAR_UP_TO = 20.0  # a difference in loss that only divergence makes, and that would hide the others
 TARGET_LOOKS = {"hard": ("D", None, 6.5), "medium": ("s", "#555555", 5), "easy": ("^", "#999999", 5.5)}
 
@@ -44,8 +44,8 @@ class Line:
     name: str
 
 
-def ladder_lines(tasks: Sequence[str], marks: Mapping[str, str], *, mean: bool = False) -> list[Line]:
-    """Tasks under the headings of their marks, in the order of `MARKS`, within a mark as given; then the mean.
+def ladder_lines(tasks: Sequence[str], marks: Mapping[str, str], mean: str = "") -> list[Line]:
+    """Tasks under the headings of their marks, in the order of `MARKS`, within a mark as given; then the mean, named.
 
     Without a known mark there are no headings.
     """
@@ -55,7 +55,7 @@ def ladder_lines(tasks: Sequence[str], marks: Mapping[str, str], *, mean: bool =
     for mark, members in groups.items():
         lines += [Line("mark", mark)] if members and known else []
         lines += [Line("task", task) for task in members]
-    return lines + ([Line("mean", MEAN)] if mean else [])
+    return lines + ([Line("mean", mean)] if mean else [])
 
 
 def ladder_figures(
@@ -107,7 +107,7 @@ def _speedup_figure(
     whole = [task for task in known if all(found[task].values())]
     if len(whole) > 1:
         found[MEAN] = {target: speedup(rows, targets, whole, contender, reference, target) for target in SHARES}
-    lines = ladder_lines(tasks, marks, mean=len(whole) > 1)
+    lines = ladder_lines(tasks, marks, MEAN if len(whole) > 1 else "")
     reasons = {t: "no clock" if target_levels(targets, t) else "no target" for t in tasks if t not in known}
     over = f"over the {len(whole)} tasks that have one" if len(whole) < len(tasks) else "over the tasks"
     mean = f" Last row: geometric mean {over}." if len(whole) > 1 else ""
@@ -122,8 +122,8 @@ def _speedup_figure(
         f"faster. {'; '.join(alts)}.",
         caption=f"Wall-clock speed-up of {contender} over the best tuned hand-designed optimizer of each task "
         f"({reference_text(reference)}) to its loss at 100 % (hard), 50 % (medium) and 25 % (easy) of the horizon. "
-        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on; hollow with an arrow: no "
-        f"speed-up but an upper bound, since half of the runs never arrive; filled with an arrow: so it is in the "
+        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on; a cap with an arrow: no "
+        f"speed-up but an upper bound, since half of the runs never arrive; a marker with an arrow: so it is in the "
         f"draws at the lower end of the interval. The number is for the hard target.{mean}{_marks_sentence(lines)}",
         draw=lambda: _draw_speedups(styles[contender], contender, lines, found, reasons),
     )
@@ -177,8 +177,9 @@ def _draw_speedup(axes: Axes, value: Speedup, height: float, target: str, style:
             annotation_clip=False, zorder=3,
             arrowprops={"arrowstyle": "<|-", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-    face = "white" if value.bound else color
-    axes.plot(value.estimate, height, marker=marker, markersize=size, color=color, markerfacecolor=face, zorder=4)
+    if value.bound:  # a cap: a marker would say that the speed-up is there
+        marker, size = "|", 9.0
+    axes.plot(value.estimate, height, marker=marker, markersize=size, markeredgewidth=1.6, color=color, zorder=4)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,13 +198,18 @@ def _loss_figure(
     }
     if not found:
         return None
-    lines = ladder_lines(tasks, marks)
     texts = {task: _difference_text(found.get(task), task in reference) for task in tasks}
+    alike = len(found) == len(tasks) > 1 and len({reference[task] for task in tasks}) == 1
+    if alike:  # a mean over tasks whose losses have different references is no number of anything
+        found[MEAN_DIFFERENCE] = compare(rows, contender, reference[tasks[0]], tuple(tasks), HEADLINE_LOSS)
+        texts[MEAN_DIFFERENCE] = _difference_text(found[MEAN_DIFFERENCE], True)
+    lines = ladder_lines(tasks, marks, MEAN_DIFFERENCE if alike else "")
     alts = [
         f"{_alt_name(line, marks)}: {_difference_alt(found.get(line.name), texts[line.name])}"
         for line in lines
-        if line.kind == "task"
+        if line.kind != "mark"
     ]
+    mean = " Last row: mean over the tasks." if alike else ""
     return Figure(
         slug=f"test_loss_by_task{end}",
         alt=f"Dot plot of final test loss of {contender} minus that of the best hand-designed optimizer, below 0 is "
@@ -211,7 +217,8 @@ def _loss_figure(
         caption=f"Final test loss of {contender} minus that of the best tuned hand-designed optimizer of each task "
         f"({reference_text(reference)}), paired within seeds. Left of 0 is better. Bars: t {PERCENT} intervals over "
         f"seeds and, where losses are stored by blocks of them, test images, from {MIN_SEEDS} seeds on; hollow, in "
-        f"red: a run failed, so that the mean is over the other pairs and has no interval.{_marks_sentence(lines)}",
+        f"red: a run failed, so that the mean is over the other pairs and has no interval.{mean}"
+        + _marks_sentence(lines),
         draw=lambda: _draw_losses(styles[contender], contender, lines, found, texts),
     )
 
@@ -255,7 +262,8 @@ def _draw_losses(
                 ends += [difference.low, difference.high]
             face = "white" if failed else color
             axes.plot(difference.estimate, height, "D", markersize=6, color=color, markerfacecolor=face, zorder=4)
-        _margin_text(axes, height, texts[line.name], color=FAILED_COLOR if failed else "#222222")
+        color = FAILED_COLOR if failed else "#222222"
+        _margin_text(axes, height, texts[line.name], bold=line.kind == "mean", color=color)
     _difference_axis(axes, min(ends), max(ends))
     title(canvas, contender, "final test loss minus the best hand-designed")
     return canvas
