@@ -84,8 +84,11 @@ def render(name: str, results_dir: Path) -> str:
     shown = [found for found in published(results_dir) if name in found.rows.trained and source_card(found.rows, name)]
     results = "No published result set has them.\n"
     if shown:
-        limits = [f"- {line}" for found in shown for line in _limits(found, name, card)]
-        results = "\n".join([results_table(shown, name).markdown(), "## Limits", "", *limits, ""])
+        limits = []
+        for found in shown:
+            lines = [f"- {line}" for line in _limits(found, name, card)]
+            limits += [f"**{found.suite}/{found.label}**", "", *lines, ""]
+        results = "\n".join([results_table(shown, name).markdown(), "## Limits", "", *limits])
     return cards.render(card, f"## Results\n\n{results}")
 
 
@@ -127,7 +130,6 @@ def results_table(shown: list[Published], name: str) -> Table:
 
 def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
     """What a user should know before relying on these weights, a sentence each."""
-    where = f"{found.suite}/{found.label}"
     rows, tasks = found.rows, found.rows.tasks
     reference = references(rows, found.targets, "all_hand_designed")
     each = {task: speedup(rows, found.targets, (task,), name, reference, PAPER_TARGET) for task in reference}
@@ -137,7 +139,7 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
         missed = [task for task, value in known.items() if value.bound]
         lowest = min(known, key=lambda task: known[task].estimate)
         yield (
-            f"{where}: faster than the best hand-designed on {len(faster)} of {plural(len(known), 'task')}; "
+            f"Faster than the best hand-designed on {len(faster)} of {plural(len(known), 'task')}; "
             + (
                 f"half of the runs never arrive on {len(missed)}."
                 if missed
@@ -147,8 +149,8 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
     for rival in tuned_by_train(rows):
         against = speedup(rows, found.targets, tasks, name, dict.fromkeys(tasks, rival), PAPER_TARGET)
         if against:
-            told = f"over {rival}, tuned by train loss, to the train loss that it ends at"
-            yield f"{where}: {told}: {format_speedup(against)}."
+            told = f"Over {rival}, tuned by train loss, to the train loss that it ends at"
+            yield f"{told}: {format_speedup(against)}."
     losses = ("final_train_loss", "final_validation_loss", HEADLINE_LOSS)
     means = [loss_summary(rows, name, tasks, metric) for metric in losses]
     if all(mean is not None for mean in means):
@@ -156,23 +158,23 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
         best = best_baseline(rows, tasks, HEADLINE_LOSS)
         rival = loss_summary(rows, best, tasks, HEADLINE_LOSS) if best else None
         beside = f"; {best} has a test loss of {format_number(rival.estimate, 3)}" if rival else ""
-        yield f"{where}: it ends at train loss {train}, validation loss {validation}, test loss {test}{beside}."
+        yield f"It ends at train loss {train}, validation loss {validation}, test loss {test}{beside}."
     if below := _below(rows, name):
-        yield f"{where}: its mean test loss is {below}."
+        yield f"Its mean test loss is {below}."
     costs = [step_cost_ratio(rows, (task,), name, STEP_COST_REFERENCE) for task in tasks]
     if ratios := [cost.estimate for cost in costs if cost is not None]:
         ends = " to ".join(dict.fromkeys(format_number(ratio, 3) for ratio in (min(ratios), max(ratios))))
-        yield f"{where}: a training step takes {ends} times as long as Adam's."
+        yield f"A training step takes {ends} times as long as Adam's."
     memory = [
         rows.step_bytes[task, name] / rows.step_bytes[task, STEP_COST_REFERENCE]
         for task in tasks
         if {(task, name), (task, STEP_COST_REFERENCE)} <= set(rows.step_bytes)
     ]
     if memory:
-        yield f"{where}: a training step takes {format_number(float(np.median(memory)), 3)} times Adam's memory."
+        yield f"A training step takes {format_number(float(np.median(memory)), 3)} times Adam's memory."
     paid = payback(rows, found.targets, name, outer_training(card))
     if paid and math.isfinite(paid.saved):
-        yield f"{where}: its outer-training is repaid after {payback_text(paid)}."
+        yield f"Its outer-training is repaid after {payback_text(paid)}."
 
 
 def _below(rows: Rows, name: str) -> str:

@@ -110,7 +110,7 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
     assert len(others) == 2
     for name in others:  # a bound: half of the runs never arrive
         card = (weights.WEIGHTS_DIR / f"{name}.md").read_text()
-        assert re.search(r"over muon_cosine_by_train, tuned by train loss, .*: <", card)
+        assert re.search(r"Over muon_cosine_by_train, tuned by train loss, .*: <", card)
 
 
 def test_what_the_readme_says_of_other_data_is_the_reports():
@@ -126,7 +126,8 @@ def test_what_the_readme_says_of_other_data_is_the_reports():
     with open(ROOT / "reports/ood/cpu-2core/tables/budgets.csv", newline="") as file:
         seconds = {row["optimizer"]: float(row["train_loss_seconds"]) for row in csv.DictReader(file)}
     card = (weights.WEIGHTS_DIR / f"{learned.HEADLINE_VALID}.md").read_text()
-    cost = re.search(r"ood/cpu-2core: a training step takes \S+ to (\S+) times as long as Adam's", card)
+    ood = card.split("**ood/cpu-2core**", 1)[1]
+    cost = re.search(r"A training step takes \S+ to (\S+) times as long as Adam's", ood)
     assert cost
     assert f"costs up to {cost[1]} times one with Adam" in WORDS
     losses = [seconds[name] for name in (learned.HEADLINE_VALID, "adam_cosine_family_tuned")]

@@ -51,11 +51,12 @@ def test_a_card_shows_speedup_losses_memory_and_failures_by_hand(results_dir):
     assert fields[3:6] == ["1.60 [1.60, 1.60] (adam)"] * 3
     assert fields[6].startswith("-2.0")
     assert fields[7] == "0"
-    assert "- made/machine: faster than the best hand-designed on 1 of 1 task; the lowest speed-up is 1.60" in text
-    assert "ends at train loss 0, validation loss 0, test loss 0; adam has a test loss of 2." in text
+    limits = "**made/machine**\n\n- Faster than the best hand-designed on 1 of 1 task; the lowest speed-up is 1.60"
+    assert limits in text
+    assert "- It ends at train loss 0, validation loss 0, test loss 0; adam has a test loss of 2." in text
     constant = "below the best of the paper's three with constant rates on 1 of 1 task"
-    assert f"its mean test loss is below the best hand-designed on 1 of 1 task, {constant}." in text
-    assert "a training step takes 1.5 times Adam's memory" in text
+    assert f"- Its mean test loss is below the best hand-designed on 1 of 1 task, {constant}." in text
+    assert "- A training step takes 1.5 times Adam's memory" in text
     assert text.index("## Results") < text.index("## Limits") < text.index("## Outer-training")
 
 
