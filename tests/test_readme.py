@@ -82,6 +82,11 @@ def test_what_the_readme_says_was_learned_is_the_reports_control():
     assert f"in steps it has {untrained:.2g} by its making." in WORDS
 
 
+def test_what_the_readme_says_the_twin_learned_is_the_reports_control():
+    found = overall("paper")[0]["controls"]["untrained_test_loss"][learned.HEADLINE_VALID]
+    assert f"its final test loss is {score_entry(found).text} above what it is after." in WORDS
+
+
 def test_what_the_readme_says_of_steps_and_of_their_cost_is_the_reports():
     _, rows = overall("paper")
     row = rows["muonw_cosine"]
