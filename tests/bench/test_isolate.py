@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -22,11 +21,9 @@ import os, pathlib, signal, threading, time
 import jax, optax
 from baselines import Baseline
 
-def exit_once_stored():
-    results = pathlib.Path(os.environ["BENCH_RESULTS_DIR"])
-    while not any("later" in path.read_text() for path in results.rglob("*.json")):
+def exit_once_told():
+    while not pathlib.Path(__file__).with_name("waits").exists():
         time.sleep(0.1)
-    pathlib.Path(__file__).with_name("exits").touch()
     os._exit(3)
 
 def row(act):
@@ -39,7 +36,7 @@ OPTIMIZERS = {
     "crashing": row(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
     "exiting": row(lambda: os._exit(0)),
     "sleeping": row(lambda: time.sleep(1000)),
-    "later": row(lambda: threading.Thread(target=exit_once_stored, daemon=True).start()),
+    "later": row(lambda: threading.Thread(target=exit_once_told, daemon=True).start()),
     "sound": row(lambda: print('{"status": "crashed"}', flush=True)),
 }
 """
@@ -173,8 +170,8 @@ def test_isolated_cells_have_the_same_numbers(bench, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path):
-    """ "later" ends well, and takes its process with it once it is stored."""
+def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited_for(bench, tmp_path, monkeypatch):
+    """ "later" ends well, and takes its process with it once that waits for the other run."""
     # Without controls nothing but the cell in hand is left when "later" ends.
     suite = {"kind": "train", "controls": False, "seeds": "0"}
     suite |= {"tasks": ["digits8_mlp"], "optimizers": ["later", "adam"]}
@@ -184,16 +181,23 @@ def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited
         cli.main([*ARGUMENTS, *arguments, "--dry-run"])
     (cell,) = [row["cell"] for row in json.loads(out.getvalue()) if row["title"] == "digits8_mlp adam seed 0"]
     store = Store(tmp_path / "results", "mine")
-
-    def let_go(claim):
-        until(lambda: (tmp_path / "exits").exists(), seconds=200.0)
-        time.sleep(2.0)  # the process has ended, and the run waits for this claim
-        claim.close()
+    endings = []
 
     with contextlib.ExitStack() as stack:
         assert stack.enter_context(store.claim(cell))
-        threading.Thread(target=let_go, args=[stack.pop_all()]).start()
+
+        def let_go(*args):
+            for message in converse(*args):
+                if "waits" in message:
+                    (tmp_path / "waits").touch()
+                if "ended" in message:
+                    endings.append(message["ended"])
+                    stack.close()  # the claim: the next process has the cell for itself
+                yield message
+
+        monkeypatch.setattr("bench.isolate.converse", let_go)
         code, out, err = bench(*arguments)
+    assert endings == ["died, by exit code 3"]
     assert "another run has it in hand, waiting" in err
     assert rows(tmp_path, "mine")["later", 0][0] == "ok"
     assert (code, set(out["cells"])) == (0, {"ok"})

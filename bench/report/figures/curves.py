@@ -49,9 +49,8 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
             continue
         for metric in CURVE_NAMES:
             if order := _drawable(rows, task, metric):
-                levels = target_levels(targets, task) if metric == "train_loss" else {}
                 slug = f"{metric}_{axis}_{rows.slugs[task]}"
-                figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets, levels, slug))
+                figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets, slug))
     return figures
 
 
@@ -70,9 +69,8 @@ def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
         order = [name for name in drawable if name in leaders or rows.role(name) == LEARNED]
         if len(drawable) - len(order) < LEADERS_LEAVE_OUT:
             continue
-        levels = {k: v for k, v in target_levels(targets, task).items() if k == "hard" and metric == "train_loss"}
         slug = f"leaders_{metric}_seconds"
-        figures.append(_curve_figure(rows, task, metric, "seconds", order, styles, targets, levels, slug))
+        figures.append(_curve_figure(rows, task, metric, "seconds", order, styles, targets, slug, shown=("hard",)))
     return figures
 
 
@@ -113,9 +111,11 @@ def target_levels(targets: Mapping[str, Targets], task: str) -> dict[str, float]
 
 def _curve_figure(
     rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
-    targets: Mapping[str, Targets], levels: Mapping[str, float], slug: str,
+    targets: Mapping[str, Targets], slug: str, shown: Sequence[str] = tuple(SHARES),
 ) -> Figure:  # fmt: skip
-    name = CURVE_NAMES[metric]
+    """Levels of the targets shown are drawn with train loss only: it is what they are of."""
+    name, known = CURVE_NAMES[metric], target_levels(targets, task) if metric == "train_loss" else {}
+    levels = {target: known[target] for target in shown if target in known}
     clock = _clock_sentence(rows, task) if axis == "seconds" else ""
     ends = ", ".join(f"{optimizer} {_last_value(rows, task, optimizer, metric)}" for optimizer in order)
     return Figure(
