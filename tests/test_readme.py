@@ -124,6 +124,18 @@ def test_what_the_readme_says_of_muon_tuned_by_train_loss_is_the_reports():
         assert re.search(r"Over muon_cosine_by_train, tuned by train loss, .*: <", card)
 
 
+def test_what_the_readme_says_of_longer_runs_is_the_reports():
+    longer = [overall(suite)[1] for suite in ("paper_4000", "paper_10000")]
+    names = (learned.HEADLINE_VALID, "muonw_cosine")
+    told = [f"{rows[name]['test_loss']['estimate']:.3f}" for name in names for rows in longer]
+    words = "ends at test losses of {} and {}, `muonw_cosine`, with its schedule stretched, at {} and {}."
+    assert words.format(*told) in WORDS
+    card = (weights.WEIGHTS_DIR / "lopt_paper_32x32.md").read_text()
+    row = next(line for line in card.splitlines() if line.startswith("| paper\\_10000/")).strip("| ").split(" | ")
+    assert row[1] == "2 tasks, 2 seeds"
+    assert f"{row[-1]} of its 4 runs of 10,000 steps diverge." in WORDS
+
+
 def test_what_the_readme_says_of_the_embedded_data_is_the_reports():
     verdict = overall("quick")[0]["verdict"]
     assert (verdict["optimizer"], verdict["word"]) == (learned.HEADLINE, "slower")
