@@ -879,7 +879,7 @@ def test_rules_08_and_14_the_controls_hold_on_what_is_published(suite_name, labe
     assert (same["high"] - same["low"]) / 2 <= 0.02
     assert 1.9 <= found["double_step"]["estimate"] <= 2.1
     assert found["frozen_rank"]["rank"] == found["frozen_rank"]["of"]
-    assert found["frozen_success"]["estimate"] == 0
+    assert found["frozen_success"]["estimate"] == (0 if screen["targets"] else None)  # else there is nothing to reach
     tenfold = found["adam_10x_minus_adam"]  # without an interval below five seeds, and only there
     few = len(suite.load_suite(suite_name).seeds) < 5
     assert (tenfold["estimate"] if few else tenfold["low"]) > 0
