@@ -139,7 +139,7 @@ def orthogonal(
             # Lists, an element for each tensor.
             structure = jax.tree.structure(updates)
             gs, ws = (as_float32(tree) for tree in (updates, params))
-            momenta = [averaged(decay, jax.tree.leaves(m), gs) for decay, m in zip(DECAYS, state.momenta, strict=True)]
+            momenta = [averaged(beta, jax.tree.leaves(m), gs) for beta, m in zip(DECAYS, state.momenta, strict=True)]
             vs = averaged(SECOND_DECAY, jax.tree.leaves(state.second_moment), [g**2 for g in gs])
             nesterovs = [of_momentum * m + of_gradient * g for m, g in zip(momenta[MUON], gs, strict=True)]
             adams = [n / (jnp.sqrt(second_correction * v + TINY) + EPS) for n, v in zip(nesterovs, vs, strict=True)]

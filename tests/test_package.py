@@ -11,11 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-WITH_EXAMPLES = ["tasks.base", "learned", "learned.per_parameter_mlp", "learned.lean_mlp", "bench.statistics.intervals"]
+PACKAGES = ("tasks", "baselines", "learned", "bench")
+WITH_EXAMPLES = sorted(
+    str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_examples_of_docstrings_run(name):
+def test_the_examples_of_every_docstring_run(name):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0
     assert result.failed == 0
