@@ -59,5 +59,5 @@ def test_the_wheel_works_outside_the_clone(tmp_path):
     where = python("-c", "import bench, learned; learned.load(); print(bench.__file__)")
     assert where.strip().startswith(str(site))
     args = ["-t", "digits8_mlp", "-o", "adam", "-o", "learned", "--seeds", "0", "--steps", "20", "--json"]
-    assert json.loads(python("-m", "bench.cli", "run", *args))["cells"] == {"ok": 6}
+    assert json.loads(python("-m", "bench", "run", *args))["cells"] == {"ok": 6}
     assert (tmp_path / "reports" / "quick" / "local" / "report.html").exists()

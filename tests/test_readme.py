@@ -11,13 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import learned
-from bench import cli
-from bench.fairness import outer_training
+from bench.cli import main as cli
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
-from bench.scoring import ALL
-from bench.store import Store
+from bench.score.exposure import outer_training
+from bench.score.times import ALL
+from bench.store.store import Store
 from learned import weights
 
 ROOT = Path(__file__).parent.parent

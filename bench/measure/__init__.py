@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.entrants import Entrant
+from bench.entries.entrants import Entrant
 from bench.measure import designs, pathologies, update_cost
 
 Tick = Callable[[], None]

@@ -25,8 +25,8 @@ import optax
 
 import tasks
 import tasks.unroll
+from bench.clock.timing import interleave
 from bench.statistics import median_interval, ratio_interval
-from bench.timing import interleave
 from tasks.base import ModuleInit, ModuleLoss
 from tasks.convolution import CONVOLUTIONS
 

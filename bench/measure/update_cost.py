@@ -17,10 +17,10 @@ import optax
 import pandas as pd
 from jax import Array
 
-from bench.entrants import Entrant
-from bench.rows import Frame
+from bench.clock.timing import MIN_REGION_SEC, interleave
+from bench.entries.entrants import Entrant
 from bench.statistics import median_interval, ratio_interval
-from bench.timing import MIN_REGION_SEC, interleave
+from bench.store.rows import Frame
 from tasks.base import ModuleInit, Params, named_key
 from tasks.models import CNN, MLP
 from tasks.registry import NUM_CLASSES, describe_module

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bench.report.figures import Figure
     from bench.report.table import Table
-    from bench.rows import Frame, Rows
-    from bench.targets import Targets
+    from bench.store.rows import Frame, Rows
+    from bench.tuning.targets import Targets
 
 __all__ = ["terminal_tables", "write_report"]
 
@@ -46,7 +46,7 @@ def write_report(
     The same rows give the same page. Figures and tables of an earlier report in the two folders are replaced.
 
     Args:
-      cells: one row per cell; the columns needed are `bench.rows.CELL_COLUMNS`.
+      cells: one row per cell; the columns needed are `bench.store.rows.CELL_COLUMNS`.
       curves: long format, columns cell, step, metric, value.
       out_dir: made if missing.
       title: heading of the page.
@@ -65,8 +65,8 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.rows import read_rows
-    from bench.scoring import first_screen
+    from bench.score.first_screen import first_screen
+    from bench.store.rows import read_rows
 
     rows = read_rows(cells, curves)
     devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
@@ -119,8 +119,8 @@ def terminal_tables(
     from rich.console import Group
 
     from bench.report import terminal
-    from bench.rows import read_rows
-    from bench.scoring import first_screen
+    from bench.score.first_screen import first_screen
+    from bench.store.rows import read_rows
 
     rows = read_rows(cells, curves)
     screen = first_screen(rows, targets or {}, "", "", "", headline)
@@ -130,9 +130,10 @@ def terminal_tables(
 
 def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
-    from bench import fairness, scoring
     from bench.report import aggregate, budgets, comparison, figures, first_screen, provenance, summary, tuning
     from bench.report.fairness import card_tables
+    from bench.score import fairness
+    from bench.score.times import ALL
 
     contender, floor = screen["verdict"]["optimizer"], screen["controls"]["clock_floor"]
     cards = fairness.cards(results, targets)
@@ -140,7 +141,7 @@ def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets],
     marks = every_mark.get(contender or "", {})
     styles = figures.optimizer_styles(results)
     several = len(results.tasks) > 1
-    scope = scoring.ALL if several else results.tasks[0]
+    scope = ALL if several else results.tasks[0]
     opening = {
         "score": first_screen.score_table(screen, scope, first_screen.FIRST),
         "controls": first_screen.controls_table(screen),

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from bench.report.summary import HEADLINE_LOSS, num_failed, sorted_optimizers
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, text_entry
-from bench.rows import CONTROL, Rows
-from bench.scoring import PAPER_TARGET, TargetsByTask, references, success_rate, survival
+from bench.score.times import PAPER_TARGET, TargetsByTask, references, success_rate, survival
 from bench.statistics import (
     Interval,
     interquartile_mean,
@@ -19,7 +18,8 @@ from bench.statistics import (
     restricted_mean,
     stratified_bootstrap,
 )
-from bench.targets import SHARES
+from bench.store.rows import CONTROL, Rows
+from bench.tuning.targets import SHARES
 
 ALL_HAND_DESIGNED = "all_hand_designed"
 NUM_RESAMPLES = 1000  # of a Python function each: ends of intervals good to a tenth of their width, within a second

@@ -10,9 +10,9 @@ import pandas as pd
 
 from bench.report.summary import step_cost
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
-from bench.rows import CONTROL, Frame, Rows
-from bench.scoring import block_ratio
+from bench.score.times import block_ratio
 from bench.statistics import Interval, t_interval
+from bench.store.rows import CONTROL, Frame, Rows
 
 LOSSES = {"train_loss": "train loss", "validation_loss": "validation loss"}  # that are known along the way
 

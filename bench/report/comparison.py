@@ -28,11 +28,13 @@ from bench.report.table import (
     plural,
     text_entry,
 )
-from bench.rows import HAND_DESIGNED, LEARNED, LOSSES
-from bench.rows import Rows as Results
-from bench.rows import slugs as slugs_of
-from bench.scoring import beyond_floor, difference_of_test_loss, step_cost_ratio
+from bench.score.losses import difference_of_test_loss
+from bench.score.times import step_cost_ratio
+from bench.score.verdict import beyond_floor
 from bench.statistics import CONFIDENCE, MIN_SEEDS, Interval, holm, p_value, paired_difference
+from bench.store.rows import HAND_DESIGNED, LEARNED, LOSSES
+from bench.store.rows import Rows as Results
+from bench.store.rows import slugs as slugs_of
 
 COMPARED_LOSSES = ("mean_train_loss", "final_train_loss", "final_test_loss")
 # A ratio of step costs closer to 1 than this is called no difference where no A/A control has measured the floor below

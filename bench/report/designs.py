@@ -13,8 +13,8 @@ from bench.report.figures import designs as drawn
 from bench.report.figures.parts import listed
 from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, whole_entry
-from bench.rows import Frame
 from bench.statistics import Interval
+from bench.store.rows import Frame
 
 FULL_SIZE = STEPS_ON[-1]
 # The most that a training step may cost, over Adam's on the full-size family: of the lean design, with the width of the

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.fairness import FairnessCard, Payback
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
-from bench.rows import CONTROL, LEARNED, Frame
-from bench.rows import slugs as slugs_of
+from bench.score.fairness import FairnessCard, Payback
+from bench.store.rows import CONTROL, LEARNED, Frame
+from bench.store.rows import slugs as slugs_of
 
 
 def card_tables(cards: Sequence[FairnessCard], costs: Frame | None) -> list[Table]:
     """Tables of every card, and what an update costs if it was measured.
 
     Args:
-      cards: from `bench.fairness.cards`.
+      cards: from `bench.score.fairness.cards`.
       costs: from `bench.measure.update_cost.update_costs`, or None.
     """
     slugs = slugs_of([card.optimizer for card in cards])

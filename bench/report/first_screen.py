@@ -1,4 +1,4 @@
-"""The first screen as tables: what `bench.scoring.first_screen` says, and nothing else."""
+"""The first screen as tables: what `bench.score.first_screen` says, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
-from bench.rows import LEARNED
-from bench.scoring import ALL, beyond_floor, three_digits
+from bench.score.speedup import three_digits
+from bench.score.times import ALL
+from bench.score.verdict import beyond_floor
 from bench.statistics import Interval
+from bench.store.rows import LEARNED
 
 FIRST = "score"  # slug of the table of the first screen
 TARGETS = ("hard", "medium", "easy")
@@ -50,8 +52,8 @@ def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
     """Speed-up to each target, step cost, final losses and success of every optimizer, as `report.json` has them.
 
     Args:
-      screen: from `bench.scoring.first_screen`.
-      scope: a task, or `bench.scoring.ALL`.
+      screen: from `bench.score.first_screen`.
+      scope: a task, or `bench.score.times.ALL`.
       slug: of the table.
     """
     found = [row for row in screen["rows"] if row["task"] == scope]

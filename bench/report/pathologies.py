@@ -17,8 +17,8 @@ from bench.report.figures import pathologies as drawn
 from bench.report.figures.parts import listed
 from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
-from bench.rows import Frame
 from bench.statistics import Interval
+from bench.store.rows import Frame
 
 # The most that the merged variance may be over the better one's: shared samples have noise in common, which allows
 # 1.125, and the weights are noisy.

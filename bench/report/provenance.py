@@ -12,8 +12,8 @@ import pandas as pd
 
 from bench.report.summary import HEADLINE_LOSS, STRETCHED_MARK
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
-from bench.rows import Frame, as_floats
-from bench.rows import Rows as Results
+from bench.store.rows import Frame, as_floats
+from bench.store.rows import Rows as Results
 
 MAX_PROVENANCE_VALUES = 12
 

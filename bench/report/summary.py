@@ -12,11 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from bench import scoring
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
-from bench.rows import LOSSES, Frame
-from bench.rows import Rows as Results
+from bench.score.losses import loss
+from bench.score.times import step_cost_ratio
 from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval
+from bench.store.rows import LOSSES, Frame
+from bench.store.rows import Rows as Results
 
 HEADLINE_LOSS = "final_test_loss"
 STEP_COST_REFERENCE = "adam"
@@ -37,7 +38,7 @@ def loss_summary(results: Results, optimizer: str, tasks: tuple[str, ...], metri
     if not usable.any():
         return None
     if metric == HEADLINE_LOSS and usable.all():
-        return scoring.loss(results, tasks, optimizer, metric)[0]
+        return loss(results, tasks, optimizer, metric)[0]
     interval = t_interval(losses[usable].mean(axis=1).to_numpy())
     return interval.without_bounds() if np.isinf(losses).any(axis=None) else interval
 
@@ -114,7 +115,7 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
         if single is not None:
             cost = step_cost(results, optimizer, single)
             row.append(Entry(format_interval(cost, scale=1e3), cost))
-        ratio = scoring.step_cost_ratio(results, tasks, optimizer, reference) if reference else None
+        ratio = step_cost_ratio(results, tasks, optimizer, reference) if reference else None
         row.append(Entry("1 (reference)" if optimizer == reference and ratio else format_interval(ratio), ratio))
         if single is not None:
             seconds = results.compile_sec.get((single, optimizer))

@@ -20,10 +20,10 @@ from bench.report.summary import (
     untuned,
 )
 from bench.report.table import NONE_TEXT, PERCENT, format_half_width, format_number
-from bench.rows import HAND_DESIGNED, LEARNED
-from bench.rows import Rows as Results
-from bench.scoring import step_cost_ratio
+from bench.score.times import step_cost_ratio
 from bench.statistics import MIN_SEEDS
+from bench.store.rows import HAND_DESIGNED, LEARNED
+from bench.store.rows import Rows as Results
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

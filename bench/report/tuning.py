@@ -16,8 +16,8 @@ import numpy as np
 
 from baselines import find_tuned, read_tuned, tuned_by
 from bench.report.table import Column, Entry, Table, format_interval, format_number, plural, text_entry
-from bench.rows import HAND_DESIGNED, Rows, slugs
 from bench.statistics import Interval, best_of_k
+from bench.store.rows import HAND_DESIGNED, Rows, slugs
 
 BUDGETS = (1, 2, 4, 8, 16, 32)
 LEARNING_RATE = "learning_rate"

@@ -11,7 +11,8 @@ import pytest
 
 import tasks
 from baselines import BASELINES, SHIPPED_DIR, LogUniform, find_tuned, loss_keys, read_tuned, tuned_path, warmup_cosine
-from bench.check import OPTIMIZER_CHECKS, OptimizerSubject, examine
+from bench.checks.contract import examine
+from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
 from tests.helpers import assert_one_line, assert_trees_close, kinds
 
 HORIZON = 20

@@ -7,9 +7,11 @@ import optax
 import pytest
 
 from baselines import of_optax
-from bench.check import OPTIMIZER_CHECKS, OptimizerSubject, examine
-from bench.entrants import resolve
-from bench.suite import apply_settings, build_suite
+from bench.checks.contract import examine
+from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
+from bench.entries.entrants import resolve
+from bench.suites.choose import apply_settings
+from bench.suites.suite import build_suite
 from tests.helpers import assert_one_line
 
 

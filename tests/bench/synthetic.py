@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench import engine, store, targets
-from bench.rows import read_rows
+from bench.clock.training import summarize, whole_grid
+from bench.store.record import CURVE_COLUMNS, cell_id, cell_row
+from bench.store.rows import read_rows
+from bench.tuning import targets
 
 HORIZON = 100
 GRID = np.arange(0, HORIZON + 1, 5)  # coarser than the harness's own: straight lines need no more points
@@ -27,7 +29,7 @@ def _cell(kind, task, curve, config, **fields):
     """A stored cell: (record, curve with the cell's name)."""
     config = {"kind": kind, "suite": "made", "task": task, "family": task, "horizon": HORIZON} | config
     config |= {"batch_size": 4, "num_params": 7, "chance_loss": 3.0, "device_kind": "cpu", "version": "0"}
-    name = store.cell_id(config)
+    name = cell_id(config)
     record = {"cell": name, "config": config, "status": "ok", "started_at": "2026-01-02T00:00:00+00:00"}
     frame = pd.DataFrame(curve, columns=["step", "metric", "value"]).assign(cell=name)
     return record | {"provenance": PROVENANCE} | fields, frame
@@ -51,7 +53,7 @@ def train_cell(
         clock = 0.01 * step if step < last else math.nan
         values |= {(step, "train_loss"): train, (step, "validation_loss"): held_out}
         values |= {(step, "inner_loss"): train, (step, "wall_time_sec"): clock}
-    rows = engine.whole_grid(values, grid.tolist())
+    rows = whole_grid(values, grid.tolist())
     best = int(np.nanargmin(validation))
     rows.append((int(grid[best]), "test_loss_at_best_validation", float(losses[best])))
     if not len(bad):
@@ -63,7 +65,7 @@ def train_cell(
         "status": "diverged" if len(bad) else "ok",
         "reason": f"loss not finite from step {last}" if len(bad) else None,
         "first_bad_step": int(last) if len(bad) else None,
-        "result": engine.summarize(rows),
+        "result": summarize(rows),
         "clock": {
             "train_wall_sec": 0.01 * (grid[bad[0] - 1] if len(bad) else HORIZON),
             "eval_wall_sec": 0.5,
@@ -116,8 +118,8 @@ def cells_of(runs, blocks=None, roles=None, **kwargs):
 def frames(cells, label="machine"):
     """(cells, curves) as the store reads them."""
     return (
-        pd.DataFrame([store.cell_row(record | {"checksum": ""}, label) for record, _ in cells]),
-        pd.concat([curve for _, curve in cells])[store.CURVE_COLUMNS].reset_index(drop=True),
+        pd.DataFrame([cell_row(record | {"checksum": ""}, label) for record, _ in cells]),
+        pd.concat([curve for _, curve in cells])[CURVE_COLUMNS].reset_index(drop=True),
     )
 
 

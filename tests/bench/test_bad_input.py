@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import learned
-from bench import cli, targets
+from bench.cli import main as cli
+from bench.entries.plugins import build_registry
 from bench.errors import EXIT_USAGE, UsageError
-from bench.plugins import build_registry
-from bench.store import Store
-from bench.suite import build_suite
+from bench.store.store import Store
+from bench.suites.suite import build_suite
+from bench.tuning import targets
 from learned import weights
 from learned.config import load_config
 from tests.bench.synthetic import falling, train_cell
@@ -257,7 +258,7 @@ def test_files_of_published_results(bench, published, tmp_path, damage, name):
 @pytest.fixture(scope="module")
 def published(stored, tmp_path_factory):
     """The same, packed."""
-    from bench.store import publish
+    from bench.store.published import publish
 
     root = tmp_path_factory.mktemp("published")
     publish(root, "quick", "machine", Store(stored, "quick").read())
@@ -267,7 +268,7 @@ def published(stored, tmp_path_factory):
 @many
 @given(st.one_of(DAMAGE, TEXT, VALUE.map(lambda value: json.dumps(value))), st.sampled_from(["tuned", "targets"]))
 def test_files_of_tuned_values_and_targets(bench, tmp_path, content, kind):
-    shipped = Path(targets.SHIPPED_DIR if kind == "targets" else Path(cli.__file__).parents[1] / "baselines" / "tuned")
+    shipped = Path(targets.SHIPPED_DIR if kind == "targets" else Path(cli.__file__).parents[2] / "baselines" / "tuned")
     name = "digits8_mlp/500.json" if kind == "targets" else "digits8_mlp/500/adam.json"
     sound = (shipped / name).read_bytes()
     path = tmp_path / "results" / kind / name
@@ -297,7 +298,7 @@ def cached(tmp_path_factory):
 
 # The page that lists it all, as real processes ------------------------------------------------------------------------
 
-PAGE = Path(cli.__file__).parent / "INPUT.md"
+PAGE = Path(cli.__file__).parents[1] / "INPUT.md"
 EXAMPLES = re.findall(r"^\|[^|]*\| `bench ([^`]*)` \| (`+) ?(.*?) ?\2 \|$", PAGE.read_text(), re.MULTILINE)
 FILES = {
     "broken.toml": "tasks = 3\n",
@@ -327,7 +328,7 @@ def test_an_example_of_the_page_says_what_the_page_says(tmp_path, command, words
     places = {"BENCH_CACHE_DIR": str(tmp_path / "cache"), "TFDS_DATA_DIR": str(tmp_path / "tfds")}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BENCH_")} | places
     before = sorted(tmp_path.rglob("*"))
-    program = [sys.executable, "-m", "bench.cli", *command.split()]
+    program = [sys.executable, "-m", "bench", *command.split()]
     done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     said = done.stderr.strip().splitlines()
     assert done.returncode == EXIT_USAGE, done.stderr

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from bench.report import write_report
-from bench.targets import GROUPS, Targets
-from bench.verify import published_reports
+from bench.report.verify import published_reports
+from bench.tuning.targets import GROUPS, Targets
 from tests.bench.test_report import OPTIMIZERS, make_frames
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]' brings playwright")

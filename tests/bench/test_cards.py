@@ -7,10 +7,15 @@ import pandas as pd
 import pytest
 
 import learned
-from bench import cards, cli, store, targets
-from bench.entrants import resolve
+from bench.cli import main as cli
+from bench.entries.entrants import resolve
+from bench.report import cards
 from bench.report.summary import num_diverged, num_failed
-from bench.rows import read_rows
+from bench.store import published
+from bench.store.record import CURVE_COLUMNS
+from bench.store.rows import read_rows
+from bench.store.store import Store
+from bench.tuning import targets
 from learned import weights
 from tests.bench.synthetic import HORIZON, falling, targets_record, time_cell, train_cell
 
@@ -20,19 +25,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def publish(results_dir, theta_sha256, label="machine"):
     """Adam takes 100 steps of 2 ms to its hard target, 2.0; the learned one, at 5 ms a step, 25."""
-    kept = store.Store(results_dir, "made")
+    kept = Store(results_dir, "made")
     settings = {"hyperparameters": {"theta_sha256": theta_sha256}}
     for seed in range(5):
         kept.put(*train_cell("t", "adam", seed, falling(0.01)))
         kept.put(*train_cell("t", SHIPPED, seed, np.maximum(falling(0.04), 0), "learned", settings=settings))
     record, curve = time_cell("t", {"adam": [0.002] * 6, SHIPPED: [0.005] * 6})
     memory = [(record["cell"], 0, f"step_bytes/{name}", size) for name, size in (("adam", 1e3), (SHIPPED, 1.5e3))]
-    kept.put(record, pd.concat([curve, pd.DataFrame(memory, columns=store.CURVE_COLUMNS)]))
+    kept.put(record, pd.concat([curve, pd.DataFrame(memory, columns=CURVE_COLUMNS)]))
     targets.write(
         targets.target_path(results_dir / "targets", "t", HORIZON),
         targets_record("t", {"adam": (2.0, 2.5, 2.75)}, "adam"),
     )
-    store.publish(results_dir, "made", label, kept.read())
+    published.publish(results_dir, "made", label, kept.read())
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def test_a_card_shows_speedup_losses_memory_and_failures_by_hand(results_dir):
 
 
 def test_a_run_without_a_finite_loss_and_one_that_ends_above_chance_have_diverged(tmp_path):
-    kept = store.Store(tmp_path, "made")
+    kept = Store(tmp_path, "made")
     not_finite = np.where(np.arange(len(falling(0.04))) < 5, falling(0.04), np.nan)
     ends = (falling(0.04), falling(0.04) + 10, not_finite)
     for seed, losses in enumerate(ends):
@@ -72,7 +77,7 @@ def test_a_run_without_a_finite_loss_and_one_that_ends_above_chance_have_diverge
 
 @pytest.mark.parametrize("name", weights.shipped_names())
 def test_no_shipped_optimizer_diverges_in_more_than_one_run_of_twenty_out_of_distribution(name):
-    rows = read_rows(*store.Store(REPOSITORY / "results", "ood", "cpu-2core").read())
+    rows = read_rows(*Store(REPOSITORY / "results", "ood", "cpu-2core").read())
     runs = len(rows.runs(name, rows.tasks))
     assert runs == 10 * len(rows.tasks)
     assert num_diverged(rows, name, rows.tasks) <= 0.05 * runs

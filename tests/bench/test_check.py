@@ -12,8 +12,11 @@ import optax
 import pytest
 
 from baselines import BASELINES, Baseline, LogUniform
-from bench import check, cli
-from bench.check import OPTIMIZER_CHECKS, TASK_CHECKS, OptimizerSubject, TaskSubject, examine
+from bench.checks.contract import examine
+from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
+from bench.checks.plugin import check_plugin
+from bench.checks.tasks import TASK_CHECKS, TaskSubject
+from bench.cli import main as cli
 from bench.errors import UsageError
 from tasks.base import Problem, Task
 from tests.helpers import assert_one_line
@@ -241,7 +244,7 @@ def test_a_sound_plugin_passes_as_a_user_would_see_it(tmp_path):
     path = tmp_path / "plugin.py"
     path.write_text(PLUGIN.split("def sleeping")[0] + PLUGIN[PLUGIN.index("def talking") :].split("OPTIMIZERS")[0])
     path.write_text(path.read_text() + 'OPTIMIZERS = {"talking": row(talking)}\n')
-    done = subprocess.run([sys.executable, "-m", "bench.cli", "check", path], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "bench", "check", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{1 + len(OPTIMIZER_CHECKS)} checks, 0 broken" in done.stdout
 
@@ -259,5 +262,5 @@ def test_a_file_that_is_no_plugin_is_refused_in_one_line(tmp_path, content, word
     path = tmp_path / "plugin.py"
     path.write_text(content)
     with pytest.raises(UsageError, match=words) as caught:
-        check.check_plugin(str(path))
+        check_plugin(str(path))
     assert_one_line(caught.value)

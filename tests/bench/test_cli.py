@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import cli
+from bench.cli import main as cli
 from tests.helpers import bench_process
 
 
@@ -49,12 +49,12 @@ SETTINGS = ["--set", "timing_blocks=6"]
 @pytest.fixture(scope="module")
 def finished(folders):
     """A small suite run once, as a real process, with the output kept."""
-    command = [sys.executable, "-m", "bench.cli", *RUN, *SETTINGS]
+    command = [sys.executable, "-m", "bench", *RUN, *SETTINGS]
     return subprocess.run(command, env=os.environ | folders, capture_output=True, text=True, timeout=300)
 
 
 def test_help_answers_at_once():
-    command = [sys.executable, "-X", "importtime", "-m", "bench.cli", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "bench", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     heavy = {"jax", "numpy", "pandas", "flax", "optax", "matplotlib", "scipy", "rich", "tensorflow_datasets", "sklearn"}
@@ -65,7 +65,7 @@ def test_help_answers_at_once():
 def test_help_takes_less_than_half_a_second():
     def seconds():
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bench.cli", "--help"], capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, check=True, timeout=60)
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.5
@@ -254,7 +254,7 @@ def test_a_lost_interruption_is_raised_again(steps_left):
     """Python drops what a finalizer raises, and with it a Ctrl-C that comes meanwhile; nothing is printed of it."""
     from rich.console import Console
 
-    from bench.runner import progress_bar
+    from bench.run.runner import progress_bar
 
     class Finalized:
         def __del__(self):

@@ -6,8 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from bench import cli, compare, store
+from bench.cli import main as cli
 from bench.errors import UsageError
+from bench.score import compare
+from bench.store import published
+from bench.store.record import cell_id
+from bench.store.store import Store
 from tests.bench.synthetic import cells_of, diverging, failed_cell, falling, time_cell
 
 ENDS_AT_2, ENDS_AT_1 = falling(0.01), falling(0.02)
@@ -23,10 +27,10 @@ def publish(tmp_path):
     """Stores task -> optimizer -> {seed: curve} and more cells as the results "made/LABEL"."""
 
     def stored(label, runs, *more):
-        kept = store.Store(tmp_path / label, "made")
+        kept = Store(tmp_path / label, "made")
         for record, curve in [*cells_of(runs), *more]:
             kept.put(record, curve)
-        store.publish(tmp_path, "made", label, kept.read())
+        published.publish(tmp_path, "made", label, kept.read())
 
     return stored
 
@@ -236,12 +240,12 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_two(two_sets, publish
 
 def test_runs_of_another_length_do_not_compare(publish, tmp_path):
     publish("a", {"t": {"adam": [ENDS_AT_2]}})
-    kept = store.Store(tmp_path / "short", "made")
+    kept = Store(tmp_path / "short", "made")
     (record, curve), *_ = cells_of({"t": {"adam": [ENDS_AT_2]}})
     config = record["config"] | {"horizon": 50}
-    name = store.cell_id(config)
+    name = cell_id(config)
     kept.put(record | {"config": config, "cell": name}, curve.assign(cell=name))
-    store.publish(tmp_path, "made", "b", kept.read())
+    published.publish(tmp_path, "made", "b", kept.read())
     with pytest.raises(UsageError, match="t: horizon is 100 in made/a and 50 in made/b"):
         compare.compare(tmp_path, "made/a", "made/b")
 

@@ -17,7 +17,7 @@ import time
 import pandas as pd
 import pytest
 
-from bench.store import CLAIMS, Store
+from bench.store.store import CLAIMS, Store
 from tests.helpers import bench_process
 
 pytestmark = pytest.mark.slow  # processes that train

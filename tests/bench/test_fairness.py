@@ -8,12 +8,23 @@ import pandas as pd
 import pytest
 
 import tasks
-from bench import fairness
-from bench.entrants import resolve
-from bench.fairness import Images, Overlap
+from bench.entries.entrants import resolve
 from bench.report.fairness import payback_text
-from bench.rows import read_rows
-from bench.store import CURVE_COLUMNS, cell_row
+from bench.score.exposure import (
+    CLASS_LABELS,
+    Images,
+    Overlap,
+    architecture,
+    choosing_images,
+    mark_of,
+    outer_training,
+    pool_images,
+    task_images,
+    trained_images,
+)
+from bench.score.fairness import _exposure, _tuning_runs, cards, payback
+from bench.store.record import CURVE_COLUMNS, cell_row
+from bench.store.rows import read_rows
 from learned import weights
 from tasks import data
 from tests.bench import synthetic
@@ -54,11 +65,11 @@ def test_overlap_by_hand():
     ],
 )
 def test_marks_by_hand(trained, choosing, same_kind, mark):
-    assert fairness.mark_of(trained, choosing, same_kind) == mark
+    assert mark_of(trained, choosing, same_kind) == mark
 
 
 def test_pools_are_disjoint_and_tasks_lie_in_theirs():
-    pools = {pool: fairness.pool_images("imagenet16_cnn3", pool) for pool in data.POOLS}
+    pools = {pool: pool_images("imagenet16_cnn3", pool) for pool in data.POOLS}
     assert {pool: len(images.classes) for pool, images in pools.items()} == {
         "outer_train": 80,
         "outer_validation": 20,
@@ -67,18 +78,18 @@ def test_pools_are_disjoint_and_tasks_lie_in_theirs():
     assert len(pools["evaluation"].images) == 20 * (400 + 100 + 50)
     assert pools["outer_train"].overlap(pools["evaluation"]) == NONE
     assert pools["outer_train"].overlap(pools["outer_validation"]) == NONE
-    task = fairness.task_images("imagenet32_cnn3/3")  # another image size, the same images
+    task = task_images("imagenet32_cnn3/3")  # another image size, the same images
     assert task.overlap(pools["evaluation"]) == Overlap(10, 5500)
 
 
 def test_a_data_set_without_pools_is_one_set_of_images():
-    digits = fairness.task_images("digits8_mlp")
+    digits = task_images("digits8_mlp")
     assert (digits.classes, len(digits.images)) == (frozenset(range(10)), 1797)
-    assert digits == fairness.task_images("digits8_cnn3")
+    assert digits == task_images("digits8_cnn3")
 
 
 def exposure(task, card):
-    return fairness._exposure(task, 200, card)
+    return _exposure(task, 200, card)
 
 
 @pytest.mark.parametrize("name", weights.shipped_names())
@@ -102,10 +113,10 @@ def test_tasks_that_chose_theta_are_marked_so():
 
 def test_outer_training_on_its_own_classes_is_in_distribution():
     card = card_of()
-    own, trained = fairness.pool_images("imagenet32_cnn3", "outer_train"), fairness.trained_images(card)
+    own, trained = pool_images("imagenet32_cnn3", "outer_train"), trained_images(card)
     shared = own.overlap(trained)
     assert shared == Overlap(80, 80 * 400)
-    assert fairness.mark_of(shared, own.overlap(fairness.choosing_images(card)), True) == "in-distribution"
+    assert mark_of(shared, own.overlap(choosing_images(card)), True) == "in-distribution"
     # And on one data set, whatever the architecture: all of its images were there.
     digits = card_of("digits8_cnn3", "validation")
     assert exposure("digits8_mlp", digits).mark == "in-distribution"
@@ -122,17 +133,17 @@ def test_outer_training_on_its_own_classes_is_in_distribution():
     ],
 )
 def test_the_architecture_is_the_name_without_the_image_size(family, expected):
-    assert fairness.architecture(family) == expected
+    assert architecture(family) == expected
 
 
 def test_outer_training_is_read_from_the_card():
-    found = fairness.outer_training(card_of())
+    found = outer_training(card_of())
     assert (found.family, found.data_set, found.splits) == ("imagenet16_cnn3", "imagenet32", ("train",))
     assert (len(found.classes), found.num_images, len(found.choosing_classes)) == (80, 32_000, 20)
     assert set(found.classes) | set(found.choosing_classes) < set(data.sources.IMAGENET_LABELS)
     assert (found.objective, found.horizon, found.inner_steps, found.device_hours) == ("train", 200, 272_000, 0.1)
-    assert fairness.outer_training(card_of(facts=FACTS | {"outer_step": 300})).horizon == 50
-    on_validation = fairness.outer_training(card_of(objective="validation"))
+    assert outer_training(card_of(facts=FACTS | {"outer_step": 300})).horizon == 50
+    on_validation = outer_training(card_of(objective="validation"))
     assert (on_validation.splits, on_validation.num_images) == (("train", "validation"), 40_000)
 
 
@@ -155,9 +166,9 @@ def rows(theta_sha256, names=("imagenet16_cnn3/0", "digits8_mlp", "plugged")):
 
 def test_a_card_for_each_learned_optimizer_of_the_rows():
     theta = resolve(SHIPPED, "", 1).identity["theta_sha256"]
-    (card,) = fairness.cards(rows(theta))
+    (card,) = cards(rows(theta))
     assert card.optimizer == SHIPPED
-    assert card.outer_training == fairness.outer_training(weights.read(SHIPPED)[1])
+    assert card.outer_training == outer_training(weights.read(SHIPPED)[1])
     assert {exposure.task: exposure.mark for exposure in card.exposures} == {
         "imagenet16_cnn3/0": "held-out",
         "digits8_mlp": "out-of-distribution",
@@ -179,17 +190,17 @@ def test_what_weights_began_from_counts_as_seen_and_as_cost():
         | {"objective": "validation", "stages": [{"num_steps": 5000, "outer_steps": 8}], "family": "imagenet32_cnn3"},
         facts=card.facts | {"outer_step": 8, "begun_from": {"theta_sha256": "a", **dataclasses.asdict(card)}},
     )
-    before, found = fairness.outer_training(card), fairness.outer_training(tuned)
+    before, found = outer_training(card), outer_training(tuned)
     assert (before.splits, found.splits) == (("train",), ("train", "validation"))
     assert (found.family, found.horizon) == ("imagenet32_cnn3", 5000)
     assert found.inner_steps == 2 * before.inner_steps
     assert found.total_device_hours == pytest.approx(2 * before.total_device_hours)
-    assert fairness.trained_images(tuned).images > fairness.trained_images(card).images
+    assert trained_images(tuned).images > trained_images(card).images
     assert found.classes == before.classes
 
 
 def test_rows_of_another_theta_than_the_shipped_one_are_marked_unknown():
-    (card,) = fairness.cards(rows("0" * 16))
+    (card,) = cards(rows("0" * 16))
     assert card.outer_training is None
     assert {exposure.mark for exposure in card.exposures} == {"unknown"}
     json.dumps(dataclasses.asdict(card))  # plain data
@@ -200,10 +211,10 @@ def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_
     runs = {"t": {"adam": [synthetic.falling(0.01)] * 5, "lopt": [synthetic.falling(0.04)] * 5}}
     blocks = {"t": {"adam": [0.002] * 6, "lopt": [0.004] * 6}}
     found_rows = synthetic.rows_of(runs, blocks, {"lopt": "learned"})
-    known = fairness.outer_training(weights.read(SHIPPED)[1])
+    known = outer_training(weights.read(SHIPPED)[1])
     device = json.loads(found_rows.train["config"].iloc[0]).get("device_kind")
     known = dataclasses.replace(known, device=device, total_device_hours=1.0)
-    found = fairness.payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
+    found = payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
     assert (found.seconds, found.reference) == (3600, "adam")
     assert found.saved == pytest.approx(100 * 0.002 - 25 * 0.004)
     assert found.runs(with_tuning=False) == pytest.approx(36000)
@@ -211,28 +222,22 @@ def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_
     half = dataclasses.replace(found, tuning=1800.0)
     assert half.runs(with_tuning=True) == pytest.approx(18000)
     assert dataclasses.replace(found, saved=-0.1).runs(with_tuning=False) == math.inf
-    assert fairness.payback(found_rows, {}, "lopt", known) is None
+    assert payback(found_rows, {}, "lopt", known) is None
     # One that never arrives saves nothing, however cheap its steps.
     cheap = {"t": {"adam": [0.002] * 6, "lopt": [0.0001] * 6}}
     runs["t"]["lopt"] = [synthetic.falling(0.001)] * 5
     missing = synthetic.rows_of(runs, cheap, {"lopt": "learned"})
-    missed = fairness.payback(missing, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
+    missed = payback(missing, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
     assert (missed.missed, missed.num_tasks, missed.runs(with_tuning=True)) == (1, 1, math.inf)
     assert payback_text(missed) == "no number of runs: on 1 of 1 task half of its runs never reach the hard target"
     elsewhere = dataclasses.replace(known, device="another")
-    assert fairness.payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", elsewhere) is None
+    assert payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", elsewhere) is None
 
 
 def test_the_runs_of_a_tuning_are_counted_over_its_rounds():
     # 32 trials on two tasks, three rerun with three seeds on both, in each round.
-    assert fairness._tuning_runs("digits8_mlp", 500, "adam") % (64 + 18) == 0
-    assert fairness._tuning_runs("digits8_mlp", 500, "nobody") == 0
-
-
-def test_update_costs_are_offered_beside_the_cards():
-    from bench.measure import update_cost
-
-    assert fairness.update_costs is update_cost.update_costs
+    assert _tuning_runs("digits8_mlp", 500, "adam") % (64 + 18) == 0
+    assert _tuning_runs("digits8_mlp", 500, "nobody") == 0
 
 
 @pytest.mark.slow
@@ -240,7 +245,7 @@ def test_the_places_are_disjoint_in_the_source_itself(cache_dir):
     """What the module claims of ImageNet's own index; the numbers are those of the copy of the published results."""
     source = data.load("imagenet32", data_dir=source_dir("imagenet32"), cache_dir=cache_dir)
     arrays, repeats = source.arrays, 0
-    assert tuple(arrays["class_labels"].tolist()) == fairness.CLASS_LABELS["imagenet32"]
+    assert tuple(arrays["class_labels"].tolist()) == CLASS_LABELS["imagenet32"]
     seen = {"train": set(), "validation": set()}
     for split, official in (("train", "train"), ("validation", "train"), ("test", "validation")):
         for row in arrays[f"{split}_index"].tolist():

@@ -12,12 +12,12 @@ from PIL import Image
 
 from baselines import BASELINES, read_tuned, tuned_path
 from baselines.tuned_values import SHIPPED_DIR
-from bench import targets
 from bench.report import figures, tuning
 from bench.report.figures import curves, drawing, ladder, parts, profiles
 from bench.report.table import format_interval
-from bench.rows import LEARNED, read_rows
 from bench.statistics import t_interval
+from bench.store.rows import LEARNED, read_rows
+from bench.tuning import targets
 from tests.bench import synthetic
 from tests.bench.synthetic import GRID, falling, rows_of
 from tests.bench.test_report import OPTIMIZERS, chosen, make_frames

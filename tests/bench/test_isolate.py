@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench.cli import main as cli
 from bench.processes import converse
-from bench.store import Store
+from bench.store.store import Store
 from tests.helpers import bench_process
 
 PLUGIN = """
@@ -82,7 +82,7 @@ def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
 
 @pytest.mark.slow
 def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
-    from bench import isolate
+    from bench.run import isolate
 
     monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace": 20.0})
     names = ["-o", "sleeping", "-o", "sound", "--seeds", "0"]
@@ -195,7 +195,7 @@ def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited
                     stack.close()  # the claim: the next process has the cell for itself
                 yield message
 
-        monkeypatch.setattr("bench.isolate.converse", let_go)
+        monkeypatch.setattr("bench.run.isolate.converse", let_go)
         code, out, err = bench(*arguments)
     assert endings == ["died, by exit code 3"]
     assert "another run has it in hand, waiting" in err

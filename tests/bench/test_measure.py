@@ -11,15 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import measure, runner, store
-from bench.controls import timed_controls
-from bench.entrants import resolve
+from bench import measure
+from bench.entries.controls import timed_controls
+from bench.entries.entrants import resolve
+from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.measure import designs, update_cost
-from bench.plugins import Registry
 from bench.report import designs as report_designs
-from bench.suite import Suite, apply_settings, build_suite, load_suite
-from bench.verify import build_report, published_reports, verify
+from bench.report.verify import build_report, published_reports, verify
+from bench.run import runner
+from bench.store.published import publish
+from bench.store.store import Store
+from bench.suites.choose import apply_settings
+from bench.suites.suite import Suite, build_suite, load_suite
 from learned.curriculum import Stage
 from tasks.base import ModuleInit
 from tasks.models import MLP
@@ -150,7 +154,7 @@ def test_a_region_is_the_first_power_of_two_long_enough():
         clock[0] += 1e-3 * count
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.timing.time.perf_counter", lambda: clock[0])
+        patch.setattr("bench.clock.timing.time.perf_counter", lambda: clock[0])
         assert update_cost.updates_that_fill(program, 0.005) == 8
     assert asked == [1, 1, 1, 2, 2, 4, 4, 8, 8]
 
@@ -163,7 +167,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(update_cost, "TREES", {"a": TREE, "b": TREE})
         patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)
-        kept = store.Store(folder, suite.name)
+        kept = Store(folder, suite.name)
         cells = runner.plan(suite, Registry())
         first = runner.run(cells, Registry(), kept, log=lines.append)
         again = runner.run(cells, Registry(), kept)
@@ -176,8 +180,8 @@ def test_cells_are_kept_apart_resumed_and_published(finished):
     assert lines == ["[1/2] update_cost/a: ok", "[2/2] update_cost/b: ok"]
     results = kept.read()
     assert sorted(results.cells["task"]) == ["update_cost/a", "update_cost/b"]
-    store.publish(folder, "costs", "machine", results)
-    published = store.Store(folder, "costs", "machine").read()
+    publish(folder, "costs", "machine", results)
+    published = Store(folder, "costs", "machine").read()
     table = update_cost.update_costs(published.cells, published.curves)
     pd.testing.assert_frame_equal(table, update_cost.update_costs(results.cells, results.curves))
     assert table["optimizer"].tolist() == ["adam", "adam"]
@@ -247,7 +251,7 @@ def designs_finished(tmp_path_factory):
         validation_every=2,
     )
     suite = build_suite("designs", TABLE | {"measurement": "designs", "timing_blocks": 6, "controls": False})
-    kept = store.Store(tmp_path_factory.mktemp("results"), suite.name)
+    kept = Store(tmp_path_factory.mktemp("results"), suite.name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(update_cost, "TREES", {"tree": TREE})
         patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)

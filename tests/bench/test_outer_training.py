@@ -12,8 +12,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import outer_training
 from bench.errors import UsageError
+from bench.outer import cost
+from bench.outer.cost import _serve_on_one_core, measure, on_one_device
+from bench.outer.folders import read_config, run_folder
+from bench.outer.publish import publish, restore
+from bench.outer.rerun import rerun
+from bench.outer.run import duration, progress_line, run
 from bench.report.figures.outer_training import outer_training_figure
 from learned import cards, weights
 from learned.config import OuterConfig
@@ -39,20 +44,20 @@ METRICS = {
 
 def test_the_progress_line_says_what_matters():
     # 50 outer steps in 100 s: 150 more in 300 s. 8,000 inner steps in 100 s.
-    line = outer_training.progress_line(MERGED, Progress(50, 10, METRICS, 100.0, 8000, skipped=2))
+    line = progress_line(MERGED, Progress(50, 10, METRICS, 100.0, 8000, skipped=2))
     assert line == (
         "outer step 50/200  length 10  loss 2.0000  gradient norm 0.25  signal-to-noise reparam 4, es 1  "
         "weight of reparam 0.75  2 skipped  80 inner steps/s  about 5 min left"
     )
     judged = METRICS | {"outer_validation_loss": 1.5}
-    line = outer_training.progress_line(MERGED, Progress(50, 10, judged, 100.0, 8000), budget_left=30.0)
+    line = progress_line(MERGED, Progress(50, 10, judged, 100.0, 8000), budget_left=30.0)
     assert "validation 1.5000" in line
     assert line.endswith("about 30 s left")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(42.0, "42 s"), (179.0, "3 min"), (7500.0, "2 h 05 min")])
 def test_a_duration_in_words(seconds, text):
-    assert outer_training.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("num_rows", [1, 60])
@@ -70,7 +75,7 @@ def test_the_figure_of_a_run_is_drawn_from_its_first_step_on(num_rows):
 @pytest.mark.slow
 def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps():
     # An odd number: the median of the rates is then the rate of the median block, however noisy the machine.
-    found = outer_training.measure(CONFIG, linear_family, num_devices=1, num_blocks=7)
+    found = measure(CONFIG, linear_family, num_devices=1, num_blocks=7)
     assert found.keys() == {
         "config",
         "inner_steps_per_second",
@@ -98,7 +103,7 @@ EIGHT_DEVICES = """
 import dataclasses, json
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
-from bench.outer_training import measure
+from bench.outer.cost import measure
 from tests.helpers import linear_family
 from tests.learned.test_outer_train import CONFIG
 
@@ -135,10 +140,10 @@ class Told:
 def test_one_device_is_that_of_a_process_on_one_core(monkeypatch):
     """Told twice to take an outer step, it takes two, on one core; then it ends."""
     steps, cores = [], []
-    monkeypatch.setattr(outer_training.os, "sched_setaffinity", lambda pid, some: cores.append(some))
-    monkeypatch.setattr(outer_training, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
+    monkeypatch.setattr(cost.os, "sched_setaffinity", lambda pid, some: cores.append(some))
+    monkeypatch.setattr(cost, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
     told = Told(2)
-    outer_training._serve_on_one_core(told, CONFIG, lambda: "family")
+    _serve_on_one_core(told, CONFIG, lambda: "family")
     assert told.answers == 2
     assert steps == [(CONFIG, "family", 1)] * 2
     assert [len(some) for some in cores] == [1]
@@ -152,7 +157,7 @@ def no_data():
 def test_a_process_on_one_core_that_ends_is_named():
     with (
         pytest.raises(UsageError, match="on one core has ended") as caught,
-        outer_training.on_one_device(CONFIG, no_data),
+        on_one_device(CONFIG, no_data),
     ):
         pass
     assert_one_line(caught.value)
@@ -169,7 +174,7 @@ def outer_train(results_dir, steps, resume=False):
             raise Stop
 
     with contextlib.suppress(Stop):
-        outer_training.run(
+        run(
             STAGES,
             linear_family(),
             FACTS,
@@ -186,10 +191,10 @@ def outer_train(results_dir, steps, resume=False):
 def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
-        outer_training.publish(STAGES, here, "box")
+        publish(STAGES, here, "box")
     assert_one_line(caught.value)
     outer_train(here, 5)
-    folder = outer_training.publish(STAGES, here, "box")
+    folder = publish(STAGES, here, "box")
     names = {"stage.safetensors", "metrics.parquet", "progress.png", "test.safetensors", "test.md"}
     assert {path.name for path in folder.iterdir()} == names
     assert len(pd.read_parquet(folder / "metrics.parquet")) == 3
@@ -199,42 +204,42 @@ def test_a_published_stage_goes_on_elsewhere_to_the_same_weights(tmp_path):
     assert [at for at, _, _ in card.facts["outer_validation_curve"]] == [2, 3]
     assert card.facts["data"] == "linear 1 0000000000000000"
     with pytest.raises(UsageError, match="holds a run at outer step"):
-        outer_training.restore(STAGES, here, "box")
+        restore(STAGES, here, "box")
 
     shutil.copytree(folder, there / folder.relative_to(here))
-    outer_training.restore(STAGES, there, "box")
+    restore(STAGES, there, "box")
     # The best theta is on disk, and what was restored is a run: another does not begin over it.
-    restored = outer_training.run_folder(there, STAGES) / "test.safetensors"
+    restored = run_folder(there, STAGES) / "test.safetensors"
     assert weights.digest(weights.read(restored)[0]) == weights.digest(weights.read(folder / "test.safetensors")[0])
     with pytest.raises(UsageError, match="holds a run at outer step 3"):
         outer_train(there, 1)
     for results_dir in (there, here):
         outer_train(results_dir, 7, resume=True)
-    ends = [weights.read(outer_training.run_folder(d, STAGES) / "test.safetensors") for d in (here, there)]
+    ends = [weights.read(run_folder(d, STAGES) / "test.safetensors") for d in (here, there)]
     (theta, card), (other_theta, other_card) = ends
     assert weights.digest(theta) == weights.digest(other_theta)
     assert card.facts["total_outer_steps"] == other_card.facts["total_outer_steps"] == 6
     assert card.facts["outer_validation_curve"] == other_card.facts["outer_validation_curve"]
     # An earlier end of a stage does not replace a later one.
-    outer_training.publish(STAGES, here, "box")
+    publish(STAGES, here, "box")
     shutil.copytree(there / "outer-train" / "box", here / "outer-train" / "local", dirs_exist_ok=True)
     with pytest.raises(UsageError, match="holds the run at outer step 6, yours is at 3") as caught:
-        outer_training.publish(STAGES, here, "box")
+        publish(STAGES, here, "box")
     assert_one_line(caught.value)
     # Nor is one replaced that cannot be read.
     (folder / "stage.safetensors").write_bytes(b"torn")
     with pytest.raises(UsageError, match=r"box.*stage\.safetensors: expected the end of a stage") as caught:
-        outer_training.publish(STAGES, here, "box")
+        publish(STAGES, here, "box")
     assert_one_line(caught.value)
 
 
 @pytest.mark.slow
 def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is_found(tmp_path, monkeypatch):
     outer_train(tmp_path, 5)
-    folder = outer_training.publish(STAGES, tmp_path, "box")
+    folder = publish(STAGES, tmp_path, "box")
 
     def again():
-        return outer_training.rerun(STAGES, linear_family(), folder, outer_steps=100, num_devices=1)
+        return rerun(STAGES, linear_family(), folder, outer_steps=100, num_devices=1)
 
     found = again()
     assert (found.outer_steps, found.bit_equal, found.difference, found.holds) == (3, True, 0.0, True)
@@ -251,18 +256,18 @@ def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is
     assert not dataclasses.replace(found, same_device=False).holds
     assert dataclasses.replace(found, same_device=False, difference=5e-4).holds
     assert dataclasses.replace(found, same_device=False, bit_equal=True).holds
-    monkeypatch.setattr(outer_training, "processor", lambda: "Another CPU, cores used: 2")
+    monkeypatch.setattr("bench.outer.rerun.processor", lambda: "Another CPU, cores used: 2")
     assert not again().same_device
     with pytest.raises(UsageError, match=r"expected stage\.safetensors") as caught:
-        outer_training.rerun(STAGES, linear_family(), tmp_path / "nowhere", outer_steps=1, num_devices=1)
+        rerun(STAGES, linear_family(), tmp_path / "nowhere", outer_steps=1, num_devices=1)
     assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize(("label", "message"), [("local", "git-ignored"), ("../up", "letters")])
 def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
     for call in (
-        lambda: outer_training.publish(STAGES, tmp_path, label),
-        lambda: outer_training.restore(STAGES, tmp_path, label),
+        lambda: publish(STAGES, tmp_path, label),
+        lambda: restore(STAGES, tmp_path, label),
     ):
         with pytest.raises(UsageError, match=message) as caught:
             call()
@@ -270,7 +275,7 @@ def test_a_label_that_cannot_be_committed_is_refused(label, message, tmp_path):
 
 
 def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(outer_training.outer, "outer_step_reached", lambda folder: 7)
+    monkeypatch.setattr("bench.outer.folders.outer.outer_step_reached", lambda folder: 7)
     with pytest.raises(UsageError, match="holds a run at outer step 7: go on with --resume") as caught:
         for_a_second(tmp_path)
     assert_one_line(caught.value)
@@ -278,13 +283,13 @@ def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
 
 def for_a_second(results_dir, resume=False):
     settings = {"resume": resume, "num_devices": 1, "budget_seconds": 1.0, "log": print, "advance": print}
-    return outer_training.run(CONFIG, linear_family(), FACTS, results_dir, **settings)
+    return run(CONFIG, linear_family(), FACTS, results_dir, **settings)
 
 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from bench.store import locked
+from bench.store.files import locked
 
 with locked(Path(sys.argv[1])) as ours:
     print(ours, flush=True)
@@ -293,7 +298,7 @@ with locked(Path(sys.argv[1])) as ours:
 
 
 def test_two_processes_do_not_outer_train_in_one_folder(tmp_path):
-    folder = outer_training.run_folder(tmp_path, CONFIG)
+    folder = run_folder(tmp_path, CONFIG)
     lock = folder.with_name(f".{folder.name}.lock")
     process = subprocess.Popen([sys.executable, "-c", HOLDING, lock], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -318,7 +323,7 @@ PUBLISHED = sorted(path.parent for path in STAGE_ENDS if path.parts[-3] != "loca
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_weights_and_card_of_a_published_run_follow_from_its_end_of_a_stage(folder):
-    config = outer_training.read_config(folder.name)
+    config = read_config(folder.name)
     theta, log, facts = stage_end(folder, config)
     assert len(log) == len(pd.read_parquet(folder / "metrics.parquet")) == facts["total_outer_steps"]
     published, card = weights.read(folder / f"{folder.name}.safetensors")

@@ -10,13 +10,13 @@ import pytest
 from scipy import stats
 
 import tasks
-from bench import runner
+from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.measure import pathologies
 from bench.measure.pathologies import heavy_tails, influence, inner, moments, summary, truncation, unrolls, variance
-from bench.plugins import Registry
 from bench.report.measurement import write_measurement
-from bench.suite import build_suite, load_suite
+from bench.run import runner
+from bench.suites.suite import build_suite, load_suite
 from learned import weights
 from learned.estimators import reparam, side_by_side, tbptt
 from tests.helpers import assert_one_line

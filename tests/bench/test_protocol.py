@@ -24,12 +24,27 @@ import learned
 import tasks
 import tasks.unroll
 from baselines import BASELINES, loss_keys, tuned_by
-from bench import controls, engine, entrants, provenance, runner, scoring, store, suite, targets, timing, tune, verify
-from bench.entrants import Entrant
+from bench.clock import engine as engine_
+from bench.clock import race as race_
+from bench.clock import timing as timing_
+from bench.clock.engine import _loss_on, chunk_lengths, compile_program, evaluation_grid, run_key
+from bench.clock.timing import MIN_REGION_SEC, time_entrants, training_region
+from bench.clock.training import run_cell, summarize, whole_grid
+from bench.entries import controls, entrants
+from bench.entries.entrants import Entrant
+from bench.entries.plugins import Registry
 from bench.errors import UsageError
-from bench.plugins import Registry
+from bench.report import verify
 from bench.report.first_screen import controls_table
 from bench.report.table import NONE_TEXT
+from bench.run import runner
+from bench.score import losses as losses_
+from bench.score.controls import read_controls
+from bench.score.first_screen import first_screen
+from bench.score.races import race_result
+from bench.score.speedup import Speedup, format_speedup, speedup
+from bench.score.times import block_ratio, median_steps, success_rate, survival
+from bench.score.verdict import score, verdict_word
 from bench.statistics import (
     best_of_k,
     holm,
@@ -39,6 +54,14 @@ from bench.statistics import (
     restricted_mean,
     wilson_interval,
 )
+from bench.store import provenance
+from bench.store.published import publish
+from bench.store.record import SCHEMA
+from bench.store.store import Store
+from bench.suites.seeds import FIRST_TUNING_SEED, parse_seeds
+from bench.suites.suite import Suite, load_suite, suite_names
+from bench.tuning import search as tune
+from bench.tuning import targets
 from learned import weights
 from tests.bench import synthetic
 from tests.bench.synthetic import GRID, cells_of, diverging, falling
@@ -86,20 +109,20 @@ def program_of(entrant, horizon=5):
     """Compiled once for each transformation, since rates are arguments of it."""
     key = (entrant.make.__defaults__, entrant.repeats, horizon)
     if key not in PROGRAMS:
-        lengths = engine.chunk_lengths(horizon)
-        PROGRAMS[key] = engine.compile_program(entrant, linear_task(), horizon, lengths)
+        lengths = chunk_lengths(horizon)
+        PROGRAMS[key] = compile_program(entrant, linear_task(), horizon, lengths)
     return PROGRAMS[key]
 
 
 def run(entrant, task, seed=0, horizon=5):
     """One cell of least squares: (outcome, program)."""
     program = program_of(entrant, horizon)
-    return engine.run_cell(program, entrant, task, engine.run_key("linear", seed), horizon), program
+    return run_cell(program, entrant, task, run_key("linear", seed), horizon), program
 
 
 def planned(optimizers=("adam", "sgd_momentum"), seeds=(0, 1, 2), **changes):
     """The cells of a suite on one task of a plug-in, which needs no data."""
-    chosen = suite.Suite("made", tuple(optimizers), ("linear",), tuple(seeds), **changes)
+    chosen = Suite("made", tuple(optimizers), ("linear",), tuple(seeds), **changes)
     return runner.plan(chosen, Registry(task_builders={"linear": linear_task}))
 
 
@@ -153,9 +176,9 @@ def test_rule_02_the_best_of_k_trials_is_exact():
 def test_rule_03_claims_are_judged_on_the_headline_optimizer():
     roles = {"lopt_a": "learned", "lopt_b": "learned"}
     rows = rows_of({name: [falling(0.01)] for name in ("adam", "lopt_a", "lopt_b")}, roles=roles)
-    assert scoring.score(rows, {}, "lopt_b").contender == "lopt_b"
-    assert scoring.score(rows, {}, None).contender == "lopt_a"
-    assert {row.optimizer for row in scoring.score(rows, {}, "lopt_b").rows} >= {"lopt_a"}  # shown beside it
+    assert score(rows, {}, "lopt_b").contender == "lopt_b"
+    assert score(rows, {}, None).contender == "lopt_a"
+    assert {row.optimizer for row in score(rows, {}, "lopt_b").rows} >= {"lopt_a"}  # shown beside it
 
 
 @pytest.mark.parametrize("name", weights.shipped_names())
@@ -180,9 +203,9 @@ def test_rule_03_the_headline_optimizers_are_named_among_the_shipped_ones():
 def test_rule_04_the_headline_is_the_final_step_and_early_stopping_stands_beside_it():
     values = {(step, "train_loss"): loss for step, loss in ((0, 2.0), (1, 1.0), (2, 3.0))}
     values |= {(0, "validation_loss"): 2.0, (1, "validation_loss"): 0.5, (2, "validation_loss"): 3.0}
-    rows = engine.whole_grid(values, [0, 1, 2])
+    rows = whole_grid(values, [0, 1, 2])
     rows += [(1, "test_loss_at_best_validation", 1.25), (2, "final_test_loss", 3.5), (2, "final_validation_loss", 3.25)]
-    found = engine.summarize(rows)
+    found = summarize(rows)
     assert (found["best_validation_step"], found["test_loss_at_best_validation"]) == (1, 1.25)
     assert (found["final_test_loss"], found["final_validation_loss"], found["final_train_loss"]) == (3.5, 3.25, 3.0)
 
@@ -191,7 +214,7 @@ def test_rule_04_the_test_split_is_touched_at_the_end_only(monkeypatch):
     task, events = linear_task(), []
     sgd = descent()
     program = program_of(sgd)
-    chunk, loss_on = program.chunks[1], engine._loss_on
+    chunk, loss_on = program.chunks[1], _loss_on
 
     def logged_chunk(*args):
         events.append("step")
@@ -201,9 +224,9 @@ def test_rule_04_the_test_split_is_touched_at_the_end_only(monkeypatch):
         events.append(split)
         return loss_on(task, params, split, indices)
 
-    monkeypatch.setattr(engine, "_loss_on", logged_loss)
+    monkeypatch.setattr(engine_, "_loss_on", logged_loss)
     program = dataclasses.replace(program, chunks={1: logged_chunk})
-    engine.run_cell(program, sgd, task, engine.run_key("linear", 0), 5)
+    run_cell(program, sgd, task, run_key("linear", 0), 5)
     assert set(program.evaluate) == {"train", "validation"}  # all that is evaluated along the way
     assert events[:5] == ["step"] * 5
     # Five test examples in as many blocks, at the final step and at the step chosen on validation.
@@ -218,10 +241,8 @@ def test_rule_04_nothing_is_selected_on_the_test_split():
         name: jnp.full_like(array, jnp.nan) if name.startswith("test") else array
         for name, array in whole.arrays.items()
     }
-    program, key = program_of(sgd), engine.run_key("linear", 0)
-    one, other = (
-        engine.run_cell(program, sgd, task, key, 5) for task in (whole, dataclasses.replace(whole, arrays=arrays))
-    )
+    program, key = program_of(sgd), run_key("linear", 0)
+    one, other = (run_cell(program, sgd, task, key, 5) for task in (whole, dataclasses.replace(whole, arrays=arrays)))
     assert other.status == "ok"
     for name in ("final_train_loss", "final_validation_loss", "mean_train_loss", "best_validation_step"):
         assert one.result[name] == other.result[name]
@@ -235,9 +256,9 @@ def test_rule_04_nothing_is_selected_on_the_test_split():
 
 def test_rule_05_tuning_seeds_and_reporting_seeds_are_disjoint_and_differences_are_within_a_seed():
     with pytest.raises(UsageError, match="below 1000"):
-        suite.parse_seeds("1000")
-    assert suite.parse_seeds("999") == (999,)
-    assert tune.FIRST_TUNING_SEED == 1000
+        parse_seeds("1000")
+    assert parse_seeds("999") == (999,)
+    assert FIRST_TUNING_SEED == 1000
     # The seeds differ by 10, the optimizers by 1 within each: the interval knows only the 1.
     a, b = np.array([11.0, 21.0, 31.0, 41.0, 51.0]), np.array([10.0, 20.0, 30.0, 40.0, 50.0])
     found = paired_difference(a, b)
@@ -245,7 +266,7 @@ def test_rule_05_tuning_seeds_and_reporting_seeds_are_disjoint_and_differences_a
 
 
 def test_rule_05_there_are_ten_reporting_seeds_and_five_in_quick():
-    found = {name: suite.load_suite(name) for name in suite.suite_names()}
+    found = {name: load_suite(name) for name in suite_names()}
     seeds = {name: len(chosen.seeds) for name, chosen in found.items() if chosen.kind == "train"}
     assert (seeds.pop("quick"), seeds.pop("paper_4000"), seeds.pop("paper_10000")) == (5, 3, 2)
     assert seeds.pop("outer_seeds") == 3  # and three seeds of outer-training, each on ten tasks
@@ -258,9 +279,9 @@ def test_rule_05_keys_are_stable_digests_of_names():
     for name, seed in (("digits8_mlp", 0), ("imagenet32_cnn3/7", 9)):
         digest = hashlib.sha256(f"run\0{name}\0{seed}".encode()).digest()
         expected = jax.random.key(int.from_bytes(digest[:4], "little"))
-        assert (jax.random.key_data(engine.run_key(name, seed)) == jax.random.key_data(expected)).all()
-    assert jax.random.key_data(engine.run_key("digits8_mlp", 0)).tolist() == PINNED_KEY
-    keys = {tuple(jax.random.key_data(engine.run_key("t", seed)).tolist()) for seed in range(1010)}
+        assert (jax.random.key_data(run_key(name, seed)) == jax.random.key_data(expected)).all()
+    assert jax.random.key_data(run_key("digits8_mlp", 0)).tolist() == PINNED_KEY
+    keys = {tuple(jax.random.key_data(run_key("t", seed)).tolist()) for seed in range(1010)}
     assert len(keys) == 1010
 
 
@@ -282,8 +303,8 @@ def test_rule_05_a_cells_numbers_do_not_depend_on_the_cells_beside_it():
     task = linear_task()
     alone, program = run(descent(), task, seed=3)
     for seed in (0, 1, 2):
-        engine.run_cell(program, descent(rate=0.5), task, engine.run_key("linear", seed), 5)
-    again = engine.run_cell(program, descent(), task, engine.run_key("linear", 3), 5)
+        run_cell(program, descent(rate=0.5), task, run_key("linear", seed), 5)
+    again = run_cell(program, descent(), task, run_key("linear", 3), 5)
     assert again.result == alone.result
     # Nor does the plan: with more optimizers and seeds the cells of before are the same ones.
     fewer = {cell.name for cell in planned(("adam",), (0, 1)) if cell.config["kind"] == "train"}
@@ -324,7 +345,7 @@ def slow_program(task, entrant, log):
         time.sleep(EVALUATION_SEC)
         return 1.0
 
-    program = engine.compile_program(entrant, task, 10, [])
+    program = compile_program(entrant, task, 10, [])
     return dataclasses.replace(program, chunks={1: chunk}, evaluate=dict.fromkeys(("train", "validation"), evaluate))
 
 
@@ -336,7 +357,7 @@ def test_rule_06_the_clock_waits_for_a_slow_chunk_and_stops_for_evaluation():
     for _ in range(3):
         log.clear()
         begin = time.perf_counter()
-        outcome = engine.run_cell(program, sgd, task, engine.run_key("linear", 0), 10)
+        outcome = run_cell(program, sgd, task, run_key("linear", 0), 10)
         total = time.perf_counter() - begin  # a clock of our own
         clock = outcome.clock
         assert clock["train_wall_sec"] >= 10 * CHUNK_SEC
@@ -355,15 +376,15 @@ def test_rule_06_the_clock_waits_for_a_slow_chunk_and_stops_for_evaluation():
 def test_rule_06_a_timed_region_is_one_dispatch_and_one_wait():
     log, task, sgd = [], linear_task(), descent()
     program = slow_program(task, sgd, log)
-    region = timing.training_region(program, sgd, task, engine.run_key("linear", 0), num_steps=1, repeats=3)
-    seconds = timing.interleave([region], 2)
+    region = training_region(program, sgd, task, run_key("linear", 0), num_steps=1, repeats=3)
+    seconds = timing_.interleave([region], 2)
     assert log == ["dispatched", "waited for"] * 2
     assert (seconds >= CHUNK_SEC).all()
 
 
 def test_rule_06_a_region_that_repeats_a_chunk_is_that_many_chunks_of_training():
-    task, adam, key = linear_task(), descent("adam", 0.1, optax.adam), engine.run_key("linear", 0)
-    program = engine.compile_program(adam, task, 300, [3])
+    task, adam, key = linear_task(), descent("adam", 0.1, optax.adam), run_key("linear", 0)
+    program = compile_program(adam, task, 300, [3])
     start = program.init(task, adam, key)
     once = start
     for _ in range(4):
@@ -386,7 +407,7 @@ def test_rule_06_programs_are_compiled_ahead_of_time_and_their_seconds_are_apart
 def test_rule_06_every_region_is_warm_before_it_is_timed(monkeypatch):
     task, log = linear_task(), []
     entrants = [descent("a"), descent("b")]
-    make, interleave = timing.training_region, timing.interleave
+    make, interleave = training_region, timing_.interleave
 
     def region(program, entrant, *args):
         performed = make(program, entrant, *args)
@@ -401,11 +422,11 @@ def test_rule_06_every_region_is_warm_before_it_is_timed(monkeypatch):
         log.append(f"timed {len(regions)}")
         return interleave(regions, num_blocks, *args, **kwargs)
 
-    program = engine.compile_program(entrants[0], task, 5, [1])
-    monkeypatch.setattr(timing, "compile_program", lambda *args: program)
-    monkeypatch.setattr(timing, "training_region", region)
-    monkeypatch.setattr(timing, "interleave", timed)
-    timing.time_entrants(entrants, task, 5, num_blocks=1)
+    program = compile_program(entrants[0], task, 5, [1])
+    monkeypatch.setattr(timing_, "compile_program", lambda *args: program)
+    monkeypatch.setattr(timing_, "training_region", region)
+    monkeypatch.setattr(timing_, "interleave", timed)
+    time_entrants(entrants, task, 5, num_blocks=1)
     before = log[: log.index("timed 2")]
     assert set(before) == {"a", "b"}
 
@@ -422,12 +443,12 @@ def test_rule_06_every_entrant_fills_a_region_of_its_own():
             return state, np.ones(1)
 
         return dataclasses.replace(
-            engine.compile_program(entrant, task, 5, []), chunks={1: chunk}, compile_sec={"chunk1": 0.1}
+            compile_program(entrant, task, 5, []), chunks={1: chunk}, compile_sec={"chunk1": 0.1}
         )
 
-    timings = timing.time_entrants(entrants, task, 5, num_blocks=2, compile_for=compile_for)
+    timings = time_entrants(entrants, task, 5, num_blocks=2, compile_for=compile_for)
     assert asked["slow"][-1] == 1
-    assert timing.MIN_REGION_SEC / 0.002 <= asked["fast"][-1] <= timing.MIN_REGION_SEC / 0.001
+    assert MIN_REGION_SEC / 0.002 <= asked["fast"][-1] <= MIN_REGION_SEC / 0.001
     np.testing.assert_allclose(timings.seconds_per_step, [[0.05, 0.001]] * 2, rtol=0.5)
 
 
@@ -436,10 +457,10 @@ def test_rule_06_unattributed_time_is_at_most_a_twentieth_of_a_real_run():
     task = tasks.load("digits8_mlp")
     large = dataclasses.replace(task, problem=dataclasses.replace(task.problem, batch_size=4096))
     sgd, shares = descent(), []
-    program = engine.compile_program(sgd, large, 40, [1])
+    program = compile_program(sgd, large, 40, [1])
     for _ in range(3):
         begin = time.perf_counter()
-        clock = engine.run_cell(program, sgd, large, engine.run_key("", 0), 40).clock
+        clock = run_cell(program, sgd, large, run_key("", 0), 40).clock
         shares.append(1 - (clock["train_wall_sec"] + clock["eval_wall_sec"]) / (time.perf_counter() - begin))
     assert 0 <= min(shares) <= 0.05
 
@@ -460,9 +481,9 @@ def slowed(rate, rounds=20, size=64):
 def test_rule_06_the_clock_waits_for_a_deliberately_slow_optimizer():
     """Dispatch returns at once: a clock without synchronization would charge the slow step next to nothing."""
     fast, slow = descent("fast"), descent("slow", transformation=slowed)
-    measured = timing.time_entrants([fast, slow], tasks.load("digits8_mlp"), 40, num_blocks=6)
+    measured = time_entrants([fast, slow], tasks.load("digits8_mlp"), 40, num_blocks=6)
     work = jax.jit(lambda m: jax.lax.fori_loop(0, 1000, lambda _, m: jnp.tanh(m @ m), m))
-    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
+    region = timing_.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
     extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
@@ -472,7 +493,7 @@ def test_rule_06_the_clock_waits_for_a_deliberately_slow_optimizer():
 
 def test_rule_07_every_optimizer_runs_once_a_block_in_random_order():
     order = []
-    seconds = timing.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
+    seconds = timing_.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
     assert seconds.shape == (30, 4)
     blocks = [tuple(order[i : i + 4]) for i in range(0, 120, 4)]
     assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)
@@ -493,13 +514,13 @@ def test_rule_07_ratios_are_taken_within_a_block():
     # A slow second block doubles both: the ratio is 2 in each.
     blocks = {"adam": [1.0, 2.0, 1.0], "muon": [2.0, 4.0, 2.0]}
     rows = rows_of({"adam": [falling(0.01)]}, blocks)
-    np.testing.assert_array_equal(scoring.block_ratio(rows, "t", "muon", "adam"), [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(block_ratio(rows, "t", "muon", "adam"), [2.0, 2.0, 2.0])
 
 
 def test_rule_08_no_ranking_is_claimed_below_the_floor():
-    found = scoring.Speedup(estimate=1.04, low=1.01, high=1.07, bound=False, num_seeds=10, steps=1.04)
-    assert scoring.verdict_word(found, 0.02) == "faster"
-    assert scoring.verdict_word(found, 0.05) == "no difference shown"
+    found = Speedup(estimate=1.04, low=1.01, high=1.07, bound=False, num_seeds=10, steps=1.04)
+    assert verdict_word(found, 0.02) == "faster"
+    assert verdict_word(found, 0.05) == "no difference shown"
 
 
 def test_rule_08_the_control_is_the_same_optimizer_with_a_program_of_its_own():
@@ -513,14 +534,14 @@ def test_rule_08_the_control_is_the_same_optimizer_with_a_program_of_its_own():
 
 
 def test_rule_08_the_measured_floor_is_on_the_first_screen():
-    screen = scoring.first_screen(controlled(falling(0.005)), frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(controlled(falling(0.005)), frozen(LEVELS), "s", "l", "cpu", None)
     # Ratios of 1.01 and .99, half of each: the median is 1, its interval goes from .99 to 1.01.
     assert screen["controls"]["aa"] == {"estimate": 1.0, "low": 0.99, "high": 1.01}
 
 
 def test_rule_09_time_to_target_is_steps_times_seconds_per_step():
     # Half the steps at 1.25 times the cost: 2 / 1.25 = 1.6 in seconds, 2 in steps.
-    found = scoring.speedup(raced(falling(0.02), 1.25), frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "hard")
+    found = speedup(raced(falling(0.02), 1.25), frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "hard")
     assert (found.estimate, found.steps.estimate) == (pytest.approx(1.6), pytest.approx(2.0))
     assert (found.low, found.high) == (pytest.approx(1.6), pytest.approx(1.6))
 
@@ -535,7 +556,7 @@ def test_rule_09_a_race_is_predicted_from_its_parts():
         },
         index=GRID,
     )
-    found = scoring.race_result("t", table, 0.5 / 0.4, CONTENDER, REFERENCE, {"hard": 2.0, "never": -5.0})
+    found = race_result("t", table, 0.5 / 0.4, CONTENDER, REFERENCE, {"hard": 2.0, "never": -5.0})
     # 50 steps of 0.5 s against 100 of 0.4 s: 40 / 25
     assert [(race.target, race.raced, race.predicted, race.missed) for race in found] == [
         ("hard", pytest.approx(1.6), pytest.approx(1.6), ()),
@@ -547,11 +568,11 @@ def test_rule_09_a_race_runs_the_same_training_as_the_cells(monkeypatch):
     """Both racers from the run's own key, each on a clock of its own that only its chunks move."""
     task, horizon = linear_task(), 20
     racers = [descent("a", 0.05), descent("b", 0.02)]
-    monkeypatch.setattr(timing, "MIN_RACE_SEC", 0.0, raising=False)
-    key, never = engine.run_key("linear", 0), -1.0
-    table = timing.race(racers, task, key, horizon, never, compile_for=lambda racer: program_of(racer, horizon))
+    monkeypatch.setattr(race_, "MIN_RACE_SEC", 0.0, raising=False)
+    key, never = run_key("linear", 0), -1.0
+    table = race_.race(racers, task, key, horizon, never, compile_for=lambda racer: program_of(racer, horizon))
     table = table.pivot(index="step", columns="metric", values="value")
-    assert table.index.tolist() == engine.evaluation_grid(horizon)
+    assert table.index.tolist() == evaluation_grid(horizon)
     for racer in racers:
         cell = run(racer, task, horizon=horizon)[0].curve
         expected = cell.loc[cell["metric"] == "train_loss", "value"].to_numpy()
@@ -587,7 +608,7 @@ def test_rule_10_targets_are_frozen_on_tuning_seeds_before_contenders_run():
     The hand-designed rows set the targets themselves, on other seeds. What is added later is no reference.
     """
     for suite_name, label in verify.published_reports(REPOSITORY / "reports"):
-        cells = store.Store(REPOSITORY / "results", suite_name, label).read().cells
+        cells = Store(REPOSITORY / "results", suite_name, label).read().cells
         for row in cells[(cells["kind"] == "train") & (cells["role"] == "learned")].to_dict("records"):
             found = targets.load(row["task"], int(row["horizon"]))
             if found is not None:
@@ -596,12 +617,12 @@ def test_rule_10_targets_are_frozen_on_tuning_seeds_before_contenders_run():
                 latest = max(map(datetime.datetime.fromisoformat, frozen_at))
                 assert latest <= began, (suite_name, label, row["task"])
     for path in targets.SHIPPED_DIR.rglob("*.json"):
-        assert min(json.loads(path.read_text())["seeds"]) >= tune.FIRST_TUNING_SEED
+        assert min(json.loads(path.read_text())["seeds"]) >= FIRST_TUNING_SEED
 
 
 @pytest.mark.parametrize("horizon", [100, 500, 2000, 1234])
 def test_rule_10_there_is_one_evaluation_grid_every_percent_of_the_horizon(horizon):
-    grid = engine.evaluation_grid(horizon)
+    grid = evaluation_grid(horizon)
     assert (grid[0], grid[-1], len(grid)) == (0, horizon, 101)
     np.testing.assert_allclose(grid, np.linspace(0, horizon, 101), atol=0.5)  # whole steps
 
@@ -626,28 +647,28 @@ def test_rule_10_contenders_run_the_whole_horizon_whatever_they_have_reached():
 
 @pytest.mark.parametrize(("target", "steps"), [("hard", 50.0), ("medium", 25.0), ("easy", 12.5)])
 def test_rule_10_speed_up_is_the_references_share_of_the_horizon_over_the_median_time(target, steps):
-    found = scoring.speedup(raced(falling(0.02)), frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, target)
+    found = speedup(raced(falling(0.02)), frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, target)
     assert found.estimate == pytest.approx(targets.SHARES[target] * 100 / steps) == pytest.approx(2.0)
     assert not found.bound
 
 
 def test_rule_10_a_median_never_reached_is_a_bound():
     rows = raced(np.full(len(GRID), 2.9), 2.0)
-    found = scoring.speedup(rows, frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "medium")
+    found = speedup(rows, frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "medium")
     # The whole horizon at twice the cost is not enough for what the reference does in half of it: below 0.25.
     assert (found.bound, found.estimate, found.low) == (True, pytest.approx(0.25), 0.0)
-    assert scoring.format_speedup(found) == "<0.250"
-    assert scoring.verdict_word(found, 0.02) == "slower"
+    assert format_speedup(found) == "<0.250"
+    assert verdict_word(found, 0.02) == "slower"
 
 
 def test_rule_11_a_miss_is_censored_at_the_horizon_and_a_divergence_before_it_too():
     curves = [falling(0.01), diverging(20, 0.02), np.full(len(GRID), 3.0)]
     rows = rows_of({REFERENCE: curves}, {REFERENCE: [2.0] * 6})
-    times, events, budget = scoring.survival(rows, frozen(LEVELS), "t", REFERENCE, REFERENCE, "hard")
+    times, events, budget = survival(rows, frozen(LEVELS), "t", REFERENCE, REFERENCE, "hard")
     assert (times.tolist(), events.tolist(), budget) == ([200.0, 200.0, 200.0], [True, False, False], 200.0)
-    times, events, budget = scoring.survival(rows, frozen(LEVELS), "t", REFERENCE, REFERENCE, "medium")
+    times, events, budget = survival(rows, frozen(LEVELS), "t", REFERENCE, REFERENCE, "medium")
     assert (times.tolist(), events.tolist(), budget) == ([100.0, 200.0, 200.0], [True, False, False], 200.0)
-    found = scoring.success_rate(rows, frozen(LEVELS), ["t"], REFERENCE, {"t": REFERENCE}, "medium")
+    found = success_rate(rows, frozen(LEVELS), ["t"], REFERENCE, {"t": REFERENCE}, "medium")
     assert found == wilson_interval(1, 3)
     # One arrival at 100, two misses at 200: 100 + 2/3 of the other 100.
     assert restricted_mean(times, events, budget).estimate == pytest.approx(100 + 200 / 3)
@@ -658,7 +679,7 @@ def test_rule_11_a_miss_is_censored_at_the_horizon_and_a_divergence_before_it_to
 def test_rule_11_the_order_statistic_is_the_kaplan_meier_median(arrivals):
     steps = np.array([*np.arange(1.0, arrivals + 1), *[math.inf] * (10 - arrivals)])
     events = np.isfinite(steps)
-    assert scoring.median_steps(steps) == km_median(np.where(events, steps, 100.0), events).estimate == 5.0
+    assert median_steps(steps) == km_median(np.where(events, steps, 100.0), events).estimate == 5.0
 
 
 def test_rule_11_divergence_is_a_result_with_its_first_bad_step():
@@ -685,22 +706,22 @@ def test_rule_12_holm_multiplies_the_smallest_by_the_number_of_comparisons():
 
 def test_rule_12_below_five_seeds_there_are_points_without_intervals():
     rows = raced(falling(0.02), num_seeds=4)
-    found = scoring.speedup(rows, frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "hard")
+    found = speedup(rows, frozen(LEVELS), ["t"], CONTENDER, {"t": REFERENCE}, "hard")
     assert (found.low, found.high) == (None, None)
-    assert scoring.verdict_word(found, 0.0) == "no claim"
-    assert scoring.loss(rows, ["t"], CONTENDER, "final_train_loss")[0].low is None
+    assert verdict_word(found, 0.0) == "no claim"
+    assert losses_.loss(rows, ["t"], CONTENDER, "final_train_loss")[0].low is None
 
 
 def test_rule_12_the_interval_of_a_test_loss_lets_seeds_and_images_vary():
     # Seeds alike, blocks of images 0 and 2: over seeds alone no spread, over images 1 -+ t(4; 0.975).
     rows = rows_of({REFERENCE: [falling(0.01)] * 5}, test=[0.0, 2.0])
-    found = scoring.loss(rows, ["t"], REFERENCE, "final_test_loss")[0]
+    found = losses_.loss(rows, ["t"], REFERENCE, "final_test_loss")[0]
     assert (found.low, found.high) == pytest.approx((1 - 2.776, 1 + 2.776), abs=5e-4)
-    assert scoring.loss(rows, ["t"], REFERENCE, "final_validation_loss")[0].low == 2.0
+    assert losses_.loss(rows, ["t"], REFERENCE, "final_validation_loss")[0].low == 2.0
 
 
 def test_rule_13_the_ratio_of_step_costs_stands_in_the_row_of_the_speed_up():
-    row = next(r for r in scoring.score(raced(falling(0.02), 1.25), frozen(LEVELS)).rows if r.optimizer == REFERENCE)
+    row = next(r for r in score(raced(falling(0.02), 1.25), frozen(LEVELS)).rows if r.optimizer == REFERENCE)
     assert row.step_cost.estimate == 1.25
     assert row.speedups["hard"].estimate == pytest.approx(1.6)
 
@@ -708,8 +729,7 @@ def test_rule_13_the_ratio_of_step_costs_stands_in_the_row_of_the_speed_up():
 def test_rule_13_times_to_target_are_in_steps_and_in_seconds():
     rows = raced(falling(0.02), 1.25)
     steps, seconds = (
-        scoring.survival(rows, frozen(LEVELS), "t", CONTENDER, REFERENCE, "hard", seconds=unit)
-        for unit in (False, True)
+        survival(rows, frozen(LEVELS), "t", CONTENDER, REFERENCE, "hard", seconds=unit) for unit in (False, True)
     )
     assert (steps[0].tolist(), steps[2]) == ([50.0] * 5, 100.0)
     assert (seconds[0].tolist(), seconds[2]) == ([62.5] * 5, 125.0)
@@ -725,7 +745,7 @@ def controlled(tenfold):
 
 def test_rule_14_controls_are_read_from_their_rows():
     rows = controlled(falling(0.005))
-    found = scoring.read_controls(rows, frozen(LEVELS))
+    found = read_controls(rows, frozen(LEVELS))
     assert rows.contenders == (REFERENCE,)
     assert (found.aa.estimate, found.double_step.estimate) == (pytest.approx(1.0), 2.0)
     assert found.floor == pytest.approx(0.01)
@@ -736,7 +756,7 @@ def test_rule_14_controls_are_read_from_their_rows():
 
 
 def test_rule_14_a_diverged_tenfold_rate_is_worse_and_in_no_mean():
-    found = scoring.read_controls(controlled(diverging(3)), frozen(LEVELS))
+    found = read_controls(controlled(diverging(3)), frozen(LEVELS))
     assert (found.tenfold, found.tenfold_failed) == (None, 5)
 
 
@@ -751,11 +771,11 @@ def learning(before, after):
 def test_rule_14_what_was_learned_is_the_ratio_of_steps_before_and_after_outer_training():
     # The hard level is reached by a rate of 0.02 in 50 steps, at 0.04 in 25, at 0.0125 in 80.
     rows = learning([falling(0.02)] * 5, [falling(0.04)] * 5)
-    found = scoring.read_controls(rows, frozen(LEVELS))
+    found = read_controls(rows, frozen(LEVELS))
     assert (rows.contenders, rows.untrained) == ((REFERENCE, CONTENDER), {CONTENDER: f"{CONTENDER}_untrained"})
     assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)
     assert found.untrained_misses == {CONTENDER: (0, 0)}
-    uneven = scoring.read_controls(
+    uneven = read_controls(
         learning([falling(0.02)] * 5, [falling(0.04)] * 4 + [falling(0.0125)]), frozen(LEVELS)
     ).untrained[CONTENDER]
     assert uneven.estimate == pytest.approx((2.0**4 * 50 / 80) ** (1 / 5))
@@ -763,11 +783,11 @@ def test_rule_14_what_was_learned_is_the_ratio_of_steps_before_and_after_outer_t
 
 
 def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
-    found = scoring.read_controls(learning([falling(0)] * 5, [falling(0.02)] * 5), frozen(LEVELS))
+    found = read_controls(learning([falling(0)] * 5, [falling(0.02)] * 5), frozen(LEVELS))
     assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)  # 100 steps over 50
     assert found.untrained_misses == {CONTENDER: (5, 0)}
     rows = learning([falling(0)] * 5, [falling(0.02)] * 5)
-    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     assert screen["controls"]["untrained"][CONTENDER]["misses_untrained"] == 5
 
 
@@ -777,14 +797,14 @@ def test_rule_14_a_beginning_that_never_arrives_counts_as_the_horizon():
 )
 def test_rule_14_what_was_learned_is_as_expected_only_with_an_interval(seeds, before, after, held):
     rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
-    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     row = next(row for row in controls_table(screen).rows if "before outer-training: steps" in row[0].text)
     assert row[3].text == held
 
 
 def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
     rows = learning([falling(0.01)] * 5, [falling(0.02)] * 5)
-    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     found = screen["controls"]["untrained_test_loss"][CONTENDER]
     assert (found["estimate"], found["low"], found["high"]) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
     row = next(row for row in controls_table(screen).rows if "before outer-training: final test" in row[0].text)
@@ -797,7 +817,7 @@ def test_rule_14_what_was_learned_shows_in_the_test_loss_too():
 )
 def test_rule_14_the_twin_is_to_have_learned_a_lower_test_loss_and_no_speed(seeds, before, after, held):
     rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
-    screen = scoring.first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(rows, frozen(LEVELS), "s", "l", "cpu", None)
     screen["verdict"]["optimizer"] = "another"  # that claims of speed are judged on
     table = {row[0].text.partition("before outer-training: ")[2]: row for row in controls_table(screen).rows}
     assert table["final test loss, minus that after it"][3].text == held
@@ -836,10 +856,10 @@ def test_rule_14_at_rate_zero_no_parameter_moves():
 def test_rule_14_a_step_performed_twice_is_the_same_training():
     """What it costs is measured by the control on every suite; that nothing else changes is proved here."""
     base = descent("adam", 0.1)
-    task, key = linear_task(), engine.run_key("t", 0)
+    task, key = linear_task(), run_key("t", 0)
     states = []
     for entrant in (base, controls.timed_controls(base)[1]):
-        program = engine.compile_program(entrant, task, 4, [4])
+        program = compile_program(entrant, task, 4, [4])
         states.append(program.chunks[4](task, entrant.variables, program.init(task, entrant, key), key, 1)[0])
     assert controls.timed_controls(base)[1].repeats == 2
     np.testing.assert_allclose(states[0].params["w"], states[1].params["w"], rtol=1e-6)
@@ -855,9 +875,9 @@ def test_rules_08_and_14_the_controls_of_the_clock_hold_on_a_quick_task():
     """
     task, base = tasks.load("digits8_cnn3"), descent("adam", 1e-3, optax.adam)
     again, twice = controls.timed_controls(base)
-    programs = {e.name: engine.compile_program(e, task, 40, [1]) for e in (base, again, twice)}
+    programs = {e.name: compile_program(e, task, 40, [1]) for e in (base, again, twice)}
     for _ in range(3):
-        seconds = timing.time_entrants(
+        seconds = time_entrants(
             [base, again, twice], task, 40, num_blocks=120, compile_for=lambda entrant: programs[entrant.name]
         ).seconds_per_step
         same, double = (ratio_interval(seconds[:, i], seconds[:, 0]) for i in (1, 2))
@@ -881,27 +901,27 @@ def test_rules_08_and_14_the_controls_hold_on_what_is_published(suite_name, labe
     assert found["frozen_rank"]["rank"] == found["frozen_rank"]["of"]
     assert found["frozen_success"]["estimate"] == (0 if screen["targets"] else None)  # else there is nothing to reach
     tenfold = found["adam_10x_minus_adam"]  # without an interval below five seeds, and only there
-    few = len(suite.load_suite(suite_name).seeds) < 5
+    few = len(load_suite(suite_name).seeds) < 5
     assert (tenfold["estimate"] if few else tenfold["low"]) > 0
 
 
 def test_rule_15_slower_is_said_as_plainly_as_faster():
-    verdicts = [scoring.score(raced(falling(rate)), frozen(LEVELS)) for rate in (0.02, 0.0125 / 2)]
+    verdicts = [score(raced(falling(rate)), frozen(LEVELS)) for rate in (0.02, 0.0125 / 2)]
     assert [found.word for found in verdicts] == ["faster", "slower"]
     assert verdicts[0].verdict.startswith("Faster.")
     assert verdicts[1].verdict.startswith("Slower.")
-    screen = scoring.first_screen(raced(falling(0.02)), frozen(LEVELS), "s", "l", "cpu", None)
+    screen = first_screen(raced(falling(0.02)), frozen(LEVELS), "s", "l", "cpu", None)
     json.dumps(screen, allow_nan=False)
     assert screen["verdict"]["against"][0]["speedup"]["hard"]["estimate"] == pytest.approx(2.0)
 
 
 def test_rule_15_every_published_number_is_recomputed_from_committed_rows(tmp_path):
     """One number of the rows altered, and `bench verify` names its cell; test_verify alters everything else."""
-    kept = store.Store(tmp_path, "made")
+    kept = Store(tmp_path, "made")
     for record, curve in cells_of({"t": {"adam": [falling(0.01), falling(0.02)]}}):
         kept.put(record, curve)
-    store.publish(tmp_path, "made", "machine", kept.read())
-    published = store.Store(tmp_path, "made", "machine").read()
+    publish(tmp_path, "made", "machine", kept.read())
+    published = Store(tmp_path, "made", "machine").read()
     verify.build_report(published, tmp_path, tmp_path / "reports" / "made" / "machine", "made", "machine", draw=False)
     assert verify.verify(tmp_path, tmp_path / "reports", "made", "machine") is None
     path = tmp_path / "made" / "machine" / "cells.parquet"
@@ -917,11 +937,11 @@ def test_rule_15_every_published_number_is_recomputed_from_committed_rows(tmp_pa
 def test_every_run_says_where_it_comes_from(tmp_path):
     """The list at the end of the protocol, on a record as it is stored."""
     cells = planned(("sgd_momentum",), (0,), steps=5, timing_blocks=0, controls=False)
-    kept = store.Store(tmp_path, "made")
+    kept = Store(tmp_path, "made")
     registry = Registry(task_builders={"linear": linear_task})
     assert runner.run(cells, registry, kept) == {"ok": 1}
     record, _ = kept.get(cells[0].name)
-    assert record["schema"] == store.SCHEMA
+    assert record["schema"] == SCHEMA
     assert record["config"]["hyperparameters"].keys() >= {"learning_rate"}
     assert record["config"]["seed"] == 0
     found = record["provenance"]

@@ -13,8 +13,8 @@ import pytest
 
 from bench.report import comparison, provenance, terminal_tables, write_report
 from bench.report.table import as_written, format_interval
-from bench.rows import CELL_COLUMNS, LOSSES, read_rows
 from bench.statistics import Interval, t_interval
+from bench.store.rows import CELL_COLUMNS, LOSSES, read_rows
 from tests.bench.synthetic import rows_of
 
 PNG = {"formats": ("png",)}  # for speed

@@ -12,9 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import scoring
-from bench.rows import read_rows
+from bench.score import speedup as speedup_
+from bench.score.controls import Controls, read_controls
+from bench.score.first_screen import first_screen
+from bench.score.losses import block_classes, difference_of_test_loss, loss
+from bench.score.speedup import Speedup, _expanded_tail, format_speedup
+from bench.score.times import (
+    mean_restricted_steps,
+    median_steps,
+    reference_text,
+    references,
+    step_cost_ratio,
+    steps_to_target,
+    success_rate,
+)
+from bench.score.verdict import score, verdict_word
 from bench.statistics import Interval, t_interval, wilson_interval
+from bench.store.rows import read_rows
 from tests.bench.synthetic import GRID, cells_of, diverging, failed_cell, falling, frames, frozen, rows_of, train_cell
 
 LOPT, ADAM = "lopt", "adam"
@@ -40,34 +54,34 @@ def rows_on(**tasks):
 def speedup(rows, targets=None, target="hard", metric="train_loss", reference=None):
     targets = targets or dict.fromkeys(rows.tasks, frozen(LEVELS))
     reference = reference or dict.fromkeys(rows.tasks, ADAM)
-    return scoring.speedup(rows, targets, rows.tasks, LOPT, reference, target, metric)
+    return speedup_.speedup(rows, targets, rows.tasks, LOPT, reference, target, metric)
 
 
 class TestStepsToTarget:
     def test_a_miss_is_infinite_and_stays_in_its_place(self):
         rows = rows_of({"t": {LOPT: [falling(0.02), FLAT, falling(0.04)]}})
-        np.testing.assert_array_equal(scoring.steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf, 25.0])
+        np.testing.assert_array_equal(steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf, 25.0])
 
     def test_seeds_are_in_order_whatever_the_order_of_the_rows(self):
         rows = rows_of({"t": {LOPT: {7: falling(0.02), 2: falling(0.04)}}})
-        np.testing.assert_array_equal(scoring.steps_to_target(rows, "t", LOPT, 2.0), [25.0, 50.0])
+        np.testing.assert_array_equal(steps_to_target(rows, "t", LOPT, 2.0), [25.0, 50.0])
 
     def test_a_diverged_run_has_arrived_only_if_it_arrived_before(self):
         late, early = diverging(80, 0.02), diverging(20, 0.02)
         rows = rows_of({"t": {LOPT: [late, early]}})
-        np.testing.assert_array_equal(scoring.steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf])
+        np.testing.assert_array_equal(steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf])
 
     def test_a_run_without_a_curve_is_a_miss(self):
         cells = [train_cell("t", LOPT, 0, falling(0.02)), failed_cell("t", LOPT, 1)]
         rows = read_rows(*frames(cells))
-        np.testing.assert_array_equal(scoring.steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf])
+        np.testing.assert_array_equal(steps_to_target(rows, "t", LOPT, 2.0), [50.0, math.inf])
 
     @pytest.mark.parametrize(("steps", "median"), [([3], 3), ([1, 2], 1), ([1, 9, 2], 2), ([1, math.inf], 1)])
     def test_the_median_is_the_first_time_by_which_half_have_arrived(self, steps, median):
-        assert scoring.median_steps(np.array(steps, float)) == median
+        assert median_steps(np.array(steps, float)) == median
 
     def test_the_median_is_infinite_where_more_than_half_miss(self):
-        assert math.isinf(scoring.median_steps(np.array([1.0, math.inf, math.inf])))
+        assert math.isinf(median_steps(np.array([1.0, math.inf, math.inf])))
 
 
 class TestSpeedup:
@@ -86,7 +100,7 @@ class TestSpeedup:
         for target in ("hard", "medium", "easy"):
             found = speedup(rows, target=target)
             assert (found.estimate, found.low, found.high) == (pytest.approx(1.0),) * 3
-            assert scoring.verdict_word(found, None) == "no difference shown"
+            assert verdict_word(found, None) == "no difference shown"
 
     def test_twice_the_seconds_per_step_halve_it_and_leave_the_steps_alone(self):
         one, other = (speedup(rows_on(a=pair(falling(0.02), [cost] * 6))) for cost in (1.5, 3.0))
@@ -141,8 +155,8 @@ class TestSpeedupBounds:
         found = speedup(rows_on(a=pair(falling(0.02)), b=pair(FLAT)))
         assert found.bound
         assert (found.estimate, found.low) == (pytest.approx(math.sqrt(2)), 0.0)
-        assert scoring.format_speedup(found) == "<1.41"
-        assert scoring.verdict_word(found, 0.02) == "not reached"  # whether it is above 1 is not known
+        assert format_speedup(found) == "<1.41"
+        assert verdict_word(found, 0.02) == "not reached"  # whether it is above 1 is not known
 
     def test_just_half_of_the_runs_is_a_time_and_one_fewer_a_bound(self):
         curves = [falling(0.02)] * 3 + [FLAT] * 2
@@ -158,7 +172,7 @@ class TestSpeedupBounds:
         # Three of five arrive: 32 % of the resamples have fewer, 1 - P(Binomial(5, 3/5) >= 3).
         found = speedup(rows_on(a=pair([falling(0.02)] * 3 + [FLAT] * 2)))
         assert (found.estimate, found.low, found.high) == (pytest.approx(2.0), 0.0, pytest.approx(2.0))
-        assert scoring.verdict_word(found, None) == "no difference shown"
+        assert verdict_word(found, None) == "no difference shown"
 
 
 class TestSpeedupOfWhatIsMissing:
@@ -191,21 +205,21 @@ class TestSpeedupOfWhatIsMissing:
         if lacking == "level":  # most of the reference's tuning runs diverged: there is nothing to reach
             targets["b"] = frozen({ADAM: (math.inf, 2.5, 2.75)})
         assert speedup(rows, targets, reference=reference) is None
-        assert scoring.format_speedup(None) == "–"
+        assert format_speedup(None) == "–"
 
     def test_a_level_that_nobody_has_is_reached_by_nobody(self):
         """An infinite level is not one that a diverged run is below."""
         rows = rows_of({"t": {LOPT: [diverging(3)] * 5, ADAM: [falling(0.01)] * 5}}, roles=ROLES)
-        found = scoring.success_rate(rows, {"t": frozen({ADAM: (math.inf,) * 3})}, ["t"], LOPT, {"t": ADAM}, "hard")
+        found = success_rate(rows, {"t": frozen({ADAM: (math.inf,) * 3})}, ["t"], LOPT, {"t": ADAM}, "hard")
         assert found is None or found.estimate == 0.0
 
 
 class TestSpeedupIntervals:
     def test_the_widened_tail_of_five_seeds_by_hand(self):
         # sqrt(5 / 4) x t(4; 0.975) = 1.1180 x 2.7764 = 3.1042, whose normal tail is 0.00095.
-        assert scoring._expanded_tail(5) == pytest.approx(0.00095, abs=1e-5)
+        assert _expanded_tail(5) == pytest.approx(0.00095, abs=1e-5)
         # With many seeds it goes to 2.5 %.
-        assert scoring._expanded_tail(10_000) == pytest.approx(0.025, abs=1e-4)
+        assert _expanded_tail(10_000) == pytest.approx(0.025, abs=1e-4)
 
     def test_with_a_steady_clock_the_bounds_are_those_of_the_medians_of_all_resamples(self):
         # Steps 20, 25, 50, 80, 100. The median of a resample of five is 100 with probability P(Binomial(5, 1/5) >= 3) =
@@ -271,11 +285,11 @@ class TestSpeedupIntervals:
 class TestStepCostRatio:
     def test_on_one_task_it_is_the_median_over_blocks_with_its_order_statistics(self):
         rows = rows_on(a=pair(falling(0.02), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-        assert scoring.step_cost_ratio(rows, ["a"], LOPT, ADAM) == Interval(3.5, 1.0, 6.0, 6)
+        assert step_cost_ratio(rows, ["a"], LOPT, ADAM) == Interval(3.5, 1.0, 6.0, 6)
 
     def test_over_tasks_it_is_the_geometric_mean_of_the_medians(self):
         rows = rows_on(a=pair(falling(0.02), [2.0] * 6), b=pair(falling(0.02), [8.0] * 8))
-        found = scoring.step_cost_ratio(rows, ["a", "b"], LOPT, ADAM)
+        found = step_cost_ratio(rows, ["a", "b"], LOPT, ADAM)
         assert (found.estimate, found.low, found.high) == (pytest.approx(4.0),) * 3
         assert found.n == 6  # the fewest blocks of any task
 
@@ -284,20 +298,20 @@ class TestStepCostRatio:
         # 1 with probability 0.118, both 4 likewise. The interval goes from 1 to 4; the estimate is 2.5.
         seconds = [1.0, 1.0, 1.0, 4.0, 4.0, 4.0]
         rows = rows_on(a=pair(falling(0.02), seconds), b=pair(falling(0.02), seconds))
-        found = scoring.step_cost_ratio(rows, ["a", "b"], LOPT, ADAM)
+        found = step_cost_ratio(rows, ["a", "b"], LOPT, ADAM)
         assert (found.estimate, found.low, found.high) == (pytest.approx(2.5), pytest.approx(1.0), pytest.approx(4.0))
 
     def test_without_the_clock_on_one_of_two_tasks_there_is_none(self):
         runs, blocks = pair(falling(0.02))
         rows = rows_of({"a": runs, "b": runs}, {"a": blocks}, ROLES)
-        assert scoring.step_cost_ratio(rows, ["a", "b"], LOPT, ADAM) is None
-        assert scoring.step_cost_ratio(rows, ["a"], LOPT, "nobody") is None
+        assert step_cost_ratio(rows, ["a", "b"], LOPT, ADAM) is None
+        assert step_cost_ratio(rows, ["a"], LOPT, "nobody") is None
 
 
 class TestSuccessRate:
     def rate(self, rows, target="hard", tasks=("a",)):
         targets, reference = dict.fromkeys(tasks, frozen(LEVELS)), dict.fromkeys(tasks, ADAM)
-        return scoring.success_rate(rows, targets, tasks, LOPT, reference, target)
+        return success_rate(rows, targets, tasks, LOPT, reference, target)
 
     def test_it_is_the_share_of_runs_with_wilsons_interval(self):
         # By 0.004 a step it gets to 2.6: below the easy target 2.75, not the medium 2.5.
@@ -313,47 +327,47 @@ class TestSuccessRate:
 
     def test_without_targets_or_runs_there_is_none(self):
         rows = rows_on(a=pair(falling(0.02)))
-        assert scoring.success_rate(rows, {}, ["a"], LOPT, {"a": ADAM}, "hard") is None
-        assert scoring.success_rate(rows, {"a": frozen(LEVELS)}, ["a"], LOPT, {}, "hard") is None
-        assert scoring.success_rate(rows, {"a": frozen(LEVELS)}, ["a"], "nobody", {"a": ADAM}, "hard") is None
+        assert success_rate(rows, {}, ["a"], LOPT, {"a": ADAM}, "hard") is None
+        assert success_rate(rows, {"a": frozen(LEVELS)}, ["a"], LOPT, {}, "hard") is None
+        assert success_rate(rows, {"a": frozen(LEVELS)}, ["a"], "nobody", {"a": ADAM}, "hard") is None
 
 
 class TestLosses:
     def test_one_task_gives_students_interval_over_seeds(self):
         rows = rows_of({"a": {ADAM: [falling(0.01 * k) for k in range(1, 6)]}})  # final losses 2, 1, 0, -1, -2
-        assert scoring.loss(rows, ["a"], ADAM, "final_train_loss") == (t_interval([2.0, 1.0, 0.0, -1.0, -2.0]), 0)
+        assert loss(rows, ["a"], ADAM, "final_train_loss") == (t_interval([2.0, 1.0, 0.0, -1.0, -2.0]), 0)
 
     def test_tasks_are_averaged_within_each_seed(self):
         curves = [falling(0.01 * k) for k in range(1, 6)]
         rows = rows_of({"a": {ADAM: curves}, "b": {ADAM: curves[::-1]}})  # 2 and -2, 1 and -1, ..: 0 for every seed
-        found, failed = scoring.loss(rows, ["a", "b"], ADAM, "final_train_loss")
+        found, failed = loss(rows, ["a", "b"], ADAM, "final_train_loss")
         assert (found.estimate, found.high - found.low, failed) == (pytest.approx(0), pytest.approx(0, abs=1e-12), 0)
 
     def test_a_failed_run_is_counted_is_in_no_mean_and_takes_the_interval_away(self):
         curves = [falling(0.01)] * 5 + [diverging(3)]
-        found, failed = scoring.loss(rows_of({"a": {ADAM: curves}}), ["a"], ADAM, "final_train_loss")
+        found, failed = loss(rows_of({"a": {ADAM: curves}}), ["a"], ADAM, "final_train_loss")
         assert (found.estimate, found.low, failed) == (pytest.approx(2.0), None, 1)
 
     def test_a_missing_cell_takes_the_interval_away_and_is_no_failure(self):
         curves = [falling(0.01)] * 6
         rows = rows_of({"a": {ADAM: curves}, "b": {ADAM: curves[:5]}})
-        found, failed = scoring.loss(rows, ["a", "b"], ADAM, "final_train_loss")
+        found, failed = loss(rows, ["a", "b"], ADAM, "final_train_loss")
         assert (found.estimate, found.low, failed) == (pytest.approx(2.0), None, 0)
 
     def test_where_every_run_fails_there_is_no_mean(self):
         rows = rows_of({"a": {ADAM: [diverging(3)] * 5}})
-        assert scoring.loss(rows, ["a"], ADAM, "final_train_loss") == (None, 5)
-        assert scoring.loss(rows, ["a"], "nobody", "final_train_loss") == (None, 0)
+        assert loss(rows, ["a"], ADAM, "final_train_loss") == (None, 5)
+        assert loss(rows, ["a"], "nobody", "final_train_loss") == (None, 0)
 
     def test_the_interval_of_the_test_loss_lets_images_vary_too(self):
         # Seeds alike, blocks of images 0 and 2: over seeds alone there is no spread, over images 1 +- t(4; 0.975).
         rows = rows_of({"a": {ADAM: [falling(0.01)] * 5}}, test=[0.0, 2.0])
-        found, _ = scoring.loss(rows, ["a"], ADAM, "final_test_loss")
+        found, _ = loss(rows, ["a"], ADAM, "final_test_loss")
         assert (found.estimate, found.low, found.high) == pytest.approx((1.0, 1 - 2.776, 1 + 2.776), abs=5e-4)
 
     def test_blocks_that_differ_by_an_image_move_the_interval_to_the_mean_over_images(self):
         rows = rows_of({"a": {ADAM: [falling(0.01)] * 5}}, test=[0.0, 2.0], finals={"test": 1.1})
-        found, _ = scoring.loss(rows, ["a"], ADAM, "final_test_loss")
+        found, _ = loss(rows, ["a"], ADAM, "final_test_loss")
         assert (found.estimate, found.low, found.high) == pytest.approx((1.1, 1.1 - 2.776, 1.1 + 2.776), abs=5e-4)
 
     def test_the_difference_of_test_losses_lets_seeds_and_images_vary(self):
@@ -365,19 +379,19 @@ class TestLosses:
                 yield train_cell(task, ADAM, seed, falling(0.01), test=[0.5, 0.5])
 
         rows = read_rows(*frames([*cells("a"), *cells("b")]))
-        found = scoring.difference_of_test_loss(rows, ["a"], LOPT, ADAM)
+        found = difference_of_test_loss(rows, ["a"], LOPT, ADAM)
         half = 2.776 * math.sqrt(7 / 6)
         assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
         # Two tasks may share their images, so that 1 stays what it is; of what both count, a half is left: 1 / 6.
         half = 2.776 * math.sqrt(0.5 + 1 - 1 / 6)
-        found = scoring.difference_of_test_loss(rows, ["a", "b"], LOPT, ADAM)
+        found = difference_of_test_loss(rows, ["a", "b"], LOPT, ADAM)
         assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
 
     def test_blocks_of_images_know_their_class_where_classes_lie_one_after_the_other(self):
         # 500 images, 50 of a class, in 25 blocks of 20: 0-19 and 20-39 of the first class, 40-59 of two, and so on.
         def of(family):
             cells, curves = frames([train_cell("t", ADAM, 0, falling(0.01), test=[0.0, 2.0])])
-            return scoring.block_classes(read_rows(cells.assign(family=family), curves), "t", 25)
+            return block_classes(read_rows(cells.assign(family=family), curves), "t", 25)
 
         assert of("mnist28_cnn3") is None
         assert of("somebody_elses") is None
@@ -393,11 +407,9 @@ class TestLosses:
             for k, d in ((2 * j, -0.1), (2 * j, 0.1), (0, 4.5), (2 * j + 1, 0.1), (2 * j + 1, -0.1))
         ]
         cells, curves = frames([train_cell("t", ADAM, seed, falling(0.01), test=blocks) for seed in range(5)])
-        found, _ = scoring.loss(
-            read_rows(cells.assign(family="imagenet32_cnn3"), curves), ["t"], ADAM, "final_test_loss"
-        )
+        found, _ = loss(read_rows(cells.assign(family="imagenet32_cnn3"), curves), ["t"], ADAM, "final_test_loss")
         assert found.high - found.estimate == pytest.approx(2.776 * math.sqrt(0.02 / 25), rel=1e-3)
-        mixed, _ = scoring.loss(read_rows(cells.assign(family="mnist28_cnn3"), curves), ["t"], ADAM, "final_test_loss")
+        mixed, _ = loss(read_rows(cells.assign(family="mnist28_cnn3"), curves), ["t"], ADAM, "final_test_loss")
         assert mixed.high - mixed.low > 10 * (found.high - found.low)
 
     @pytest.mark.parametrize(
@@ -418,7 +430,7 @@ class TestLosses:
                 del runs["a"][name][5], runs["b"][name][0]
         if lacking == "diverged":
             runs["b"][ADAM][3] = diverging(20)
-        assert scoring.difference_of_test_loss(rows_of(runs, roles=ROLES), ["a", "b"], LOPT, ADAM) is None
+        assert difference_of_test_loss(rows_of(runs, roles=ROLES), ["a", "b"], LOPT, ADAM) is None
 
 
 class TestVerdict:
@@ -438,8 +450,8 @@ class TestVerdict:
         ],
     )
     def test_it_needs_both_the_interval_and_the_floor(self, estimate, low, high, floor, word):
-        found = scoring.Speedup(estimate, low, high, bound=False, num_seeds=10, steps=1.0)
-        assert scoring.verdict_word(found, floor) == word
+        found = Speedup(estimate, low, high, bound=False, num_seeds=10, steps=1.0)
+        assert verdict_word(found, floor) == word
 
     @pytest.mark.parametrize(
         ("estimate", "high", "floor", "word"),
@@ -450,17 +462,17 @@ class TestVerdict:
         ],
     )
     def test_a_bound_is_slower_only_where_it_lies_below_one_for_certain(self, estimate, high, floor, word):
-        found = scoring.Speedup(estimate, 0.0, high, bound=True, num_seeds=10, steps=1.0)
-        assert scoring.verdict_word(found, floor) == word
+        found = Speedup(estimate, 0.0, high, bound=True, num_seeds=10, steps=1.0)
+        assert verdict_word(found, floor) == word
 
     def test_a_bound_below_the_floor_ranks_nothing(self):
         """Below 0.99 may be 0.98, which is closer to 1 than one optimizer is to itself (protocol rule 8)."""
-        found = scoring.Speedup(0.99, 0.0, 0.99, bound=True, num_seeds=10, steps=1.0)
-        assert scoring.verdict_word(found, 0.05) == "not reached"
+        found = Speedup(0.99, 0.0, 0.99, bound=True, num_seeds=10, steps=1.0)
+        assert verdict_word(found, 0.05) == "not reached"
 
     def scores(self, rate, num_seeds=5, **kwargs):
         rows = rows_on(a=pair(falling(rate), num_seeds=num_seeds))
-        return scoring.score(rows, {"a": frozen(LEVELS, **kwargs)})
+        return score(rows, {"a": frozen(LEVELS, **kwargs)})
 
     @pytest.mark.parametrize(("rate", "word"), [(0.02, "faster"), (0.01, "no difference shown"), (0.001, "slower")])
     def test_its_word_is_that_of_the_strongest_group_and_begins_its_sentence(self, rate, word):
@@ -476,28 +488,26 @@ class TestVerdict:
         runs = {LOPT: [falling(0.0102)] * 5, ADAM: [falling(0.01)] * 5}
         again = {"adam_again": [0.95, 1.0, 1.0, 1.0, 1.0, 1.05]}
         targets = {"a": frozen(LEVELS)}
-        bare = scoring.score(rows_of({"a": runs}, {"a": TIMED}, ROLES), targets)
-        floored = scoring.score(rows_of({"a": runs}, {"a": TIMED | again}, ROLES | {"adam_again": "control"}), targets)
+        bare = score(rows_of({"a": runs}, {"a": TIMED}, ROLES), targets)
+        floored = score(rows_of({"a": runs}, {"a": TIMED | again}, ROLES | {"adam_again": "control"}), targets)
         assert (bare.word, floored.word) == ("faster", "no difference shown")
         assert floored.controls.floor == pytest.approx(0.05)
         assert floored.against["all_hand_designed"]["hard"].estimate == pytest.approx(1.02)
 
     def test_without_a_learned_optimizer_there_is_nothing_to_judge(self):
-        found = scoring.score(
-            rows_of({"a": {ADAM: [falling(0.01)] * 5}}, {"a": {ADAM: [1.0] * 6}}), {"a": frozen(LEVELS)}
-        )
+        found = score(rows_of({"a": {ADAM: [falling(0.01)] * 5}}, {"a": {ADAM: [1.0] * 6}}), {"a": frozen(LEVELS)})
         assert (found.contender, found.word, dict(found.against)) == (None, "no claim", {})
         assert [(row.optimizer, row.success) for row in found.rows] == [(ADAM, wilson_interval(5, 5))]
 
     def test_a_learned_optimizer_alone_has_nobody_to_be_judged_against(self):
-        found = scoring.score(rows_of({"a": {LOPT: [falling(0.02)] * 5}}, {"a": {LOPT: [1.0] * 6}}, ROLES), {})
+        found = score(rows_of({"a": {LOPT: [falling(0.02)] * 5}}, {"a": {LOPT: [1.0] * 6}}, ROLES), {})
         assert (found.contender, found.word) == (LOPT, "no claim")
         assert found.rows[0].speedups == {"hard": None, "medium": None, "easy": None}
 
     def test_references_are_named_or_counted(self):
-        assert scoring.reference_text({}) == "–"
-        assert scoring.reference_text({"a": "adam", "b": "adam"}) == "adam"
-        assert scoring.reference_text({"a": "sgd", "b": "adam", "c": "adam"}) == "adam on 2, sgd on 1"
+        assert reference_text({}) == "–"
+        assert reference_text({"a": "adam", "b": "adam"}) == "adam"
+        assert reference_text({"a": "sgd", "b": "adam", "c": "adam"}) == "adam on 2, sgd on 1"
 
 
 class TestGroups:
@@ -511,24 +521,22 @@ class TestGroups:
             "a": frozen(levels, {"all_hand_designed": ADAM, "paper_scheduled": ADAM, "paper_constant": "sgd"}),
             "b": frozen(levels, dict.fromkeys(("all_hand_designed", "paper_scheduled", "paper_constant"), "sgd")),
         }
-        found = scoring.score(rows, targets)
+        found = score(rows, targets)
         # Against adam 2; against sgd, whose 2.5 lopt has after 25 steps, 4.
         hard = {group: by_target["hard"].estimate for group, by_target in found.against.items()}
         assert hard == pytest.approx(
             {"all_hand_designed": math.sqrt(8), "paper_scheduled": math.sqrt(8), "paper_constant": 4.0}
         )
-        assert scoring.references(rows, targets, "paper_constant") == {"a": "sgd", "b": "sgd"}
+        assert references(rows, targets, "paper_constant") == {"a": "sgd", "b": "sgd"}
 
     def test_a_group_without_a_reference_is_no_comparison(self):
         rows = rows_on(a=pair(falling(0.02)))
-        found = scoring.score(rows, {"a": frozen(LEVELS, {"all_hand_designed": ADAM})})
+        found = score(rows, {"a": frozen(LEVELS, {"all_hand_designed": ADAM})})
         assert found.against["paper_constant"]["hard"] is None
         assert found.against["all_hand_designed"]["hard"].estimate == pytest.approx(2.0)
 
     def test_the_row_over_all_tasks_comes_first_where_there_are_several(self):
-        found = scoring.score(
-            rows_on(a=pair(falling(0.02)), b=pair(falling(0.08))), dict.fromkeys("ab", frozen(LEVELS))
-        )
+        found = score(rows_on(a=pair(falling(0.02)), b=pair(falling(0.08))), dict.fromkeys("ab", frozen(LEVELS)))
         assert [(row.task, row.optimizer) for row in found.rows] == [
             (scope, name) for scope in ("all", "a", "b") for name in (LOPT, ADAM)
         ]
@@ -540,7 +548,7 @@ class TestGroups:
     def test_an_optimizer_without_a_task_has_no_row_there_and_no_score_over_all(self):
         runs, blocks = pair(falling(0.02))
         rows = rows_of({"a": runs | {"sgd": [falling(0.005)] * 5}, "b": runs}, {"a": blocks, "b": blocks}, ROLES)
-        found = scoring.score(rows, dict.fromkeys("ab", frozen(LEVELS)))
+        found = score(rows, dict.fromkeys("ab", frozen(LEVELS)))
         assert [row.task for row in found.rows if row.optimizer == "sgd"] == ["all", "a"]
         assert next(row for row in found.rows if row.optimizer == "sgd").speedups["hard"] is None
         assert next(row for row in found.rows if row.optimizer == ADAM).speedups["hard"].estimate == pytest.approx(2.0)
@@ -563,7 +571,7 @@ def suite_rows(contender=None, tenfold=None, num_seeds=5):
 
 class TestControls:
     def test_blocks_of_all_tasks_count_together(self):
-        found = scoring.read_controls(suite_rows(), dict.fromkeys("ab", frozen(LEVELS)))
+        found = read_controls(suite_rows(), dict.fromkeys("ab", frozen(LEVELS)))
         # Ten ratios of 1 and two of 1.01; the third of twelve from either end is 1, but for 12 the bounds are the
         # third smallest and the third largest.
         assert (found.aa.estimate, found.aa.n) == (1.0, 12)
@@ -571,38 +579,38 @@ class TestControls:
         assert (found.double_step.estimate, found.double_step.low, found.double_step.high) == (2.0, 2.0, 2.0)
 
     def test_the_floor_is_the_end_further_from_one(self):
-        made = scoring.Controls(ADAM, Interval(1.0, 0.97, 1.02, 12), None, None, None, None, 0)
+        made = Controls(ADAM, Interval(1.0, 0.97, 1.02, 12), None, None, None, None, 0)
         assert made.floor == pytest.approx(0.03)
-        assert scoring.Controls(ADAM, Interval(1.0, None, None, 3), None, None, None, None, 0).floor is None
+        assert Controls(ADAM, Interval(1.0, None, None, 3), None, None, None, None, 0).floor is None
 
     def test_the_frozen_one_is_last_and_an_optimizer_that_does_no_better_shares_its_place(self):
         targets = dict.fromkeys("ab", frozen(LEVELS))
-        assert scoring.read_controls(suite_rows(), targets).frozen_rank == (3, 3)
+        assert read_controls(suite_rows(), targets).frozen_rank == (3, 3)
         # lopt gets nowhere either: both are censored at the horizon on every target.
-        assert scoring.read_controls(suite_rows(FLAT), targets).frozen_rank == (3, 3)
+        assert read_controls(suite_rows(FLAT), targets).frozen_rank == (3, 3)
 
     def test_an_optimizer_of_which_a_run_diverged_has_no_place(self):
         diverging = falling(0.02).copy()
         diverging[-1] = np.nan
         targets = dict.fromkeys("ab", frozen(LEVELS))
         for known in (targets, {}):
-            assert scoring.read_controls(suite_rows(diverging), known).frozen_rank == (2, 2)
+            assert read_controls(suite_rows(diverging), known).frozen_rank == (2, 2)
 
     def test_a_control_that_beats_an_optimizer_is_not_last(self):
         # adam at rate 0 cannot fall; lopt that rises is no better by time to target, but is by the final loss.
         targets = dict.fromkeys("ab", frozen(LEVELS))
-        assert scoring.read_controls(suite_rows(falling(-0.01)), targets).frozen_rank == (3, 3)
-        assert scoring.read_controls(suite_rows(falling(-0.01)), {}).frozen_rank == (2, 3)
+        assert read_controls(suite_rows(falling(-0.01)), targets).frozen_rank == (3, 3)
+        assert read_controls(suite_rows(falling(-0.01)), {}).frozen_rank == (2, 3)
 
     def test_restricted_mean_steps_by_hand(self):
         # adam on its own targets: 100, 50 and 25 steps of 100; rate 0: 100 each.
         rows, targets = suite_rows(), dict.fromkeys("ab", frozen(LEVELS))
         reference = dict.fromkeys("ab", ADAM)
-        assert scoring.mean_restricted_steps(rows, targets, ADAM, reference) == pytest.approx(1.75 / 3)
-        assert scoring.mean_restricted_steps(rows, targets, "adam_frozen", reference) == pytest.approx(1.0)
+        assert mean_restricted_steps(rows, targets, ADAM, reference) == pytest.approx(1.75 / 3)
+        assert mean_restricted_steps(rows, targets, "adam_frozen", reference) == pytest.approx(1.0)
 
     def test_without_controls_nothing_is_read(self):
-        assert scoring.read_controls(rows_on(a=pair(falling(0.02))), {}) is None
+        assert read_controls(rows_on(a=pair(falling(0.02))), {}) is None
 
 
 TOP = {"suite", "label", "device", "verdict", "rows", "controls"}
@@ -633,7 +641,7 @@ HARD_CASES = {
 class TestFirstScreen:
     @pytest.mark.parametrize("case", HARD_CASES)
     def test_it_is_json_with_every_key_whatever_the_rows(self, case):
-        screen = scoring.first_screen(*HARD_CASES[case](), "quick", "machine", "cpu", None)
+        screen = first_screen(*HARD_CASES[case](), "quick", "machine", "cpu", None)
         assert json.loads(json.dumps(screen, allow_nan=False)) == screen
         assert screen.keys() >= TOP
         assert (screen["suite"], screen["label"], screen["device"]) == ("quick", "machine", "cpu")
@@ -657,7 +665,7 @@ class TestFirstScreen:
             assert screen["controls"][name].keys() >= VALUE
 
     def test_its_numbers_are_those_worked_by_hand(self):
-        screen = scoring.first_screen(*HARD_CASES["whole"](), "quick", "machine", "cpu", None)
+        screen = first_screen(*HARD_CASES["whole"](), "quick", "machine", "cpu", None)
         assert screen["verdict"]["optimizer"] == LOPT
         for against in screen["verdict"]["against"]:
             assert against["reference"] == ADAM
@@ -674,11 +682,11 @@ class TestFirstScreen:
         assert screen["controls"]["adam_10x_minus_adam"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
 
     def test_a_bound_is_marked(self):
-        screen = scoring.first_screen(*HARD_CASES["bound"](), "quick", "machine", "cpu", None)
+        screen = first_screen(*HARD_CASES["bound"](), "quick", "machine", "cpu", None)
         found = screen["verdict"]["against"][0]["speedup"]["hard"]
         assert (found["bound"], found["estimate"], found["low"]) == ("<", 1.0, 0.0)
 
     def test_failed_runs_are_counted_in_their_row(self):
-        screen = scoring.first_screen(*HARD_CASES["an error"](), "quick", "machine", "cpu", None)
+        screen = first_screen(*HARD_CASES["an error"](), "quick", "machine", "cpu", None)
         failed = {row["optimizer"]: row["failed_runs"] for row in screen["rows"]}
         assert failed == {LOPT: 1, ADAM: 0}

@@ -5,26 +5,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tasks
-from bench import suite as suites
 from bench.errors import UsageError
+from bench.suites.choose import apply_settings, expand_tasks
+from bench.suites.seeds import parse_seeds
+from bench.suites.suite import build_suite, load_suite, suite_names
 from learned import weights
 
 TABLE = {"tasks": ["digits8_mlp"], "optimizers": ["adam"], "seeds": "0-4"}
 
 
-@pytest.mark.parametrize("name", suites.suite_names())
+@pytest.mark.parametrize("name", suite_names())
 def test_every_shipped_suite_names_known_tasks_and_optimizers(name):
-    from bench.entrants import optimizer_names
+    from bench.entries.entrants import optimizer_names
 
-    suite = suites.load_suite(name)
-    assert suite.kind == "measure" or suites.expand_tasks(suite.tasks, tasks.task_names())
+    suite = load_suite(name)
+    assert suite.kind == "measure" or expand_tasks(suite.tasks, tasks.task_names())
     assert set(suite.optimizers) <= {*optimizer_names(), *weights.known_names()}
     assert suite.description
 
 
 def test_the_paper_suite_is_the_ten_evaluation_tasks():
-    suite = suites.load_suite("paper")
-    names = suites.expand_tasks(suite.tasks, tasks.task_names())
+    suite = load_suite("paper")
+    names = expand_tasks(suite.tasks, tasks.task_names())
     assert names == tuple(f"imagenet32_cnn3/{k}" for k in range(10))
     assert (suite.steps, suite.seeds) == (2000, tuple(range(10)))
 
@@ -48,48 +50,48 @@ def test_the_paper_suite_is_the_ten_evaluation_tasks():
 )
 def test_a_bad_key_or_value_gets_one_clear_line(change, message):
     with pytest.raises(UsageError, match=message) as caught:
-        suites.build_suite("mine", TABLE | change)
+        build_suite("mine", TABLE | change)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_not_suites(tmp_path):
     with pytest.raises(UsageError, match="did you mean quick"):
-        suites.load_suite("quik")
+        load_suite("quik")
     with pytest.raises(UsageError, match="cannot read suite"):
-        suites.load_suite(str(tmp_path / "none.toml"))
+        load_suite(str(tmp_path / "none.toml"))
     (tmp_path / "torn.toml").write_bytes(b"tasks = [\xff")
     with pytest.raises(UsageError, match="is not TOML"):
-        suites.load_suite(str(tmp_path / "torn.toml"))
+        load_suite(str(tmp_path / "torn.toml"))
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=8))
 def test_seeds_come_back_from_any_way_of_writing_them(seeds):
     expected = tuple(dict.fromkeys(seeds))
-    assert suites.parse_seeds(seeds) == expected
-    assert suites.parse_seeds(",".join(map(str, seeds))) == expected
+    assert parse_seeds(seeds) == expected
+    assert parse_seeds(",".join(map(str, seeds))) == expected
 
 
 @given(st.text(max_size=12))
 def test_seeds_are_parsed_or_refused_in_one_line(text):
     with contextlib.suppress(UsageError):
-        seeds = suites.parse_seeds(text)
+        seeds = parse_seeds(text)
         assert seeds
         assert all(0 <= seed < 1000 for seed in seeds)
 
 
 def test_task_patterns():
     known = tasks.task_names()
-    assert len(suites.expand_tasks(["imagenet16_cnn3/*"], known)) == 10
-    assert len(suites.expand_tasks(["imagenet16_cnn3/outer_validation/*"], known)) == 5
+    assert len(expand_tasks(["imagenet16_cnn3/*"], known)) == 10
+    assert len(expand_tasks(["imagenet16_cnn3/outer_validation/*"], known)) == 5
     with pytest.raises(UsageError, match="is a family of tasks"):
-        suites.expand_tasks(["imagenet16_cnn3"], known)
+        expand_tasks(["imagenet16_cnn3"], known)
     with pytest.raises(UsageError, match="did you mean"):
-        suites.expand_tasks(["digits8_mpl"], known)
+        expand_tasks(["digits8_mpl"], known)
 
 
 def test_settings():
-    suite = suites.build_suite("mine", TABLE)
-    changed = suites.apply_settings(suite, ["adam.learning_rate=1e-2", "steps=7", "timing_blocks=0"])
+    suite = build_suite("mine", TABLE)
+    changed = apply_settings(suite, ["adam.learning_rate=1e-2", "steps=7", "timing_blocks=0"])
     assert (changed.overrides, changed.steps, changed.timing_blocks) == ({"adam": {"learning_rate": 0.01}}, 7, 0)
     for setting, message in [
         ("steps", "expects key=value"),
@@ -100,4 +102,4 @@ def test_settings():
         ("adam.learning_rate=nan", "finite number"),
     ]:
         with pytest.raises(UsageError, match=message):
-            suites.apply_settings(suite, [setting])
+            apply_settings(suite, [setting])

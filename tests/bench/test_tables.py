@@ -10,7 +10,7 @@ import pytest
 
 from bench.report import aggregate, budgets, comparison, fairness, first_screen
 from bench.report.table import Column, Entry, Table, as_written
-from bench.scoring import first_screen as screen_of
+from bench.score.first_screen import first_screen as screen_of
 from bench.statistics import Interval
 from tests.bench.synthetic import diverging
 from tests.bench.test_protocol import CONTENDER, GRID, LEVELS, REFERENCE, falling, frozen, raced, rows_of

@@ -10,10 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tasks
-from bench import targets
-from bench.engine import evaluation_grid
-from bench.entrants import Entrant
+from bench.clock.engine import evaluation_grid
+from bench.entries.entrants import Entrant
 from bench.errors import UsageError
+from bench.statistics.crossing import SMOOTHING, smooth, steps_to
+from bench.tuning.freeze import freeze
+from bench.tuning.targets import (
+    GROUPS,
+    METRICS,
+    SHIPPED_DIR,
+    levels_of,
+    load,
+    needed_steps,
+    read,
+    read_record,
+    target_path,
+    write,
+)
 from tests.helpers import BOWL, assert_one_line
 
 GRID = [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
@@ -22,22 +35,22 @@ GRID = [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
 class TestSmoothing:
     def test_a_running_median_removes_a_spike(self):
         # around the spike {4, 3, 9, 1, .5} -> 3, before it {5, 4, 3, 9, 1} -> 4, after it {3, 9, 1, .5, .2} -> 1
-        smoothed = targets.smooth([5.0, 4.0, 3.0, 9.0, 1.0, 0.5, 0.2])
+        smoothed = smooth([5.0, 4.0, 3.0, 9.0, 1.0, 0.5, 0.2])
         np.testing.assert_array_equal(smoothed, [5.0, 4.0, 4.0, 3.0, 1.0, 0.5, 0.2])
 
     @given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
     def test_a_monotone_curve_stays_as_it_is(self, values):
         falling = sorted(values, reverse=True)
-        np.testing.assert_array_equal(targets.smooth(falling), falling)
+        np.testing.assert_array_equal(smooth(falling), falling)
 
     def test_what_comes_after_the_end_of_a_run_counts_as_infinite(self):
         # around the third point {4, 3, 2, 1, inf} -> 3, around the fourth {3, 2, 1, inf, inf} -> 3
-        smoothed = targets.smooth([4.0, 3.0, 2.0, 1.0, math.nan, math.nan, math.nan])
+        smoothed = smooth([4.0, 3.0, 2.0, 1.0, math.nan, math.nan, math.nan])
         np.testing.assert_array_equal(smoothed, [4, 3, 3, 3, math.inf, math.inf, math.inf])
 
     def test_seeds_are_smoothed_apart(self):
         both = np.array([[3.0, 1.0], [9.0, 1.0], [2.0, 1.0]])
-        np.testing.assert_array_equal(targets.smooth(both)[:, 0], targets.smooth(both[:, 0]))
+        np.testing.assert_array_equal(smooth(both)[:, 0], smooth(both[:, 0]))
 
 
 class TestStepsToTarget:
@@ -45,28 +58,28 @@ class TestStepsToTarget:
 
     def test_between_two_points_the_loss_is_linear(self):
         # 2.0 at step 10, 1.0 at step 20: 1.25 is three quarters of the way
-        assert targets.steps_to(1.25, [0, 10, 20], [3.0, 2.0, 1.0]) == pytest.approx(17.5)
+        assert steps_to(1.25, [0, 10, 20], [3.0, 2.0, 1.0]) == pytest.approx(17.5)
 
     def test_a_level_that_is_a_point_is_reached_at_that_point(self):
-        assert targets.steps_to(2.0, [0, 10, 20], [3.0, 2.0, 1.0]) == 10.0
+        assert steps_to(2.0, [0, 10, 20], [3.0, 2.0, 1.0]) == 10.0
 
     def test_a_start_below_the_level_is_step_zero(self):
-        assert targets.steps_to(3.0, [0, 10, 20], [3.0, 2.0, 1.0]) == 0.0
+        assert steps_to(3.0, [0, 10, 20], [3.0, 2.0, 1.0]) == 0.0
 
     def test_a_miss_is_infinite(self):
-        assert math.isinf(targets.steps_to(0.5, [0, 10, 20], [3.0, 2.0, 1.0]))
+        assert math.isinf(steps_to(0.5, [0, 10, 20], [3.0, 2.0, 1.0]))
 
     def test_one_lucky_point_is_no_arrival(self):
         losses = [3.0, 3.0, 3.0, 0.1, 3.0, 3.0, 3.0]
-        assert math.isinf(targets.steps_to(1.0, GRID[:7], losses))
+        assert math.isinf(steps_to(1.0, GRID[:7], losses))
 
     def test_a_run_that_arrives_and_then_diverges_has_arrived(self):
         losses = [4.0, 3.0, 2.0, 1.0, 0.9, 0.8, 0.7, math.nan, math.nan, math.nan, math.nan]
-        assert targets.steps_to(1.0, GRID, losses) == 30.0
+        assert steps_to(1.0, GRID, losses) == 30.0
 
     def test_a_run_that_diverges_on_the_way_misses(self):
         losses = [4.0, 3.0, 2.0] + [math.nan] * 8
-        assert math.isinf(targets.steps_to(1.0, GRID, losses))
+        assert math.isinf(steps_to(1.0, GRID, losses))
 
 
 class TestLevels:
@@ -76,26 +89,26 @@ class TestLevels:
         steps = evaluation_grid(100)
         falling = np.linspace(2.0, 1.0, 101)
         curves = np.stack([falling, falling + 0.5, falling + 5.0], axis=1)
-        levels = targets.levels_of(steps, curves, 100)
+        levels = levels_of(steps, curves, 100)
         assert levels == pytest.approx({"hard": 1.5, "medium": 2.0, "easy": 2.25})
 
     def test_a_diverged_seed_is_the_worst_of_three(self):
         steps = evaluation_grid(100)
         falling = np.linspace(2.0, 1.0, 101)
         curves = np.stack([falling, falling + 0.5, np.full(101, math.nan)], axis=1)
-        assert targets.levels_of(steps, curves, 100)["hard"] == pytest.approx(1.5)
+        assert levels_of(steps, curves, 100)["hard"] == pytest.approx(1.5)
 
     def test_where_most_seeds_diverge_there_is_no_finite_level(self):
         curves = np.stack([np.ones(101), np.full(101, math.nan), np.full(101, math.nan)], axis=1)
-        assert math.isinf(targets.levels_of(evaluation_grid(100), curves, 100)["easy"])
+        assert math.isinf(levels_of(evaluation_grid(100), curves, 100)["easy"])
 
     @pytest.mark.parametrize("horizon", [6, 100, 200, 2000])
     def test_the_needed_points_are_all_that_the_levels_read(self, horizon):
         grid = evaluation_grid(horizon)
         curve = np.random.default_rng(0).normal(size=(len(grid), 3))
-        sparse = np.where(np.isin(grid, targets.needed_steps(grid, horizon))[:, None], curve, np.nan)
-        assert targets.levels_of(grid, sparse, horizon) == targets.levels_of(grid, curve, horizon)
-        assert len(targets.needed_steps(grid, horizon)) <= 2 * targets.SMOOTHING + 1
+        sparse = np.where(np.isin(grid, needed_steps(grid, horizon))[:, None], curve, np.nan)
+        assert levels_of(grid, sparse, horizon) == levels_of(grid, curve, horizon)
+        assert len(needed_steps(grid, horizon)) <= 2 * SMOOTHING + 1
 
 
 def record(**changes):
@@ -108,9 +121,9 @@ def record(**changes):
 
 class TestFiles:
     def test_what_is_written_is_read(self, tmp_path):
-        path = targets.target_path(tmp_path, "family/3", 10)
-        targets.write(path, record(task="family/3"))
-        found = targets.load("family/3", 10, local_dir=tmp_path)
+        path = target_path(tmp_path, "family/3", 10)
+        write(path, record(task="family/3"))
+        found = load("family/3", 10, local_dir=tmp_path)
         assert found is not None
         assert found.levels["adam"]["train_loss"] == {"hard": 1.0, "medium": 2.0, "easy": 3.0}
         assert math.isinf(found.levels["adam"]["validation_loss"]["hard"])
@@ -119,19 +132,19 @@ class TestFiles:
 
     def test_frozen_targets_are_not_overwritten(self, tmp_path):
         path = tmp_path / "10.json"
-        targets.write(path, record())
+        write(path, record())
         with pytest.raises(UsageError, match="frozen") as error:
-            targets.write(path, record(horizon=11))
+            write(path, record(horizon=11))
         assert_one_line(error.value)
 
     def test_an_altered_level_is_noticed(self, tmp_path):
         path = tmp_path / "10.json"
-        targets.write(path, record())
+        write(path, record())
         content = json.loads(path.read_text())
         content["optimizers"]["adam"]["levels"]["train_loss"]["hard"] = 1.5
         path.write_text(json.dumps(content))
         with pytest.raises(UsageError, match="altered") as error:
-            targets.read(path)
+            read(path)
         assert_one_line(error.value)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"digest": 3}'])
@@ -139,24 +152,24 @@ class TestFiles:
         path = tmp_path / "10.json"
         path.write_text(text)
         with pytest.raises(UsageError) as error:
-            targets.read(path)
+            read(path)
         assert_one_line(error.value)
 
     def test_a_task_without_targets_has_none(self, tmp_path):
-        assert targets.load("nothing", 10, local_dir=tmp_path) is None
+        assert load("nothing", 10, local_dir=tmp_path) is None
 
 
-SHIPPED = sorted(targets.SHIPPED_DIR.rglob("*.json"))
+SHIPPED = sorted(SHIPPED_DIR.rglob("*.json"))
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=[str(p.relative_to(targets.SHIPPED_DIR)) for p in SHIPPED])
+@pytest.mark.parametrize("path", SHIPPED, ids=[str(p.relative_to(SHIPPED_DIR)) for p in SHIPPED])
 def test_every_shipped_file_is_whole_and_in_its_place(path):
-    found = targets.read(path)
-    assert path == targets.target_path(targets.SHIPPED_DIR, found.task, found.horizon)
+    found = read(path)
+    assert path == target_path(SHIPPED_DIR, found.task, found.horizon)
     for group, reference in found.references.items():
-        members = targets.GROUPS[group]
+        members = GROUPS[group]
         assert members is None or reference in members
-        for metric in targets.METRICS:
+        for metric in METRICS:
             level = found.levels[reference][metric]
             assert level["hard"] <= level["medium"] <= level["easy"]
 
@@ -171,7 +184,7 @@ def test_freezing_uses_tuning_seeds_and_takes_the_best_by_validation():
         )
 
     rows = [entrant("adam", 0.1), entrant("sgd_momentum", 0.5), entrant("adam_cosine", 3.0)]
-    found = targets.freeze("bowl", task, rows, 8, {}, {"task_digest": "x"})
+    found = freeze("bowl", task, rows, 8, {}, {"task_digest": "x"})
     assert found["seeds"] == [1000, 1001, 1002]
     # (1 - 0.5)^2 a step beats (1 - 0.1)^2; rate 3 grows fourfold a step and is finite still
     assert found["references"] == {
@@ -201,14 +214,14 @@ def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
             )
             for name, rate in rates.items()
         ]
-        record = targets.freeze("t", task, rows, 8, {}, facts, earlier=earlier, tick=lambda: ticks.append(1))
+        record = freeze("t", task, rows, 8, {}, facts, earlier=earlier, tick=lambda: ticks.append(1))
         return record, len(ticks)
 
     record, _ = frozen({"adam": 0.1})
-    targets.write(path, record)
-    first = targets.read_record(path, facts)
+    write(path, record)
+    first = read_record(path, facts)
     with pytest.raises(UsageError, match="frozen in"):
-        targets.write(path, frozen({"adam": 0.1, "muon": 0.5})[0])
+        write(path, frozen({"adam": 0.1, "muon": 0.5})[0])
     record, ran = frozen({"adam": 0.1, "muon": 0.5}, first)
     assert ran == 3  # seeds of one optimizer
     assert record["optimizers"]["adam"] == first["optimizers"]["adam"]
@@ -222,8 +235,8 @@ def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
     assert later["optimizers"]["adam"]["made_at"] == "2020-01-01T00:00:00+00:00"
     assert later["optimizers"]["muon"]["made_at"] == later["made_at"] > "2020-01-01"
     assert record["extends"] == [{key: first[key] for key in ("digest", "made_at", "commit")}]
-    targets.write(path, record)
-    assert frozen({"adam": 0.2}, targets.read_record(path, facts))[1] == 3  # tuned anew since
+    write(path, record)
+    assert frozen({"adam": 0.2}, read_record(path, facts))[1] == 3  # tuned anew since
     with pytest.raises(UsageError, match=r"frozen with task_digest x, this is z") as caught:
-        targets.read_record(path, facts | {"task_digest": "z"})
+        read_record(path, facts | {"task_digest": "z"})
     assert_one_line(caught.value)

@@ -11,10 +11,10 @@ import pytest
 
 import tasks
 from baselines import BASELINES, Baseline, LogUniform, read_tuned, tuned_by
-from bench import tune as tuning
-from bench.engine import run_key
-from bench.entrants import resolve
-from bench.tune import TrialRunner, dump, edges, halton, tune, tuning_tasks
+from bench.clock.engine import run_key
+from bench.entries.entrants import resolve
+from bench.tuning import search as tuning
+from bench.tuning.search import TrialRunner, dump, edges, halton, tune, tuning_tasks
 from tests.helpers import BOWL
 
 HORIZON = 3

@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import cli, store, targets, verify
+from bench.cli import main as cli
+from bench.report import verify
+from bench.store.published import publish
+from bench.store.record import CURVE_COLUMNS, cell_row, curve_digest
+from bench.store.store import Store
+from bench.tuning import targets
 from tests.bench.synthetic import HORIZON, cells_of, diverging, failed_cell, falling, targets_record
 
 pytestmark = pytest.mark.slow  # drawing, or a report made anew for every altered number
@@ -45,14 +50,14 @@ def original(tmp_path_factory):
     """Results and the report of a published suite."""
     root = tmp_path_factory.mktemp("published")
     results = root / "results"
-    kept = store.Store(results, NAME[0])
+    kept = Store(results, NAME[0])
     for record, curve in made_cells():
         kept.put(record, curve)
     for task in "ab":
         record = targets_record(task, {"adam": (2.0, 2.5, 2.75), "sgd": (2.5, 2.75, 2.9)}, "adam")
         targets.write(targets.target_path(results / "targets", task, HORIZON), record)
-    store.publish(results, *NAME, kept.read())
-    published = store.Store(results, *NAME).read()
+    publish(results, *NAME, kept.read())
+    published = Store(results, *NAME).read()
     verify.build_report(published, results, root.joinpath("reports", *NAME), *NAME, draw=False)
     shutil.rmtree(results / "made" / "local")  # git-ignored: nothing of it may be needed
     return root
@@ -114,7 +119,7 @@ def test_a_report_made_from_its_rows_passes(original):
 
 @pytest.mark.slow
 def test_a_report_with_its_figures_drawn_passes_too(root):
-    published = store.Store(root / "results", *NAME).read()
+    published = Store(root / "results", *NAME).read()
     verify.build_report(published, root / "results", report(root), *NAME)
     assert list((report(root) / "figures").iterdir())
     assert verdict(root) is None
@@ -148,7 +153,7 @@ def test_one_altered_number_in_any_table_is_named_by_row_and_column(root, page_m
                 (f"{path}: row {number} (", f"column {rows[0][column]}: published {rows[number][column]!r}")
             )
     assert len(expected) > 5
-    published = store.Store(root / "results", *NAME).read()
+    published = Store(root / "results", *NAME).read()
     problems = list(
         verify._page(published, root / "results", report(root), *NAME)
     )  # one a table; `verify` names the first
@@ -293,7 +298,7 @@ def alter_record(cells, index, change, fix_up):
     if fix_up:
         content = {key: value for key, value in record.items() if key != "checksum"}
         record["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        for column, value in store.cell_row(record, "machine").items():
+        for column, value in cell_row(record, "machine").items():
             cells.at[index, column] = value
     cells.at[index, "record"] = json.dumps(record, sort_keys=True)
 
@@ -329,7 +334,7 @@ def test_a_new_digest_for_an_altered_curve_does_not_help(root):
     name = cells["cell"][index]
     place = curves[(curves["cell"] == name) & (curves["metric"] == "final_test_loss")].index[0]
     curves.loc[place, "value"] = 0.125
-    digest = store.curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
+    digest = curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
     alter_record(cells, index, lambda record: record.update(curve_sha256=digest), fix_up=True)
     repack(root, cells, curves)
     problem = verdict(root)
@@ -344,7 +349,7 @@ def test_rows_altered_throughout_no_longer_give_the_published_page(root):
     name = cells["cell"][index]
     place = curves[(curves["cell"] == name) & (curves["metric"] == "final_test_loss")].index[0]
     curves.loc[place, "value"] = 0.125
-    digest = store.curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
+    digest = curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
 
     def change(record):
         record.update(curve_sha256=digest)
@@ -383,7 +388,7 @@ def test_a_cell_without_its_curve_is_named(root):
     name = cells["cell"][index]
     repack(root, curves=curves[curves["cell"] != name])
     assert f"cell {name} (b, adam, seed 2.0): its curve is altered" in verdict(root)
-    digest = store.curve_digest(pd.DataFrame(columns=store.CURVE_COLUMNS))
+    digest = curve_digest(pd.DataFrame(columns=CURVE_COLUMNS))
     alter_record(cells, index, lambda record: record.update(curve_sha256=digest), fix_up=True)
     repack(root, cells=cells)
     assert f"cell {name} (b, adam, seed 2.0): its status is ok and it has no curve" in verdict(root)

@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 import learned
 import tasks
-from bench.entrants import optimizer_names
+from bench.entries.entrants import optimizer_names
 from learned import weights
 from learned.designs import DESIGNS, FEATURES_VERSIONS, make_design
 from tests.helpers import assert_one_line

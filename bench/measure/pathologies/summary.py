@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.moments import jackknife
-from bench.rows import Frame
 from bench.statistics import Interval, median_interval, t_interval
+from bench.store.rows import Frame
 
 MERGED = ("merged", "merged_independent")
 

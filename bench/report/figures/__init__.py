@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from bench.report import tuning as tuning_records
 from bench.report.figures import curves, dots, ladder, profiles, survival, tuning
 from bench.report.figures.drawing import Figure, Style, optimizer_styles
-from bench.rows import Rows
-from bench.targets import Targets
+from bench.store.rows import Rows
+from bench.tuning.targets import Targets
 
 __all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "task_figures", "tuning_figures"]
 

@@ -29,10 +29,10 @@ from bench.report.figures.parts import (
 )
 from bench.report.summary import sorted_optimizers, step_cost
 from bench.report.table import format_number
-from bench.rows import LEARNED, Frame, Rows
-from bench.scoring import tuned_by_train
+from bench.score.times import tuned_by_train
 from bench.statistics import MIN_SEEDS
-from bench.targets import SHARES, Targets
+from bench.store.rows import LEARNED, Frame, Rows
+from bench.tuning.targets import SHARES, Targets
 
 CURVE_NAMES = {"train_loss": "train loss", "validation_loss": "validation loss"}
 CLOCKS = {"timing cell": "training seconds (steps × s/step)", "own clock": "training seconds (own clock)"}

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, MARKERS, Figure
 from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of
-from bench.rows import Frame
+from bench.store.rows import Frame
 
 COLORS = (*HAND_DESIGNED_COLORS[:5], *LEARNED_COLORS)
 

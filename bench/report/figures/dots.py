@@ -13,8 +13,8 @@ from bench.report.figures.drawing import Figure, Style
 from bench.report.figures.parts import FAILED_COLOR, LOG_FROM_RANGE, SMALL, WIDTH, loss_axis, runs_of, short, title
 from bench.report.summary import HEADLINE_LOSS, loss_summary, sorted_optimizers, step_cost
 from bench.report.table import PERCENT, format_interval
-from bench.rows import LEARNED, Rows
 from bench.statistics import MIN_SEEDS, Interval
+from bench.store.rows import LEARNED, Rows
 
 FEW_TIMES = 3.0  # one row whose values are that many times the others' leaves them no room on a linear axis
 

@@ -23,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from bench.rows import LEARNED, Rows
+from bench.store.rows import LEARNED, Rows
 
 # Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color), yellow left out on white;
 # grey and brown added.

@@ -18,11 +18,12 @@ from bench.report.figures.drawing import Figure, Style
 from bench.report.figures.parts import FAILED_COLOR, SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
 from bench.report.summary import HEADLINE_LOSS
 from bench.report.table import PERCENT, format_interval
-from bench.rows import LEARNED, Rows
-from bench.rows import slugs as slugs_of
-from bench.scoring import Speedup, format_speedup, reference_text, references, speedup
+from bench.score.speedup import Speedup, format_speedup, speedup
+from bench.score.times import reference_text, references
 from bench.statistics import MIN_SEEDS
-from bench.targets import SHARES, Targets
+from bench.store.rows import LEARNED, Rows
+from bench.store.rows import slugs as slugs_of
+from bench.tuning.targets import SHARES, Targets
 
 MARKS = {
     "in-distribution": "shares images with outer-training",

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from bench.report.figures.drawing import Style
 from bench.report.summary import sorted_optimizers
-from bench.rows import CONTROL, Rows
+from bench.store.rows import CONTROL, Rows
 
 FAILED_COLOR = "#a00000"
 WIDTH = 5.6  # inches, of an image that a phone shows whole

@@ -16,10 +16,10 @@ from bench.report.figures.drawing import Figure, Style
 from bench.report.figures.parts import WIDTH, heading, legend, listed, optimizers_on, percent, ratio_axis, runs_of
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
-from bench.rows import LEARNED, Rows
-from bench.scoring import PAPER_TARGET, steps_to_target
+from bench.score.times import PAPER_TARGET, steps_to_target
 from bench.statistics import performance_profile, performance_profile_bands
-from bench.targets import Targets
+from bench.store.rows import LEARNED, Rows
+from bench.tuning.targets import Targets
 
 ALT_RATIOS = (1.0, 2.0, 4.0)
 NUM_RESAMPLES = 500  # of the bands: what a figure can show

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from bench import scoring
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
 from bench.report.figures.drawing import Figure, Style
 from bench.report.figures.parts import (
@@ -26,9 +25,10 @@ from bench.report.figures.parts import (
     title,
 )
 from bench.report.table import PERCENT, format_number
-from bench.rows import LEARNED, Rows
+from bench.score.times import median_steps, survival
 from bench.statistics import MIN_SEEDS, kaplan_meier
-from bench.targets import SHARES, Targets
+from bench.store.rows import LEARNED, Rows
+from bench.tuning.targets import SHARES, Targets
 
 Times: TypeAlias = tuple[NDArray, NDArray, float]  # times and events (num_seeds,), budget; see `scoring.survival`
 
@@ -48,9 +48,7 @@ def survival_figure(
 
     def times_of(seconds: bool) -> dict[str, dict[str, Times | None]]:
         return {
-            target: {
-                name: scoring.survival(rows, targets, task, name, reference, target, seconds=seconds) for name in order
-            }
+            target: {name: survival(rows, targets, task, name, reference, target, seconds=seconds) for name in order}
             for target in levels
         }
 
@@ -78,7 +76,7 @@ def survival_figure(
 def _target_alt(target: str, level: float, by_name: Mapping[str, Times], axis: str) -> str:
     parts = []
     for name, (times, events, _) in by_name.items():
-        median = scoring.median_steps(np.where(events, times, np.inf))
+        median = median_steps(np.where(events, times, np.inf))
         at = f" ({format_number(median, 3)} {'s' if axis == 'seconds' else 'steps'})" if np.isfinite(median) else ""
         parts.append(f"{name} {int(events.sum())} of {len(events)}{at}")
     return f"{target.capitalize()} target, train loss {format_number(level, 3)}: {', '.join(parts)}."

@@ -27,7 +27,7 @@ from bench.report.figures.parts import (
 )
 from bench.report.table import format_number, plural
 from bench.report.tuning import NO_TRIALS, Tuning, TuningGroup
-from bench.rows import Rows, as_floats
+from bench.store.rows import Rows, as_floats
 
 OFF_THE_AXIS = 1e6
 

@@ -1,0 +1,1 @@
+"""`bench check` and `bench doctor`: the contracts of plug-ins, and the state of an installation."""

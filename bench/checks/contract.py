@@ -1,0 +1,172 @@
+"""What every check shares: a broken contract, a verdict, and comparisons of trees of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+BUILT = "can be built"
+CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "debug_print", "callback", "outside_call")
+
+
+class Broken(Exception):
+    """A contract that is not kept: what was expected, what was got."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one check of one task or optimizer ended.
+
+    Attributes:
+      kind: "task" or "optimizer".
+      name: of the task or optimizer.
+      check: which one.
+      passed: whether the contract is kept.
+      detail: what was measured, or what is broken.
+    """
+
+    kind: str
+    name: str
+    check: str
+    passed: bool
+    detail: str
+
+
+def listed(table: Mapping[str, Any]) -> str:
+    """The names of a table, sorted, as text."""
+    return ", ".join(sorted(table)) or "nothing"
+
+
+def _kinds(tree: Any) -> Any:
+    """Structure with shape and dtype of every leaf."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)
+
+
+def same_kinds(what: str, expected: Any, got: Any, like: str) -> None:
+    """Refuses a tree whose structure, shapes or dtypes are not those expected.
+
+    Raises:
+      Broken: naming the first leaf that differs.
+    """
+    import jax
+
+    a, b = jax.tree.structure(expected), jax.tree.structure(got)
+    if a != b:
+        raise Broken(f"{what} are not of the structure of {like}: expected {shortened(a)}, got {shortened(b)}")
+    for (path, x), y in zip(jax.tree_util.tree_flatten_with_path(expected)[0], jax.tree.leaves(got), strict=True):
+        if _kinds(x) != _kinds(y):
+            where = jax.tree_util.keystr(path) or "a leaf"
+            raise Broken(f"{what}: {where} is {_of(y)}, in {like} {_of(x)}")
+
+
+def _of(leaf: Any) -> str:
+    shape, dtype = _kinds(leaf)
+    return f"{dtype}{list(shape)}"
+
+
+def shortened(value: Any) -> str:
+    """A value as one line of at most 100 characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def no_callback(jaxpr: Any) -> None:
+    """Refuses a program that calls back to Python.
+
+    Raises:
+      Broken: naming the primitives that do.
+    """
+    found = sorted({name for name in _primitives(jaxpr.jaxpr) if name in CALLBACKS})
+    if found:
+        raise Broken(
+            f"calls back to Python from inside the step ({', '.join(found)}): it would be timed, and hides state"
+        )
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+    """Names of all primitives of a jaxpr, those of inner ones too."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in equation.params.values():
+            for inner in value if isinstance(value, list | tuple) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _primitives(inner)
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two trees of arrays are the same to the last bit, NaN equal to itself."""
+    import jax
+    import numpy as np
+
+    x, y = jax.tree.leaves(a), jax.tree.leaves(b)
+    return len(x) == len(y) and all(
+        np.asarray(p).tobytes() == np.asarray(q).tobytes() for p, q in zip(x, y, strict=True)
+    )
+
+
+def stack(trees: list[Any]) -> Any:
+    """Trees of arrays as one, along a new first axis."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def agreement(what: str, a: Any, b: Any) -> str:
+    """How far two trees differ, which is to be by rounding: under jit hyperparameters are float32, and 1 - 0.001 is off
+    by 3e-5 of 0.001."""
+    worst = _difference(a, b)
+    if worst > 1e-3:
+        raise Broken(f"{what} differ by {worst:.2g} of their size")
+    return f"relative difference {worst:.1g}"
+
+
+def _difference(a: Any, b: Any) -> float:
+    """The largest difference of two trees over the size of the leaf that it is in; infinite where one is not finite."""
+    import jax
+    import numpy as np
+
+    worst = 0.0
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        if not np.array_equal(np.isfinite(x), np.isfinite(y)):
+            return math.inf
+        both = np.isfinite(x)
+        scale = max(float(np.max(np.abs(x[both]), initial=0.0)), 1e-12)
+        worst = max(worst, float(np.max(np.abs(x[both] - y[both]), initial=0.0)) / scale)
+    return worst
+
+
+def largest_of(tree: Any) -> float:
+    """The largest absolute value of a tree; NaN where one is not a number."""
+    import jax
+    import numpy as np
+
+    return max((float(np.max(np.abs(np.asarray(leaf)), initial=0.0)) for leaf in jax.tree.leaves(tree)), default=0.0)
+
+
+def examine(
+    checks: Mapping[str, Callable[[Any], str]], subject: Any, begins: Callable[[str], None] = lambda check: None
+) -> Iterator[tuple[str, bool, str]]:
+    """(check, whether it passed, detail) in the order of the table; whatever is raised is a verdict."""
+    raised: dict[str, str] = {}  # what was raised -> in which check first
+    for check, function in checks.items():
+        begins(check)
+        try:
+            yield check, True, function(subject)
+        except Broken as broken:
+            yield check, False, str(broken)
+        except Exception as error:
+            text = f"raises {type(error).__name__}: {shortened(error)}"
+            yield check, False, f"the same as in {raised[text]!r}" if text in raised else text
+            raised.setdefault(text, check)

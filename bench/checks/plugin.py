@@ -1,0 +1,115 @@
+"""`bench check PLUGIN`: whether tasks and optimizers of a plug-in keep the contracts that everything else relies on.
+
+Each is checked in a process of its own, so that one that hangs or crashes is a verdict like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.processes import converse, hearing, speaking
+
+if TYPE_CHECKING:
+    from baselines import Baseline
+    from learned import External
+from bench.checks.contract import BUILT, Broken, Verdict, examine, shortened
+from bench.checks.optimizers import HORIZON, OPTIMIZER_CHECKS, OptimizerSubject
+from bench.checks.tasks import TASK_CHECKS, TaskSubject
+
+TIME_LIMIT = 120.0  # seconds of a check, importing included; one that compiles takes about one
+
+
+def check_plugin(
+    file: str, time_limit: float = TIME_LIMIT, tell: Callable[[Verdict], None] = lambda _: None
+) -> list[Verdict]:
+    """Checks everything that a plug-in file defines, each in a process of its own.
+
+    Args:
+      file: of the plug-in.
+      time_limit: seconds of one check.
+      tell: called with each verdict as it falls.
+
+    Returns:
+      All verdicts, in the order of the file and of the tables of checks.
+
+    Raises:
+      UsageError: a file that is no plug-in, cannot be imported, or does not come to an end being imported.
+    """
+    names: list[tuple[str, str]] = []
+    for message in converse("bench.checks.plugin", [file], time_limit):
+        if "ended" in message:
+            raise UsageError(f"plug-in {file} cannot be imported: its process {message['ended']}")
+        if "error" in message:
+            raise UsageError(message["error"])
+        names += [(kind, name) for kind, name in message["names"]]
+    found = []
+    for kind, name in names:
+        check = BUILT
+        for message in converse("bench.checks.plugin", [file, kind, name], time_limit):
+            if "begins" in message:
+                check = message["begins"]
+                continue
+            if "ended" in message:
+                asleep = ": does it sleep, or need a longer --time-limit?" if message["late"] else ""
+                verdict = Verdict(kind, name, check, False, f"its process {message['ended']}{asleep}")
+            else:
+                verdict = Verdict(kind, name, message["check"], message["passed"], message["detail"])
+            found.append(verdict)
+            tell(verdict)
+    return found
+
+
+def _as_row(external: External) -> Baseline:
+    """A learned optimizer as a row with nothing to tune."""
+    from baselines import Baseline
+
+    return Baseline(lambda h, horizon: external.make(external.theta, horizon), {}, {}, external.reference)
+
+
+def _work() -> None:
+    """What runs in a process: lists what the file defines, or checks one of that."""
+    import optax
+
+    from bench.entries.plugins import build_registry
+
+    file, *one = hearing()
+    with speaking() as say:
+        try:
+            registry = build_registry([file])
+        except UsageError as error:
+            say(error=str(error))
+            return
+        if not one:
+            tables = {"task": registry.task_builders, "optimizer": registry.baselines | registry.learned}
+            say(names=[(kind, name) for kind, table in tables.items() for name in table if name in registry.sources])
+            return
+        kind, name = one
+        checks: Any = {BUILT: lambda subject: "yes"} | (TASK_CHECKS if kind == "task" else OPTIMIZER_CHECKS)
+        say(begins=BUILT)
+        try:
+            if kind == "task":
+                subject = TaskSubject(registry.load(name))
+            else:
+                subject = OptimizerSubject(registry.baselines.get(name) or _as_row(registry.learned[name]))
+            if isinstance(subject, OptimizerSubject):
+                optimizer = subject.row.make(subject.constants, HORIZON)
+                if not isinstance(optimizer, optax.GradientTransformation):
+                    kind = type(optimizer).__name__
+                    raise Broken(f"expected `make` to return an optax.GradientTransformation, got {kind}")
+                subject.optimizer().init(subject.params)
+        except Exception as error:
+            detail = (
+                str(error)
+                if isinstance(error, UsageError | Broken)
+                else f"raises {type(error).__name__}: {shortened(error)}"
+            )
+            say(check=BUILT, passed=False, detail=detail)
+            return
+        for check, passed, detail in examine(checks, subject, lambda check: say(begins=check)):
+            say(check=check, passed=passed, detail=detail)
+
+
+if __name__ == "__main__":
+    _work()

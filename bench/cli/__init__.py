@@ -1,0 +1,1 @@
+"""The command line: each command parses its options, builds a configuration and calls one function."""

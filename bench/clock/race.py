@@ -1,0 +1,90 @@
+"""A race: optimizers trained side by side to a loss, each with a clock of its own (protocol rule 9)."""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import pandas as pd
+
+from bench.clock.engine import Program, chunk_lengths, compile_program, evaluation_grid
+from bench.clock.timing import filling, training_region
+from bench.entries.entrants import Entrant
+from bench.statistics.crossing import SMOOTHING, steps_to
+from tasks.base import Task
+from tasks.unroll import eval_loss
+
+MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
+
+
+def race(
+    entrants: Sequence[Entrant],
+    task: Task,
+    key: jax.Array,
+    horizon: int,
+    level: float,
+    *,
+    compile_for: Callable[[Entrant], Program] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """Trains entrants side by side in one process until all have reached a loss (protocol rule 9).
+
+    They alternate: a chunk between two points of the evaluation grid each, first one then the other first. Each has a
+    clock of its own, which runs over its chunks alone. Where a chunk is short against dispatch, the clock runs while
+    several are trained ahead in one dispatch, and takes a chunk's share of that; training then goes on by one.
+
+    Args:
+      entrants: what races.
+      task: what is trained.
+      key: of the run, the same for all.
+      horizon: inner steps, at which a race that is not decided ends.
+      level: smoothed train loss to reach.
+      compile_for: entrant -> its program with chunks of the grid's lengths, where one is compiled already.
+      tick: called after every point of the grid.
+
+    Returns:
+      Rows (step, metric, value) with metrics "train_loss/NAME" and "wall_time_sec/NAME", from step 0 to the end.
+    """
+    grid = evaluation_grid(horizon)
+    lengths = chunk_lengths(horizon)
+    compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, lengths))
+    programs = [compile_for(entrant) for entrant in entrants]
+    train_loss = jax.jit(functools.partial(eval_loss, split="train"))
+    shortest = []
+    for program, entrant in zip(programs, entrants, strict=True):  # warm up
+        state = program.init(task, entrant, key)
+        for length in lengths:
+            jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key, 1))
+        float(train_loss(task, state.params))
+        shortest.append(training_region(program, entrant, task, key, lengths[0], 1))
+    repeats = filling(shortest, MIN_RACE_SEC).tolist()
+    states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
+    clocks, rows = [0.0] * len(entrants), []
+    losses: list[list[float]] = [[] for _ in entrants]
+
+    def record(i: int, step: int) -> None:
+        losses[i].append(float(train_loss(task, states[i].params)))
+        rows.append((step, f"train_loss/{entrants[i].name}", losses[i][-1]))
+        rows.append((step, f"wall_time_sec/{entrants[i].name}", clocks[i]))
+
+    for i in range(len(entrants)):
+        record(i, 0)
+    for number, (previous, step) in enumerate(itertools.pairwise(grid)):
+        order = range(len(entrants)) if number % 2 == 0 else reversed(range(len(entrants)))
+        for i in order:
+            chunk = programs[i].chunks[step - previous]
+            begin = time.perf_counter()
+            ahead = jax.block_until_ready(chunk(task, entrants[i].variables, states[i], key, repeats[i]))
+            clocks[i] += (time.perf_counter() - begin) / repeats[i]
+            states[i], _ = ahead if repeats[i] == 1 else chunk(task, entrants[i].variables, states[i], key, 1)
+            record(i, step)
+        tick()
+        # The ends of a smoothed curve may still move: what counts is what the next points cannot undo.
+        settled = [grid[: len(values)][:-SMOOTHING] for values in losses]
+        if all(
+            len(steps) and steps_to(level, grid[: len(values)], values) <= steps[-1]
+            for steps, values in zip(settled, losses, strict=True)
+        ):
+            break
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])

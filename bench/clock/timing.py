@@ -1,0 +1,159 @@
+"""Seconds per step by interleaved randomized blocks.
+
+In each block every optimizer runs once, in random order, on one device; ratios are taken within a block (protocol
+rule 7: google/benchmark's random interleaving; Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM
+2013). Compile time is apart and the clock stops on `block_until_ready`.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bench.clock.engine import Program, chunk_lengths, compile_program, run_key
+from bench.entries.entrants import Entrant
+from bench.statistics import Interval
+from tasks.base import Task
+
+MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
+NUM_TRIES = 3  # the fastest of so many says how much fills a region
+NUM_BLOCKS = 20
+
+
+def printed(interval: Interval) -> dict[str, float]:
+    """An interval of medians as `bench time` prints it; six blocks and more always have one of 95 %."""
+    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
+    return {name: float(f"{value:.5g}") for name, value in ends}
+
+
+class Timings(NamedTuple):
+    """Measured blocks.
+
+    Attributes:
+      seconds_per_step: (num_blocks, num_optimizers).
+      compile_seconds: (num_optimizers,), of the training program.
+      step_bytes: (num_optimizers,), its memory beside the data, NaN where it is not known.
+    """
+
+    seconds_per_step: np.ndarray
+    compile_seconds: np.ndarray
+    step_bytes: np.ndarray
+
+
+def interleave(
+    regions: Sequence[Callable[[], None]], num_blocks: int, seed: int = 0, tick: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Times every region once in each block, in random order.
+
+    Args:
+      regions: callables that return when their work is done.
+      num_blocks: number of blocks.
+      seed: of the orders.
+      tick: called after every block.
+
+    Returns:
+      Seconds, (num_blocks, num_regions).
+    """
+    rng = np.random.default_rng(seed)
+    seconds = np.empty((num_blocks, len(regions)))
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle of a region would be charged to it
+    try:
+        for block in range(num_blocks):
+            for index in rng.permutation(len(regions)):
+                start = time.perf_counter()
+                regions[index]()
+                seconds[block, index] = time.perf_counter() - start
+            tick()
+    finally:
+        if collecting:
+            gc.enable()
+    return seconds
+
+
+def filling(regions: Sequence[Callable[[], None]], seconds: float) -> np.ndarray:
+    """How often each of some warm regions has to be repeated to take `seconds`, (num_regions,), int.
+
+    A number of its own for each: with that of the fastest, a Muon step on a wide layer, which costs hundreds of steps
+    of SGD, would be timed for minutes.
+    """
+    return np.maximum(1, np.ceil(seconds / interleave(regions, NUM_TRIES).min(axis=0))).astype(int)
+
+
+def chunk_steps(horizon: int) -> int:
+    """Steps of the chunk that a timed region repeats: the program of the evaluation grid, which training runs too."""
+    return chunk_lengths(horizon)[0]
+
+
+def training_region(
+    program: Program, entrant: Entrant, task: Task, key: jax.Array, num_steps: int, repeats: int
+) -> Callable[[], None]:
+    """A region of `repeats` chunks of `num_steps`, one dispatch, that goes on from where the last one ended."""
+    state = jax.block_until_ready(program.init(task, entrant, key))
+    chunk = program.chunks[num_steps]
+
+    def region() -> None:
+        nonlocal state
+        state, losses = chunk(task, entrant.variables, state, key, repeats)
+        jax.block_until_ready((state, losses))
+
+    return region
+
+
+def time_entrants(
+    entrants: Sequence[Entrant],
+    task: Task,
+    horizon: int,
+    *,
+    num_blocks: int = NUM_BLOCKS,
+    compile_for: Callable[[Entrant], Program] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Timings:
+    """Times the training step of entrants on a task.
+
+    Args:
+      entrants: what trains.
+      task: what is trained.
+      horizon: for schedules.
+      num_blocks: number of interleaved blocks.
+      compile_for: entrant -> its program with the grid's chunks, where one is compiled already; its compile seconds
+        are of then.
+      tick: called after every block.
+
+    Returns:
+      The timings, columns in the order of `entrants`.
+    """
+    key, num_steps = run_key("timing", 0), chunk_steps(horizon)
+    compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, [num_steps]))
+    programs = [compile_for(entrant) for entrant in entrants]
+
+    def regions_of(repeats: Sequence[int]) -> list[Callable[[], None]]:
+        """A region of each entrant, of so many chunks."""
+        each = zip(programs, entrants, repeats, strict=True)
+        return [training_region(program, entrant, task, key, num_steps, number) for program, entrant, number in each]
+
+    regions = regions_of([1] * len(entrants))
+    for region in regions:
+        region()
+    repeats = filling(regions, MIN_REGION_SEC)
+    regions = regions_of(repeats.tolist())
+    seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
+    compile_seconds = [program.compile_sec[f"chunk{num_steps}"] for program in programs]
+    return Timings(seconds, np.array(compile_seconds), np.array([program.step_bytes for program in programs]))
+
+
+def curve(timings: Timings, names: Sequence[str]) -> pd.DataFrame:
+    """Timings as the curve of a cell of kind "time": step is the block."""
+    rows: list[tuple[int, str, Any]] = [
+        (block, f"seconds_per_step/{name}", timings.seconds_per_step[block, i])
+        for block in range(len(timings.seconds_per_step))
+        for i, name in enumerate(names)
+    ]
+    rows += [(0, f"compile_seconds/{name}", timings.compile_seconds[i]) for i, name in enumerate(names)]
+    known = [(name, timings.step_bytes[i]) for i, name in enumerate(names) if np.isfinite(timings.step_bytes[i])]
+    rows += [(0, f"step_bytes/{name}", value) for name, value in known]
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])

@@ -1,0 +1,77 @@
+"""The controls of every suite (protocol rules 8 and 14): rows whose outcome is known before they run.
+
+again    the base once more under another name: the ratio of step costs is 1, and what is measured is the floor
+         below which no ranking is claimed (the A/A control)
+twice    every step performed twice, behind an optimization barrier: the ratio of step costs is 2
+frozen   rate 0: reaches no target and ranks last
+10x      ten times the tuned rate: worse than the base
+
+and, of the learned optimizers that claims are judged on,
+
+untrained  theta before any outer-training: arrives later, or ends at a higher test loss, so that what was learned has a
+           part in what is claimed
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from bench.entries.entrants import Entrant
+from bench.store.rows import UNTRAINED
+from learned import weights
+
+BASE = "adam"
+NUM_TRAINED_SEEDS = 5  # of the controls that train: enough for an interval (bench.statistics.MIN_SEEDS)
+ROLE = "control"
+
+
+def base_of(entrants: Sequence[Entrant]) -> Entrant | None:
+    """The row that the controls vary: Adam, else the first hand-designed one with a rate, else None."""
+    rated = [e for e in entrants if e.role == "hand-designed" and "learning_rate" in e.variables]
+    return next((e for e in rated if e.name == BASE), rated[0] if rated else None)
+
+
+def timed_controls(base: Entrant) -> list[Entrant]:
+    """The controls of the clock: the base again, and the base with each step performed twice."""
+    again = dataclasses.replace(base, name=control_name(base.name, "again"), role=ROLE)
+    twice = dataclasses.replace(base, name=control_name(base.name, "twice"), role=ROLE, repeats=2)
+    return [again, twice]
+
+
+def trained_controls(base: Entrant) -> list[Entrant]:
+    """The controls of the losses: the base at rate 0 and at ten times its rate."""
+    return [_with_rate(base, "frozen", 0.0), _with_rate(base, "10x", 10.0)]
+
+
+def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """The headline optimizer and its twin, where they are among the entrants, as before any outer-training."""
+    begun = [(entrant, entrant.untrained()) for entrant in entrants if entrant.untrained is not None]
+    return [
+        dataclasses.replace(
+            entrant,
+            name=control_name(entrant.name, UNTRAINED),
+            role=ROLE,
+            variables=theta,
+            identity={**entrant.identity, "theta_sha256": weights.digest(theta)[:16]},
+            program=entrant.name,
+        )
+        for entrant, theta in begun
+    ]
+
+
+def control_name(base: str, control: str) -> str:
+    """How a control is called in rows and tables."""
+    return f"{base}_{control}"
+
+
+def _with_rate(base: Entrant, control: str, factor: float) -> Entrant:
+    rate = factor * float(base.identity["learning_rate"])
+    return dataclasses.replace(
+        base,
+        name=control_name(base.name, control),
+        role=ROLE,
+        variables={**base.variables, "learning_rate": jnp.float32(rate)},
+        identity={**base.identity, "learning_rate": rate},
+        program=base.name,
+    )

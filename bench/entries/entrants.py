@@ -1,0 +1,150 @@
+"""Entrants: hand-designed and learned optimizers under one roof, so that the harness has no branch for either.
+
+An entrant is `make(variables, horizon) -> optax transformation`, with its variables, the tuned hyperparameters or
+theta, always an argument of the compiled program.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import learned
+from baselines import BASELINES, Baseline, find_tuned
+from bench.entries.plugins import Registry
+from bench.errors import UsageError, nearest, usage_errors
+from learned import weights
+from learned.designs import make_design, run_key, untrained_theta
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entrant:
+    """One row of a comparison, ready to run on tasks of a family.
+
+    Attributes:
+      name: the real name (never an alias).
+      role: "hand-designed", "learned" or "control".
+      make: (variables, horizon) -> optax transformation.
+      variables: pytree of float32 arrays: hyperparameters, or theta.
+      identity: JSON-ready, what a record stores as its hyperparameters.
+      tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
+      repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
+      program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
+      untrained: of the headline optimizer, makes theta as before any outer-training; None of all others.
+    """
+
+    name: str
+    role: str
+    make: Callable[[Any, int], optax.GradientTransformation]
+    variables: Any
+    identity: Mapping[str, Any]
+    tuned_horizon: int | None = None
+    repeats: int = 1
+    program: str = ""
+    untrained: Callable[[], Any] | None = None
+
+
+def optimizer_names(registry: Registry | None = None) -> list[str]:
+    """Names that `-o` takes."""
+    plugged = (*registry.baselines, *registry.learned) if registry else ()
+    return [*BASELINES, *plugged, *weights.shipped_names(), *learned.ALIASES]
+
+
+def real_name(name: str) -> str:
+    """The name, an alias resolved."""
+    return learned.ALIASES.get(name, name)
+
+
+def resolve(
+    name: str,
+    family: str,
+    horizon: int,
+    *,
+    overrides: Mapping[str, float] | None = None,
+    tuned_dir: Path | None = None,
+    registry: Registry | None = None,
+) -> Entrant:
+    """The entrant of a name on a family at a horizon.
+
+    Args:
+      name: a row of `BASELINES`, a plug-in's, one of optax (`baselines.of_optax`), one of `learned.ALIASES` or of
+        `weights.known_names`, or the path of a weights file.
+      family: task family, for tuned values.
+      horizon: inner steps, for the nearest tuned values.
+      overrides: hyperparameters set by hand.
+      tuned_dir: a user's own tuned values.
+      registry: what plug-ins add.
+
+    Raises:
+      UsageError: unknown name or hyperparameter, damaged tuned values or weights.
+    """
+    name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
+    with usage_errors():
+        if row := registry.baseline(name):
+            return _hand_designed(name, row, family, horizon, overrides, tuned_dir, registry)
+        if name in registry.learned or name in weights.known_names() or name.endswith(".safetensors"):
+            if overrides:
+                raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
+            return _external(name, registry) if name in registry.learned else _learned(name)
+    raise nearest("optimizer", name, optimizer_names(registry))
+
+
+def _hand_designed(
+    name: str,
+    baseline: Baseline,
+    family: str,
+    horizon: int,
+    overrides: Mapping[str, float],
+    tuned_dir: Path | None,
+    registry: Registry,
+) -> Entrant:
+    tuned_on, tuned_name = baseline.values_of or (family, name)
+    tuned = find_tuned(tuned_on, horizon, tuned_name, local_dir=tuned_dir)
+    values = dict(tuned.hyperparameters if tuned else baseline.default)
+    if tuned and set(values) != set(baseline.default):
+        raise UsageError(f"{tuned.path}: expected {sorted(baseline.default)} of {name}, got {sorted(values)}")
+    for key in overrides:
+        if key not in baseline.default:
+            raise nearest(f"hyperparameter of {name}", key, list(baseline.default))
+    values |= {key: float(value) for key, value in overrides.items()}
+    return Entrant(
+        name=name,
+        role="hand-designed",
+        make=baseline.make,
+        variables={key: jnp.float32(value) for key, value in values.items()},
+        identity=values
+        | ({"tuned_on": tuned_on} if baseline.values_of else {})
+        | ({"set_by_hand": sorted(overrides)} if overrides else {})
+        | ({"source": registry.sources[name]} if name in registry.sources else {}),
+        tuned_horizon=tuned.horizon if tuned else None,
+    )
+
+
+def _learned(name: str) -> Entrant:
+    theta, card = weights.read(name)
+    design = make_design(card.design, card.design_options)
+    digest = weights.digest(theta)
+    judged = name in (learned.HEADLINE, learned.HEADLINE_VALID)
+    return Entrant(
+        # A file may hold another theta of a shipped name: its digest tells them apart.
+        name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
+        role="learned",
+        make=design.optimizer,
+        variables=jax.tree.map(jnp.asarray, theta),
+        identity={"design": card.design, **card.design_options, "theta_sha256": digest[:16]},
+        untrained=(lambda: untrained_theta(design, run_key(card.name, card.outer_training["seed"])))
+        if judged
+        else None,
+    )
+
+
+def _external(name: str, registry: Registry) -> Entrant:
+    row, source = registry.learned[name], registry.sources.get(name, "")
+    theta = jax.tree.map(jnp.asarray, row.theta)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(theta)}
+    identity = {"source": source, "theta_sha256": weights.digest(named)[:16]}
+    return Entrant(name=name, role="learned", make=row.make, variables=theta, identity=identity)

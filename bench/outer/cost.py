@@ -1,0 +1,165 @@
+"""`bench time --outer`: what an inner step of outer-training costs next to a training step with Adam."""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import tasks
+from bench.clock.engine import compile_program
+from bench.clock.timing import chunk_steps, interleave, printed, training_region
+from bench.entries.entrants import resolve
+from bench.errors import UsageError, usage_errors
+from bench.statistics import median_interval, ratio_interval
+from learned import outer_train as outer
+from learned.config import OuterConfig
+
+
+def measure(
+    config: OuterConfig,
+    load: Callable[[], tasks.TaskFamily],
+    *,
+    num_devices: int,
+    num_blocks: int,
+    tuned_dir: Path | None = None,
+) -> dict[str, Any]:
+    """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
+
+    Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. Time
+    an inner step is that of an outer step over its inner steps: one net, one step, both signs counted. With several
+    devices the same outer step on one of them is in every block too, on a CPU in a process pinned to one core, which
+    Linux can do.
+
+    Args:
+      config: whose first outer step, repeated, is timed.
+      load: reads its data; a function that another process can be given.
+      num_devices: devices that samples are spread over; Adam's steps run on the first.
+      num_blocks: at least 6.
+      tuned_dir: of a user's own tuned values, for Adam's.
+
+    Raises:
+      UsageError: too few devices, or samples that do not divide among them.
+    """
+    family = load()
+    outer_step, compile_seconds = compiled_outer_step(config, family, num_devices)
+    inner_steps = outer.inner_steps_of(config, config.lengths_at(0)[0])
+    adam = resolve("adam", family.problem.family, family.problem.horizon, tuned_dir=tuned_dir)
+    key = tasks.named_key("outer-train", "timing")
+    task = family.task(family.sample(key, "outer_train"))
+    length = chunk_steps(family.problem.horizon)
+    program = compile_program(adam, task, family.problem.horizon, [length])
+    alone = training_region(program, adam, task, key, length, 1)
+    outer_step()
+    alone()
+    # Regions of about the same length, so that a disturbance falls on both alike.
+    repeats = max(1, round(interleave([outer_step], 1).min() / interleave([alone], 3).min()))
+    region = training_region(program, adam, task, key, length, repeats)
+    region()
+    regions = [outer_step, region]
+    with contextlib.ExitStack() as stack:
+        if beside_one := num_devices > 1 and (jax.default_backend() != "cpu" or hasattr(os, "sched_setaffinity")):
+            regions.append(stack.enter_context(on_one_device(config, load)))
+        seconds = interleave(regions, num_blocks)
+    each = seconds[:, 0] / inner_steps
+    adam_step = seconds[:, 1] / (repeats * length)
+    found = {
+        "config": config.name,
+        "inner_steps_per_second": printed(median_interval(1 / each)),
+        "adam_step_seconds": float(f"{np.median(adam_step):.5g}"),
+        "cost_ratio_to_adam": printed(ratio_interval(each, adam_step)),
+        "outer_step_seconds": float(f"{np.median(seconds[:, 0]):.5g}"),
+        "compile_seconds": float(f"{compile_seconds:.4g}"),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "devices": num_devices,
+    }
+    if beside_one:
+        found["speedup_over_one_device"] = printed(ratio_interval(seconds[:, 2], seconds[:, 0]))
+    return found
+
+
+def compiled_outer_step(
+    config: OuterConfig, family: tasks.TaskFamily, num_devices: int
+) -> tuple[Callable[[], None], float]:
+    """A region that takes one more outer step, all as long as the first, and the seconds that compiling it took.
+
+    Raises:
+      UsageError: too few devices, or samples that do not divide among them.
+    """
+    with usage_errors():
+        engine = outer.Engine(config, family, num_devices)
+    num_steps, horizon = config.lengths_at(0)
+    state = jax.block_until_ready(engine.init())
+    begin = time.perf_counter()
+    step = engine.step.lower(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon).compile()
+    compile_seconds = time.perf_counter() - begin
+    number = 0
+
+    def outer_step() -> None:
+        nonlocal state, number
+        state, metrics = step(state, engine.arrays, number, horizon=horizon)
+        jax.block_until_ready((state, metrics))
+        number += 1
+
+    return outer_step, compile_seconds
+
+
+@contextlib.contextmanager
+def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> Iterator[Callable[[], None]]:
+    """A region that takes an outer step on one device.
+
+    On a CPU it is taken by another process on one core, which waits while it is not asked: in this process one device
+    would have the threads of all cores.
+    """
+    if jax.default_backend() != "cpu":
+        yield compiled_outer_step(config, load(), 1)[0]
+        return
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_on_one_core, args=(theirs, config, load), daemon=True)
+    process.start()
+    theirs.close()
+
+    def outer_step() -> None:
+        try:
+            ours.send(True)
+            ours.recv()
+        except (EOFError, OSError):
+            raise UsageError("the process that takes outer steps on one core has ended; see above for why") from None
+
+    try:
+        outer_step()  # compiles
+        yield outer_step
+    finally:
+        ours.close()
+        process.join(timeout=10)
+        process.terminate()
+
+
+def _serve_on_one_core(connection: Connection, config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> None:
+    """Takes an outer step whenever it is told to, until nobody is there to tell."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax counts cores
+    jax.config.update("jax_platforms", "cpu")
+    outer_step, _ = compiled_outer_step(config, load(), 1)
+    with contextlib.suppress(EOFError):
+        while True:
+            connection.recv()
+            outer_step()
+            connection.send(True)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory so far: of the first device where it counts, else of this process."""
+    counted = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in counted:
+        return int(counted["peak_bytes_in_use"])
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts kibibytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

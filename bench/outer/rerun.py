@@ -1,0 +1,101 @@
+"""`bench verify --outer`: the first outer steps of a published run, taken once more."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import tasks
+from bench.errors import usage_errors
+from bench.outer.run import progress_line
+from bench.statistics import Interval, t_interval
+from bench.store.provenance import processor
+from learned import outer_train as outer
+from learned.config import OuterConfig
+
+RERUN_TOLERANCE = 1e-3  # of metrics, relative, where a published run is taken again on another kind of device
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerun:
+    """The first outer steps of a published run, taken once more.
+
+    Attributes:
+      outer_steps: that were compared.
+      bit_equal: whether every metric of every one is the same to the last bit.
+      difference: the greatest relative difference of a metric, inf where one of the two is not finite.
+      loss_change: mean over the outer steps with a finite outer-loss of this one minus the published one, with its
+        interval as if steps were independent; None where there are none. Elsewhere single numbers may differ by much,
+        for an unroll at the edge of stability makes as much of a rounding as of another seed; their mean should not.
+      same_device: whether the published run is known to have been on this kind of device, and where that is a CPU on
+        this processor with as many cores: how a matrix product is summed depends on both, and unrolls at the edge of
+        stability make much of a rounding.
+    """
+
+    outer_steps: int
+    bit_equal: bool
+    difference: float
+    loss_change: Interval | None
+    same_device: bool
+
+    @property
+    def holds(self) -> bool:
+        """Bit-equal on the kind of device that the run was on, to 1e-3 elsewhere."""
+        return self.bit_equal or (not self.same_device and self.difference <= RERUN_TOLERANCE)
+
+
+def rerun(
+    config: OuterConfig,
+    family: tasks.TaskFamily,
+    folder: Path,
+    *,
+    outer_steps: int,
+    num_devices: int,
+    advance: Callable[..., None] = lambda share, line: None,
+) -> Rerun:
+    """Takes the first outer steps of a published run once more and compares every metric.
+
+    Args:
+      config: of the run.
+      family: its data.
+      folder: of the published run, see `publish`.
+      outer_steps: how many; no more than the run has.
+      num_devices: devices that samples are spread over; another number than the run's changes rounding.
+      advance: called after every outer step with the share done and a line.
+
+    Raises:
+      UsageError: nothing readable is published there, or of another configuration, or devices that do not fit.
+    """
+    with usage_errors():
+        _, published, summary = outer.stage_end(folder, config)
+    published = published[:outer_steps]
+    taken: list[dict[str, float]] = []
+
+    class Enough(Exception):
+        """Raised after the last outer step that is compared."""
+
+    def on_step(progress: outer.Progress) -> None:
+        taken.append(dict(progress.metrics))
+        advance(1, progress_line(config, progress))
+        if len(taken) == len(published):
+            raise Enough
+
+    with usage_errors(), contextlib.suppress(Enough):
+        outer.outer_train(config, family, num_devices=num_devices, on_step=on_step)
+    names = sorted({name for row in (*published, *taken) for name in row})
+    a, b = (np.array([[row.get(name, np.nan) for name in names] for row in rows]) for rows in (published, taken))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(a), np.abs(b)))
+        changes = (b - a)[:, names.index("outer_loss")]
+    return Rerun(
+        outer_steps=len(published),
+        bit_equal=bool(same.all()),
+        difference=float(np.nan_to_num(relative, nan=np.inf, posinf=np.inf).max()),
+        loss_change=t_interval(changes[np.isfinite(changes)]) if np.isfinite(changes).any() else None,
+        same_device=summary["device"] == jax.devices()[0].device_kind
+        and (jax.default_backend() != "cpu" or summary.get("processor") == processor()),
+    )

@@ -1,0 +1,181 @@
+"""`bench verify`: recomputes every published number from committed rows and compares (protocol rule 15).
+
+Three steps for each report: the rows are what was stored (checksums, digests, every column against its record); each
+record's numbers follow from its curve; the tables, the first screen and the page's text follow from the rows. The first
+difference is named.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.clock.training import summarize
+from bench.errors import UsageError
+from bench.measure.update_cost import update_costs
+from bench.report import write_report
+from bench.report.measurement import write_measurement
+from bench.store.published import LOCAL
+from bench.store.record import Results
+from bench.store.rows import Frame
+from bench.store.store import Store
+from bench.suites.suite import load_suite, suite_names
+from bench.tuning import targets
+
+UPDATE_COST = "update_cost"  # the suite that measures it
+_IMAGE_DATA = re.compile(r'src="data:[^"]*"')  # drawn with the fonts and libraries of a machine: no numbers in there
+
+
+def published_reports(reports_dir: Path) -> list[tuple[str, str]]:
+    """(suite, label) of every committed report."""
+    found = [(page.parent.parent.name, page.parent.name) for page in sorted(reports_dir.glob("*/*/report.json"))]
+    return [(suite, label) for suite, label in found if label != LOCAL]
+
+
+def verify(results_dir: Path, reports_dir: Path, suite: str, label: str) -> str | None:
+    """The first number of a published report that does not follow from its committed rows; None if all do."""
+    try:
+        results = Store(results_dir, suite, label).read()
+    except UsageError as error:
+        return str(error)
+    problem = next(_records(results), None)
+    try:
+        return problem or next(_page(results, results_dir, reports_dir / suite / label, suite, label), None)
+    except (UsageError, ValueError) as error:  # rows or targets that no report can be made from, a page that is no text
+        return str(error)
+
+
+def _records(results: Results) -> Iterator[str]:
+    """Records whose numbers are not what their curve gives."""
+    by_cell = {str(cell): curve for cell, curve in results.curves.groupby("cell", sort=False)}
+    train: Frame = results.cells[results.cells["kind"] == "train"]
+    for row in train.to_dict("records"):
+        curve = by_cell.get(str(row["cell"]))
+        cell = f"cell {row['cell']} ({row['task']}, {row['optimizer']}, seed {row['seed']})"
+        if curve is None:
+            if row["status"] not in ("error", "out_of_memory"):
+                yield f"{cell}: its status is {row['status']} and it has no curve"
+            continue
+        try:
+            expected = summarize(list(zip(curve["step"], curve["metric"], curve["value"], strict=True)))
+        except KeyError as error:
+            yield f"{cell}: its curve has no {error.args[0]}"
+            continue
+        clock = curve.loc[curve["metric"] == "wall_time_sec", "value"].dropna()
+        expected["train_wall_sec"] = clock.iloc[-1] if len(clock) else row["train_wall_sec"]
+        for name, value in expected.items():
+            if not _equal(row[name], value):
+                yield f"{cell}: {name} is {row[name]}, its curve gives {value}"
+        ended = bool((curve["metric"] == "final_test_loss").any())
+        if ended != (row["status"] == "ok"):
+            yield f"{cell}: its status is {row['status']}, its curve has {'a' if ended else 'no'} final test loss"
+
+
+def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: str) -> Iterator[str]:
+    """Differences between the committed report and one made now from the rows."""
+    with tempfile.TemporaryDirectory() as name:
+        fresh = Path(name)
+        build_report(results, results_dir, fresh, suite, label, draw=False)
+        files = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+        there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        images = {path for path in there if path.parts[0] == "figures"}
+        for path in sorted((files ^ there) - images):
+            yield f"{folder / path}: {'missing' if path in files else 'not made from the rows'}"
+        for path in sorted(files & there):
+            old, new = ((root / path).read_text(encoding="utf-8") for root in (folder, fresh))
+            if path.suffix == ".html":
+                old, new = (_IMAGE_DATA.sub("", text) for text in (old, new))
+            if old != new:
+                yield f"{folder / path}: {first_difference(path, old, new)}"
+
+
+def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str, label: str, **drawing: Any) -> Path:
+    """The report of stored rows, with the targets, the headline and the suite's description as they are now.
+
+    Of a measurement it is a table, or a page of its own: nothing was trained, so there is nothing to rank. `drawing` is
+    `draw` and `formats` of `bench.report.write_report`.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    import learned
+
+    known = load_suite(suite) if suite in suite_names() else None
+    head = {"title": f"{suite} ({label})", "suite": suite, "label": label}
+    head["description"] = known.description if known else ""
+    if set(results.cells["kind"]) == {"measure"}:
+        return write_measurement(results.cells, results.curves, out_dir, **head, **drawing)
+    return write_report(
+        results.cells,
+        results.curves,
+        out_dir,
+        **head,
+        targets=targets_of(results, results_dir),
+        headline=learned.HEADLINE,
+        costs=_update_costs(results_dir, label),
+        **drawing,
+    )
+
+
+def _update_costs(results_dir: Path, label: str) -> Frame | None:
+    """What an update costs on the machine of these rows, where that was measured and published under the same label."""
+    store = Store(results_dir, UPDATE_COST, label)
+    if not store.folder.is_dir():
+        return None
+    measured = store.read()
+    return update_costs(measured.cells, measured.curves)
+
+
+def targets_of(results: Results, results_dir: Path) -> dict[str, targets.Targets]:
+    """Frozen targets of the tasks and horizons of the rows, where there are any."""
+    pairs = results.cells.loc[results.cells["kind"] != "measure", ["task", "horizon"]].dropna().drop_duplicates()
+    found = {
+        str(task): targets.load(str(task), int(horizon), local_dir=results_dir / "targets")
+        for task, horizon in pairs.itertuples(index=False)
+    }
+    return {task: frozen for task, frozen in found.items() if frozen is not None}
+
+
+def first_difference(path: Path, old: str, new: str) -> str:
+    """Where two files first differ, in the terms of the file: row and column of a table, key of a JSON file, line."""
+    if path.suffix == ".csv":
+        a, b = (list(csv.reader(io.StringIO(text))) for text in (old, new))
+        for number, (x, y) in enumerate(zip(a, b, strict=False)):
+            for column, (p, q) in enumerate(itertools.zip_longest(x, y)):
+                if p != q:
+                    header = a[0][column] if column < len(a[0]) else column
+                    return f"row {number} ({(x or y)[0]}), column {header}: published {p!r}, the rows give {q!r}"
+        return f"published {len(a)} lines, the rows give {len(b)}" if len(a) != len(b) else "formatted differently"
+    if path.suffix == ".json":
+        try:
+            return _json_difference(json.loads(old), json.loads(new), "") or "formatted differently"
+        except ValueError as error:
+            return f"not JSON: {error}"
+    for number, (p, q) in enumerate(zip(old.splitlines(), new.splitlines(), strict=False), 1):
+        if p != q:
+            return f"line {number}: published {p.strip()[:160]!r}, the rows give {q.strip()[:160]!r}"
+    return "one is longer than the other"
+
+
+def _json_difference(old: Any, new: Any, at: str) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        found = (_json_difference(old[key], new[key], f"{at}.{key}") for key in old)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        found = (_json_difference(p, q, f"{at}[{i}]") for i, (p, q) in enumerate(zip(old, new, strict=True)))
+    else:
+        return None if old == new else f"{at.lstrip('.')}: published {old!r}, the rows give {new!r}"
+    return next((difference for difference in found if difference), None)
+
+
+def _equal(stored: Any, value: Any) -> bool:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return bool(pd.isna(stored))
+    return bool(stored == value)

@@ -1,0 +1,188 @@
+"""What a learned optimizer has seen before: its outer-training, and what an evaluation task shares with that."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import tasks
+from bench.measure.update_cost import update_costs as update_costs
+from learned import cards as weight_cards
+from learned import weights
+from tasks.base import SPLITS, Split
+from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
+from tasks.registry import NUM_CLASSES
+
+Mark = Literal["in-distribution", "used for choosing", "held-out", "out-of-distribution", "unknown"]
+OUTER_TRAIN, OUTER_VALIDATION = "outer_train", "outer_validation"  # what outer-training samples from, and is judged on
+# The source's label of each row of the data sets that are stored by class.
+CLASS_LABELS = {"imagenet32": tuple(_fixed_shuffle("imagenet32", IMAGENET_LABELS))}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two sets of images share."""
+
+    classes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of labelled images of one data set.
+
+    Attributes:
+      data_set: name in `tasks.data.DATA_SETS`.
+      classes: labels, the source's own.
+      images: (class, split, position among the split's images of that class); class is None, and the position that in
+        the whole split, in a data set that is not stored by class.
+    """
+
+    data_set: str
+    classes: frozenset[int]
+    images: frozenset[tuple[int | None, str, int]]
+
+    def overlap(self, other: Images) -> Overlap:
+        """What it shares with another set; images of different data sets are different."""
+        if self.data_set != other.data_set:
+            return Overlap(0, 0)
+        return Overlap(len(self.classes & other.classes), len(self.images & other.images))
+
+
+@dataclass(frozen=True)
+class OuterTraining:
+    """What a learned optimizer was outer-trained on, and at what cost, by the card in its weights.
+
+    Attributes:
+      family: of the tasks that it was outer-trained on.
+      data_set: their images.
+      classes: labels, the source's own, sorted.
+      splits: that the objective saw: "train", and "validation" where that scored the steps.
+      num_images: of those classes and splits.
+      objective: the split that scored each inner step.
+      horizon: inner steps of the longest unroll that theta has seen; beyond it, behaviour is extrapolation.
+      inner_steps: training steps of all unrolls, up to where theta was taken.
+      device_hours: wall-clock up to there, of one `device`.
+      device: what it ran on.
+      total_inner_steps: of the whole run; None where it was not recorded.
+      total_device_hours: see total_inner_steps.
+      choosing_classes: labels of the classes that chose among the thetas of the run; empty where none did.
+    """
+
+    family: str
+    data_set: str
+    classes: tuple[int, ...]
+    splits: tuple[Split, ...]
+    num_images: int
+    objective: str
+    horizon: int
+    inner_steps: int
+    device_hours: float
+    device: str
+    total_inner_steps: int | None
+    total_device_hours: float | None
+    choosing_classes: tuple[int, ...]
+
+
+def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:
+    """What an evaluation task is to a learned optimizer.
+
+    Args:
+      trained: what the task shares with the images that theta was outer-trained on.
+      choosing: what it shares with those that chose theta.
+      same_kind: whether data set and architecture are those of outer-training.
+
+    Returns:
+      "in-distribution" where it shares an image with outer-training, else "used for choosing" where it shares one with
+      what chose theta, else "held-out" for the same data set and architecture, else "out-of-distribution".
+    """
+    if trained.images:
+        return "in-distribution"
+    if choosing.images:
+        return "used for choosing"
+    return "held-out" if same_kind else "out-of-distribution"
+
+
+def outer_training(card: weights.Card) -> OuterTraining:
+    """What the card of weights says of their outer-training, with classes and images as numbers."""
+    trained, choosing = trained_images(card), choosing_images(card)
+    runs = _runs(card)
+    facts = [run.facts for run in runs]
+    whole = all("total_inner_steps" in found for found in facts)
+    return OuterTraining(
+        family=card.outer_training["family"],
+        data_set=trained.data_set,
+        classes=tuple(sorted(trained.classes)),
+        splits=tuple(split for split in SPLITS if any(split in _splits(run) for run in runs)),
+        num_images=len(trained.images),
+        objective=card.outer_training["objective"],
+        horizon=max(map(weight_cards.longest_unroll, runs)),
+        inner_steps=sum(found["inner_steps"] for found in facts),
+        device_hours=round(sum(found["device_hours"] for found in facts), 3),
+        device=card.facts["device"],
+        total_inner_steps=sum(found["total_inner_steps"] for found in facts) if whole else None,
+        total_device_hours=round(sum(found["total_device_hours"] for found in facts), 3) if whole else None,
+        choosing_classes=tuple(sorted(choosing.classes)),
+    )
+
+
+def trained_images(card: weights.Card) -> Images:
+    """The images that theta was outer-trained on: those of the outer-training classes that the objectives saw."""
+    return _union([pool_images(run.outer_training["family"], OUTER_TRAIN, _splits(run)) for run in _runs(card)])
+
+
+def choosing_images(card: weights.Card) -> Images:
+    """The images that chose theta among those of its runs; none where the card records no outer-validation."""
+    nothing = Images(tasks.family_row(card.outer_training["family"]).data_set, frozenset(), frozenset())
+    judged = [run for run in _runs(card) if "outer_validation_loss" in run.facts]
+    pools = [pool_images(run.outer_training["family"], OUTER_VALIDATION, _splits(run)) for run in judged]
+    return _union([nothing, *pools])
+
+
+def _runs(card: weights.Card) -> list[weights.Card]:
+    """The run of outer-training that made weights, and those of the weights that it began from."""
+    return [card, *weight_cards.ancestors(card)]
+
+
+def _union(sets: Sequence[Images]) -> Images:
+    """Of sets of one data set, which weights and those they began from share (`learned.config.load_config`)."""
+    classes, images = ([getattr(found, name) for found in sets] for name in ("classes", "images"))
+    return Images(sets[0].data_set, frozenset().union(*classes), frozenset().union(*images))
+
+
+def _splits(card: weights.Card) -> tuple[Split, ...]:
+    """What an unroll reads: batches of train, and of validation where that split scores the steps."""
+    return ("train", "validation") if card.outer_training["objective"] == "validation" else ("train",)
+
+
+@functools.cache
+def pool_images(family: str, pool: str, splits: tuple[Split, ...] = SPLITS) -> Images:
+    """The images of a pool of classes of a family; all images where the family has no pools."""
+    return _images(family, range(POOLS[pool].start, POOLS[pool].stop), splits)
+
+
+@functools.cache
+def task_images(task: str) -> Images:
+    """The images of a fixed task, of all splits.
+
+    Raises:
+      tasks.UnknownNameError: no task of the registry.
+    """
+    return _images(task.split("/")[0], [int(row) for row in tasks.task_cfg(task)], SPLITS)
+
+
+def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -> Images:
+    row = tasks.family_row(family)
+    classes = [CLASS_LABELS[row.data_set][i] for i in class_rows] if row.pools else [None]
+    per_class = {split: row.problem.size(split) // (NUM_CLASSES if row.pools else 1) for split in splits}
+    places = ((label, split, k) for label in classes for split in splits for k in range(per_class[split]))
+    known = [label for label in classes if label is not None] or range(NUM_CLASSES)
+    return Images(row.data_set, frozenset(known), frozenset(places))
+
+
+def architecture(family: str) -> str:
+    """What a family's name says without the image size: "imagenet*_cnn3" of `imagenet16_cnn3`."""
+    return re.sub(r"^([a-z]+)\d+", r"\1*", family)

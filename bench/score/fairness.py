@@ -1,0 +1,210 @@
+"""The fairness card of a learned optimizer (protocol rule 3): its outer-training was its tuning.
+
+A learned optimizer is not free of tuning (Rezk et al., "Is scaling learned optimizers worth it?", arXiv 2310.18191).
+What it was outer-trained on and at what cost is read from the card in its weights; whether an evaluation task overlaps
+with that is computed on sets of (data set, class, image), not promised.
+
+What is exact: an image is known by its place, (class, split, position), from the tables of pools and splits in `tasks`,
+so that a card needs no image data and is the same on every machine. Classes and splits are disjoint in the source's own
+index (`*_index` of `tasks.data.DataSet`), so two sets share an image of the source just where they share a place, and a
+mark is exact. Numbers count places; in ImageNet 8 of 66,000 repeat an image of their own class and split (see
+`tasks.data.sources.drop_duplicates`). What the source holds twice under two labels is not seen: in the copy of the
+published results one training image of an evaluation class is, pixel for pixel, one of an outer-training class.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import tasks
+from baselines import find_tuned, loss_keys, read_tuned, tuned_by
+from bench.entries.entrants import resolve
+from bench.errors import UsageError
+from bench.measure.update_cost import bytes_per_parameter, shapes
+from bench.measure.update_cost import update_costs as update_costs
+from bench.score.exposure import (
+    Mark,
+    OuterTraining,
+    Overlap,
+    architecture,
+    choosing_images,
+    mark_of,
+    outer_training,
+    task_images,
+    trained_images,
+)
+from bench.score.times import TargetsByTask, median_steps, reference_text, references, steps_to_target
+from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
+from learned import weights
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How much of an evaluation task was known before; counts are None where the task's data is not known.
+
+    Attributes:
+      task: name.
+      horizon: inner steps of its runs.
+      mark: see `mark_of`; "unknown" for a plug-in's task, or for theta other than the shipped one.
+      num_classes: of the task.
+      num_images: of all its splits.
+      trained: shared with what theta was outer-trained on.
+      choosing: shared with what chose theta.
+    """
+
+    task: str
+    horizon: int
+    mark: Mark
+    num_classes: int | None
+    num_images: int | None
+    trained: Overlap | None
+    choosing: Overlap | None
+
+
+@dataclass(frozen=True)
+class FairnessCard:
+    """The card of a learned optimizer of a suite.
+
+    Attributes:
+      optimizer: name.
+      outer_training: None for theta other than the shipped one, whose card is not at hand.
+      exposures: one for each task of the suite.
+      payback: None where it cannot be told.
+      bytes_per_parameter: task -> optimizer -> bytes of optimizer state over parameters, of this optimizer and of each
+        hand-designed row; without what only a plug-in can build.
+    """
+
+    optimizer: str
+    outer_training: OuterTraining | None
+    exposures: tuple[Exposure, ...]
+    payback: Payback | None
+    bytes_per_parameter: dict[str, dict[str, float]]
+
+
+def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard]:
+    """The card of each learned optimizer of the rows, in their order."""
+    names = list(dict.fromkeys(rows.train["task"]))
+    rivals = [name for name in rows.optimizers if rows.role(name) == HAND_DESIGNED]
+    found = []
+    for optimizer in rows.optimizers:
+        if rows.role(optimizer) != LEARNED:
+            continue
+        source = source_card(rows, optimizer)
+        exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
+        state = {task: _state_bytes((optimizer, *rivals), task, rows.horizon(task)) for task in names}
+        known = outer_training(source) if source else None
+        paid = payback(rows, targets or {}, optimizer, known) if known else None
+        found.append(FairnessCard(optimizer, known, exposures, paid, state))
+    return found
+
+
+@dataclass(frozen=True)
+class Payback:
+    """After how many runs to the hard target the wall-clock of outer-training is won back.
+
+    Attributes:
+      seconds: of the whole run of outer-training and of those it began from.
+      saved: seconds that a run saves against the best hand-designed one of each task, the mean over tasks; a run that
+        never arrives takes the whole horizon.
+      missed: tasks on which half of the runs never arrive: there is no such time to save.
+      num_tasks: of how many.
+      tuning: seconds of tuning those hand-designed ones, which their users have to spend; 0 where they are defaults.
+      reference: who they are.
+    """
+
+    seconds: float
+    saved: float
+    missed: int
+    num_tasks: int
+    tuning: float
+    reference: str
+
+    def runs(self, with_tuning: bool) -> float:
+        """Runs that repay outer-training, or what it takes beyond the tuning of the others; inf if none ever do."""
+        if self.missed:
+            return math.inf
+        owed = max(self.seconds - self.tuning, 0.0) if with_tuning else self.seconds
+        return owed / self.saved if self.saved > 0 else math.inf if owed else 0.0
+
+
+def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTraining) -> Payback | None:
+    """See `Payback`; None where a task has no target or no timing, or on a device that it was not outer-trained on."""
+    reference = references(rows, targets, "all_hand_designed")
+    devices = {json.loads(text).get("device_kind") for text in rows.train["config"]}
+    if not reference or set(reference) != set(rows.tasks) or devices != {known.device}:
+        return None
+    saved, missed, per_step = [], 0, {}
+    for task, name in reference.items():
+        blocks = rows.blocks.get(task)
+        if blocks is None or not {name, optimizer} <= set(blocks):
+            return None
+        other, own = (float(np.median(blocks[which])) for which in (name, optimizer))
+        level = targets[task].levels[name]["train_loss"]["hard"]
+        steps = median_steps(steps_to_target(rows, task, optimizer, level))
+        missed += math.isinf(steps)
+        saved.append(rows.horizon(task) * other - min(steps, rows.horizon(task)) * own)
+        per_step.setdefault((task.split("/")[0], rows.horizon(task), name), []).append(other)
+    tuning = sum(
+        _tuning_runs(family, horizon, name) * horizon * float(np.mean(seconds))
+        for (family, horizon, name), seconds in per_step.items()
+    )
+    hours = known.device_hours if known.total_device_hours is None else known.total_device_hours
+    return Payback(3600 * hours, float(np.mean(saved)), missed, len(saved), tuning, reference_text(reference))
+
+
+def _tuning_runs(family: str, horizon: int, name: str) -> int:
+    """Training runs that the shipped tuned values of a row took, all rounds of widening; 0 where there are none."""
+    found = find_tuned(family, horizon, name)
+    if found is None:
+        return 0
+    record = read_tuned(found.path)
+    rounds = [record, *record["earlier_rounds"]]
+    kinds = loss_keys(tuned_by(record))
+    return sum(len(trial.get(kind, ())) for turn in rounds for trial in turn["trials"] for kind in kinds)
+
+
+def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
+    """The card of the weights known by this name, if they hold the theta that the rows were made with."""
+    if optimizer not in weights.known_names():
+        return None
+    runs = rows.runs_by_optimizer[optimizer]
+    made_with = {json.loads(text).get("theta_sha256") for text in runs["hyperparameters"]}
+    known = resolve(optimizer, "", 1).identity["theta_sha256"]
+    return weights.read(optimizer)[1] if made_with == {known} else None
+
+
+def _exposure(task: str, horizon: int, source: weights.Card | None) -> Exposure:
+    try:
+        images = task_images(task)
+    except tasks.UnknownNameError:
+        return Exposure(task, horizon, "unknown", None, None, None, None)
+    counts = (len(images.classes), len(images.images))
+    if source is None:
+        return Exposure(task, horizon, "unknown", *counts, None, None)
+    trained, choosing = images.overlap(trained_images(source)), images.overlap(choosing_images(source))
+    family = source.outer_training["family"]
+    same_data = images.data_set == tasks.family_row(family).data_set
+    same_kind = same_data and architecture(task.split("/")[0]) == architecture(family)
+    return Exposure(task, horizon, mark_of(trained, choosing, same_kind), *counts, trained, choosing)
+
+
+def _state_bytes(optimizers: Sequence[str], task: str, horizon: int) -> dict[str, float]:
+    found = {}
+    for name in optimizers:
+        try:
+            found[name] = _bytes_per_parameter(name, task.split("/")[0], horizon)
+        except (UsageError, tasks.UnknownNameError):
+            continue
+    return found
+
+
+@functools.cache
+def _bytes_per_parameter(optimizer: str, family: str, horizon: int) -> float:
+    params = shapes(tasks.family_row(family).problem.init)
+    return bytes_per_parameter(resolve(optimizer, family, horizon), params, horizon)

@@ -1,0 +1,97 @@
+"""Mean losses of runs, and their differences, with intervals over seeds and test images (protocol rule 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.statistics import (
+    Interval,
+    crossed_interval,
+    t_interval,
+)
+from bench.store.rows import Frame, Rows
+
+
+def test_blocks(rows: Rows, task: str, optimizer: str) -> Frame | None:
+    """(block x seed) final test loss on blocks of neighbouring test images; None without rows."""
+    return rows.curve(task, optimizer, "test_block_loss")
+
+
+def block_classes(rows: Rows, task: str, num_blocks: int) -> NDArray | None:
+    """The class of each block of test images, -1 for a block of several; None where images do not lie class by class.
+
+    Then what differs between blocks is what differs between classes, which a task has by definition and not by chance.
+    """
+    from tasks.registry import classes_in_order
+
+    classes = classes_in_order(str(rows.train.loc[rows.train["task"] == task, "family"].iloc[0]), "test")
+    if classes is None:
+        return None
+    parts = np.array_split(classes, num_blocks)
+    return np.array([part[0] if (part == part[0]).all() else -1 for part in parts])
+
+
+def _over_images(rows: Rows, tasks: Sequence[str], values: Sequence[NDArray], mean: float | None) -> Interval:
+    """The mean with the crossed interval of block losses (num_seeds, num_blocks), a task each (protocol rule 12).
+
+    `mean` is that of the losses, from which that of the blocks differs a little where they differ by an image.
+    """
+    strata = [block_classes(rows, task, x.shape[1]) for task, x in zip(tasks, values, strict=True)]
+    crossed = crossed_interval(*values, strata=strata)
+    mean = crossed.estimate if mean is None else mean
+    shift = mean - crossed.estimate
+    low, high = (None if end is None else end + shift for end in (crossed.low, crossed.high))
+    return Interval(mean, low, high, crossed.n)
+
+
+def loss(rows: Rows, tasks: Sequence[str], optimizer: str, metric: str) -> tuple[Interval | None, int]:
+    """Mean of a loss over the finished runs of tasks, and the number of runs that failed.
+
+    The interval is Student's over seeds, each seed averaged over tasks; of the final test loss it also lets the test
+    images vary. It is withheld where a run failed.
+    """
+    table = rows.losses(optimizer, tuple(tasks), metric)
+    values = table.to_numpy(dtype=float)
+    if not values.size:
+        return None, 0
+    failed = int(np.isinf(values).sum())
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None, failed
+    if failed or np.isnan(values).any():
+        return Interval(float(finite.mean()), None, None, len(table)), failed
+    if metric == "final_test_loss":
+        blocks = [test_blocks(rows, task, optimizer) for task in tasks]
+        known = [b.to_numpy(dtype=float).T for b in blocks if b is not None and list(b.columns) == list(table.index)]
+        if len(known) == len(tasks) and all(np.isfinite(x).all() for x in known):
+            return _over_images(rows, tasks, known, float(values.mean())), 0
+    return t_interval(values.mean(axis=1)), 0
+
+
+def difference_of_test_loss(
+    rows: Rows, tasks: Sequence[str], a: str, b: str, mean: float | None = None
+) -> Interval | None:
+    """Mean of final test loss of a minus that of b within (seed, task), letting seeds and test images vary (rule 12).
+
+    The tasks are those chosen: what differs between them is in no interval. `mean` is that of the losses, the
+    blocks' own without it.
+
+    Returns:
+      None where not both have the same seeds on every task, all finished, with their test losses by blocks of images.
+    """
+    differences, seeds = [], None
+    for task in tasks:
+        blocks = [test_blocks(rows, task, name) for name in (a, b)]
+        if any(table is None for table in blocks):
+            return None
+        x, y = (table for table in blocks if table is not None)
+        seeds = x.columns if seeds is None else seeds
+        if not (x.index.equals(y.index) and x.columns.equals(seeds) and y.columns.equals(seeds)):
+            return None
+        differences.append((x - y).to_numpy(dtype=float).T)
+    if not differences or not all(np.isfinite(values).all() for values in differences):
+        return None
+    return _over_images(rows, tasks, differences, mean)

@@ -1,0 +1,198 @@
+"""From rows and frozen targets to scores: time to target, speed-up, success, controls, and the verdict.
+
+Nothing here draws or trains. `bench report --json` prints `first_screen`; the page and the terminal show it.
+
+Speed-up of a contender over a reference on a task, for a target that is the reference's own loss at a share of the
+horizon (protocol rules 9 and 10):
+
+    speed-up = share * horizon * s_ref / median_KM(t) = (share * horizon / median_KM(n)) * (s_ref / s_contender)
+
+with t and n the seconds and steps to the target, a seed each, and s the seconds per step, whose ratio is taken within
+timing blocks. The two factors have intervals of their own; the product's comes from resampling seeds and blocks. A run
+that misses is censored at the horizon, whatever ended it, so that the Kaplan-Meier median is an order statistic: the
+smallest time by which half of the runs have arrived, and infinite where they have not. Then the speed-up is below
+share * s_ref / s_contender, a bound, marked "<".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines import BASELINES
+from bench.statistics import (
+    CONFIDENCE,
+    Interval,
+    median_interval,
+    restricted_mean,
+    wilson_interval,
+)
+from bench.statistics.crossing import first_crossing, smooth
+from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
+from bench.tuning.targets import SHARES, Targets
+
+TargetsByTask = Mapping[str, Targets]
+NUM_RESAMPLES = 4000
+PAPER_TARGET = "hard"
+ALL = "all"  # the row over all tasks
+
+
+@functools.cache  # rows are compared by identity; a report asks for the same times many times over
+def steps_to_target(rows: Rows, task: str, optimizer: str, level: float, metric: str = "train_loss") -> NDArray:
+    """Inner steps to a smoothed loss, (num_seeds,), inf for a miss; a cell without a curve is a miss."""
+    runs, curves = rows.runs(optimizer, (task,)), _smoothed(rows, task, optimizer, metric)
+    steps = [
+        first_crossing(level, *curves[seed]) if seed in curves else math.inf
+        for seed in sorted(int(seed) for seed in runs["seed"])
+    ]
+    return np.array(steps, np.float64)
+
+
+@functools.cache
+def _smoothed(rows: Rows, task: str, optimizer: str, metric: str) -> dict[int, tuple[NDArray, NDArray]]:
+    """Seed -> (steps, smoothed losses)."""
+    curve = rows.curve(task, optimizer, metric)
+    if curve is None:
+        return {}
+    steps, losses = curve.index.to_numpy(dtype=float), smooth(curve.to_numpy(dtype=float))
+    return {int(seed): (steps, losses[:, i]) for i, seed in enumerate(curve.columns)}
+
+
+def median_steps(steps: NDArray) -> float:
+    """Kaplan-Meier median of steps to a target whose misses are censored at the horizon.
+
+    The smallest time by which at least half of the runs have arrived; inf if they never have.
+    """
+    return float(np.sort(steps)[(len(steps) - 1) // 2])
+
+
+@functools.cache
+def block_ratio(rows: Rows, task: str, numerator: str, denominator: str) -> NDArray | None:
+    """Ratios of seconds per step within timing blocks, (num_blocks,); None where no block timed both."""
+    blocks = rows.blocks.get(task)
+    if blocks is None or numerator not in blocks or denominator not in blocks:
+        return None
+    a, b = (blocks[name].to_numpy(np.float64) for name in (numerator, denominator))
+    both = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    return a[both] / b[both] if both.any() else None
+
+
+def step_cost_ratio(
+    rows: Rows, tasks: Sequence[str], numerator: str, denominator: str | Mapping[str, str]
+) -> Interval | None:
+    """Ratio of seconds per step: the median over blocks; over several tasks the geometric mean of the medians.
+
+    The interval over several tasks resamples blocks within each. `denominator` may differ between tasks.
+    """
+    below = dict.fromkeys(tasks, denominator) if isinstance(denominator, str) else denominator
+    ratios = [block_ratio(rows, task, numerator, below.get(task, "")) for task in tasks]
+    if any(ratio is None for ratio in ratios):
+        return None
+    known = [ratio for ratio in ratios if ratio is not None]
+    if len(known) == 1:
+        return median_interval(known[0])
+    estimate = math.exp(float(np.mean([math.log(float(np.median(ratio))) for ratio in known])))
+    if any(median_interval(ratio).low is None for ratio in known):  # too few blocks to say how far they spread
+        return Interval(estimate, None, None, min(len(ratio) for ratio in known))
+    rng = np.random.default_rng(0)
+    draws = np.mean([np.log(resampled_medians(ratio, rng)) for ratio in known], axis=0)
+    low, high = np.exp(np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    return Interval(estimate, float(low), float(high), min(len(ratio) for ratio in known))
+
+
+def resampled_medians(values: NDArray, rng: np.random.Generator) -> NDArray:
+    """Medians of `NUM_RESAMPLES` samples drawn with replacement, (NUM_RESAMPLES,)."""
+    return np.median(values[rng.integers(0, len(values), (NUM_RESAMPLES, len(values)))], axis=1)
+
+
+def success_rate(
+    rows: Rows, targets: TargetsByTask, tasks: Sequence[str], optimizer: str, reference: Mapping[str, str], target: str
+) -> Interval | None:
+    """Share of runs that reach the reference's target within the horizon, with its Wilson interval (rule 11)."""
+    steps = []
+    for task in tasks:
+        if task not in targets or reference.get(task) not in targets[task].levels:
+            return None
+        level = targets[task].levels[reference[task]]["train_loss"][target]
+        steps.append(steps_to_target(rows, task, optimizer, level))
+    reached = np.isfinite(np.concatenate(steps)) if steps else np.zeros(0)
+    return wilson_interval(int(reached.sum()), len(reached)) if len(reached) else None
+
+
+def survival(
+    rows: Rows, targets: TargetsByTask, task: str, optimizer: str, reference: str, target: str, *, seconds: bool = True
+) -> tuple[NDArray, NDArray, float] | None:
+    """Times to the reference's target on a task and whether each is an arrival, and the budget in the same unit.
+
+    Returns:
+      (times (num_seeds,), events (num_seeds,) bool, budget): a miss is censored at the budget, the horizon, in seconds
+      unless `seconds` is False; None where targets, runs or the clock are missing.
+    """
+    if task not in targets or reference not in targets[task].levels:
+        return None
+    steps = steps_to_target(rows, task, optimizer, targets[task].levels[reference]["train_loss"][target])
+    per_step = 1.0
+    if seconds:
+        blocks = rows.blocks.get(task)
+        if blocks is None or optimizer not in blocks:
+            return None
+        per_step = float(blocks[optimizer].median())
+    if not len(steps):
+        return None
+    horizon = targets[task].horizon
+    events = np.isfinite(steps)
+    return np.where(events, steps, horizon) * per_step, events, horizon * per_step
+
+
+def mean_restricted_steps(rows: Rows, targets: TargetsByTask, optimizer: str, reference: Mapping[str, str]) -> float:
+    """Restricted mean steps to target, as a share of the horizon, averaged over tasks and the three targets."""
+    shares = []
+    for task in rows.tasks:
+        if task not in targets or reference.get(task) not in targets[task].levels:
+            continue
+        for target in SHARES:
+            found = survival(rows, targets, task, optimizer, reference[task], target, seconds=False)
+            if found is not None:
+                times, events, budget = found
+                shares.append(restricted_mean(times, events, budget).estimate / budget)
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def learned_names(rows: Rows, headline: str | None = None) -> tuple[str, ...]:
+    """The learned optimizers of the rows, the one that claims are judged on first."""
+    names = [name for name in rows.trained if rows.role(name) == LEARNED]
+    return tuple(sorted(names, key=lambda name: (name != headline, name)))
+
+
+def hand_designed_names(rows: Rows) -> tuple[str, ...]:
+    """The hand-designed optimizers of the rows."""
+    return tuple(name for name in rows.trained if rows.role(name) == HAND_DESIGNED)
+
+
+def tuned_by_train(rows: Rows) -> tuple[str, ...]:
+    """Those of the hand-designed optimizers whose values were chosen by train loss."""
+    return tuple(
+        name for name in hand_designed_names(rows) if name in BASELINES and BASELINES[name].tuned_by == "train"
+    )
+
+
+def references(rows: Rows, targets: TargetsByTask, group: str) -> dict[str, str]:
+    """Task -> the frozen reference of a group, for the tasks that have targets."""
+    return {
+        task: targets[task].references[group]
+        for task in rows.tasks
+        if task in targets and group in targets[task].references
+    }
+
+
+def reference_text(reference: Mapping[str, str]) -> str:
+    """ "muon_cosine", or with the number of tasks where they differ: "adam on 3 tasks, rmsprop on 1"."""
+    names = list(reference.values())
+    if len(set(names)) <= 1:
+        return names[0] if names else "–"
+    order = sorted(set(names), key=lambda name: (-names.count(name), name))
+    return ", ".join(f"{name} on {names.count(name)}" for name in order)

@@ -1,0 +1,183 @@
+"""The verdict: faster, slower or no difference shown, and the table that it stands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.score.controls import Controls, read_controls
+from bench.score.losses import loss
+from bench.score.speedup import Speedup, format_speedup, speedup
+from bench.score.times import (
+    ALL,
+    PAPER_TARGET,
+    TargetsByTask,
+    hand_designed_names,
+    learned_names,
+    reference_text,
+    references,
+    step_cost_ratio,
+    success_rate,
+)
+from bench.statistics import (
+    Interval,
+)
+from bench.store.rows import LEARNED, Rows
+from bench.tuning.targets import GROUPS, SHARES
+
+GROUP_NAMES = {  # the strongest at equal steps first
+    "all_hand_designed": "the best hand-designed",
+    "paper_scheduled": "the best of the paper's three with schedules",
+    "paper_constant": "the best of the paper's three with constant rates",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the first screen's table: an optimizer on a task, or on all tasks.
+
+    Of a hand-designed optimizer, speed-ups and the ratio of step costs are the learned one's over it, towards that
+    optimizer's own frozen losses; of the learned one, over the best hand-designed one of each task.
+    """
+
+    task: str
+    optimizer: str
+    role: str
+    speedups: Mapping[str, Speedup | None]
+    validation_speedups: Mapping[str, Speedup | None]  # the same to the frozen validation losses
+    step_cost: Interval | None  # learned / this optimizer; of the learned one, over the reference
+    losses: Mapping[str, Interval | None]  # "train_loss", "validation_loss", "test_loss": final
+    num_failed: int
+    success: Interval | None  # of this optimizer, to the reference's hard target
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that the first screen shows."""
+
+    contender: str | None
+    against: Mapping[str, Mapping[str, Speedup | None]]  # group -> target -> speed-up
+    group_references: Mapping[str, Mapping[str, str]]  # group -> task -> reference
+    rows: tuple[Row, ...]
+    controls: Controls | None
+    verdict: str
+    word: str  # "faster", "slower", "not reached" or "no difference shown"; "no claim" without targets or a clock
+
+
+def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Scores:
+    """Scores of a suite.
+
+    Args:
+      rows: of the suite.
+      targets: by task; tasks without have losses and step costs only.
+      headline: the learned optimizer that claims are judged on, where it is among the rows (protocol rule 3).
+    """
+    learners = learned_names(rows, headline)
+    contender = learners[0] if learners else None
+    group_references = {group: references(rows, targets, group) for group in GROUPS}
+    against: dict[str, dict[str, Speedup | None]] = {}
+    if contender:
+        for group, reference in group_references.items():
+            against[group] = {
+                target: speedup(rows, targets, rows.tasks, contender, reference, target) for target in SHARES
+            }
+    scopes: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in rows.tasks]
+    if len(rows.tasks) > 1:
+        scopes.insert(0, (ALL, rows.tasks))
+    table = [
+        _row(rows, targets, scope, tasks, name, contender, group_references["all_hand_designed"])
+        for scope, tasks in scopes
+        for name in (*learners, *hand_designed_names(rows))
+        if len(rows.runs(name, tuple(tasks)))
+    ]
+    measured = read_controls(rows, targets)
+    word, verdict = _verdict(contender, against, group_references, measured)
+    return Scores(contender, against, group_references, tuple(table), measured, verdict, word)
+
+
+def _row(
+    rows: Rows,
+    targets: TargetsByTask,
+    scope: str,
+    tasks: Sequence[str],
+    name: str,
+    contender: str | None,
+    reference: Mapping[str, str],
+) -> Row:
+    is_learned = rows.role(name) == LEARNED
+    rival = {task: reference.get(task, "") if is_learned else name for task in tasks}
+    who = name if is_learned else contender
+    speedups: dict[str, Speedup | None] = dict.fromkeys(SHARES)
+    twins, cost = dict(speedups), None
+    if who:
+        speedups, twins = (
+            {target: speedup(rows, targets, tasks, who, rival, target, metric) for target in SHARES}
+            for metric in ("train_loss", "validation_loss")
+        )
+        cost = step_cost_ratio(rows, tasks, who, rival)
+    finals = {split: loss(rows, tasks, name, f"final_{split}_loss") for split in ("train", "validation", "test")}
+    return Row(
+        task=scope,
+        optimizer=name,
+        role=rows.role(name),
+        speedups=speedups,
+        validation_speedups=twins,
+        step_cost=cost,
+        losses={f"{split}_loss": interval for split, (interval, _) in finals.items()},
+        num_failed=finals["train"][1],
+        success=success_rate(rows, targets, tasks, name, reference, PAPER_TARGET),
+    )
+
+
+def beyond_floor(ratio: float, floor: float | None) -> bool:
+    """Whether a ratio of times is further from 1, either way, than the clock's floor (protocol rule 8)."""
+    margin = 1 + (floor or 0.0)
+    return not 1 / margin <= ratio <= margin
+
+
+def verdict_word(found: Speedup, floor: float | None) -> str:
+    """faster, slower or no difference shown: outside the interval and outside the A/A floor (protocol rules 8, 12).
+
+    Where half of the runs never arrive and the bound does not tell: not reached.
+    """
+    if found.low is None or found.high is None:
+        return "no claim"
+    if found.bound:  # below it, whatever it is
+        return "slower" if found.high <= 1 / (1 + (floor or 0.0)) else "not reached"
+    if not beyond_floor(found.estimate, floor) or found.low <= 1 <= found.high:
+        return "no difference shown"
+    return "faster" if found.low > 1 else "slower"
+
+
+def _verdict(
+    contender: str | None,
+    against: Mapping[str, Mapping[str, Speedup | None]],
+    group_references: Mapping[str, Mapping[str, str]],
+    measured: Controls | None,
+) -> tuple[str, str]:
+    """(word, sentence) on the hard target, the group over which the speed-up is smallest first: its word is the word.
+
+    The strongest rival at equal steps need not be the strongest on the clock. Where only a bound is known on the hard
+    target, the medium and the easy one are said too.
+    """
+    if contender is None:
+        return "no claim", "No learned optimizer is among the rows: there is nothing to judge."
+    floor = measured.floor if measured else None
+    known = {group: found for group in GROUP_NAMES if (found := against.get(group, {}).get(PAPER_TARGET)) is not None}
+    if not known:
+        return "no claim", (
+            f"No claim: no frozen targets for these tasks and horizons, or no clock, to judge {contender} by."
+        )
+    order = sorted(known, key=lambda group: known[group].estimate)
+    words = [verdict_word(known[group], floor) for group in order]
+    parts = [
+        f"{format_speedup(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
+        for group, word in zip(order, words, strict=True)
+    ]
+    text = f"{words[0].capitalize()}. Speed-up of {contender} in wall-clock to the hard target: {'; '.join(parts)}."
+    if any(found.bound for found in known.values()):
+        others = " and ".join(
+            f"{format_speedup(against[order[0]].get(target))} to the {target} one" for target in ("medium", "easy")
+        )
+        text += f" (<: a bound, since on some task half of its runs never arrive.) Over the first of these, {others}."
+    return words[0], text

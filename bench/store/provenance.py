@@ -1,0 +1,117 @@
+"""What a record says of where it was made (protocol: provenance in each run's record)."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("lopt-bench", "jax", "jaxlib", "optax", "flax", "numpy", "tensorflow-datasets")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that matter; "absent" where one is not installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the source tree; None where the package runs from an installation."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        # Dirty is what can change a number: the packages, not the results that a run writes, nor tests and pages.
+        status = git("status", "--porcelain", "--", "bench", "tasks", "baselines", "learned", "pyproject.toml")
+        return {"commit": git("rev-parse", "HEAD")[:12], "dirty": bool(status)}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def num_cores() -> int | None:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor() -> str:
+    """The processor and the cores of it that this process may use, on both of which roundings on a CPU depend."""
+    return f"{cpu_model()}, cores used: {num_cores()}"
+
+
+def default_device() -> Any:
+    """The device that computations go to."""
+    return getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
+
+
+def device() -> dict[str, Any]:
+    """The default device: kind, platform, number of them, and the processor that drives it."""
+    default = default_device()
+    return {
+        "platform": default.platform,
+        "kind": default.device_kind,
+        "count": jax.device_count(),
+        "backend_version": getattr(default.client, "platform_version", "").splitlines()[0][:100],
+        "cpu": cpu_model(),
+        "cores": num_cores(),
+    }
+
+
+def without_folders(argv: Sequence[str]) -> list[str]:
+    """Arguments without `--...-dir` and their values: where files lie on a machine is no part of a result.
+
+    Example:
+      >>> without_folders(["run", "--results-dir", "/home/me/results", "--cache-dir=/tmp", "--seeds", "0-4"])
+      ['run', '--seeds', '0-4']
+    """
+    kept, skip = [], False
+    for argument in argv:
+        folder = re.match(r"--[a-z]+-dir(=|$)", argument)
+        if not (skip or folder):
+            kept.append(argument)
+        skip = bool(folder) and "=" not in argument
+    return kept
+
+
+def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
+    """Everything but the start time, which is a field of the record."""
+    return {
+        "git": git_state(),
+        "versions": versions(),
+        "device": device(),
+        "flags": {
+            name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS") if name in os.environ
+        },
+        "argv": ["bench", *without_folders(sys.argv[1:])],
+        "data": data_set,
+    }

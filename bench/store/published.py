@@ -1,0 +1,100 @@
+"""Published results: the cells of a suite packed in two files that can be committed."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.store.files import locked, safe_name, write_atomically
+from bench.store.record import CURVE_COLUMNS, SCHEMA, Results, cell_id, cell_row, checksum, curve_digest
+
+LOCAL = "local"
+
+
+def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
+    """What is wrong with the first published cell that is not as it was stored; None if all are.
+
+    Checked: each record against its checksum and its configuration's digest, each column against the record, each
+    curve against the record's digest of it.
+    """
+    by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
+    rows: list[dict[str, Any]] = cells.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    for row in rows:
+        what = row["kind"] if pd.isna(row["optimizer"]) else row["optimizer"]
+        name = f"cell {row['cell']} ({row['task']}, {what}, seed {row['seed']})"
+        try:
+            record = json.loads(row["record"])
+            if record["checksum"] != checksum(record):
+                return f"{name}: its record is altered, the checksum does not fit"
+            if record["cell"] != cell_id(record["config"]):
+                return f"{name}: its configuration is altered, its digest is {cell_id(record['config'])}"
+            expected = cell_row(record, row["label"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return f"{name}: its record does not parse"
+        for column, value in expected.items():
+            stored: Any = row.get(column)
+            if not (stored == value or (pd.isna(stored) and pd.isna(value))):
+                return f"{name}: column {column} is {stored!r}, its record says {value!r}"
+        if curve_digest(by_cell.pop(row["cell"], pd.DataFrame(columns=CURVE_COLUMNS))) != record["curve_sha256"]:
+            return f"{name}: its curve is altered, the digest does not fit"
+    if by_cell:
+        return f"curves of cells that are not among the rows: {', '.join(list(by_cell)[:3])}"
+    return None
+
+
+def published_label(label: str) -> str:
+    """The label, refused where it is `local` or not a plain name.
+
+    Raises:
+      UsageError: see above.
+    """
+    if safe_name("label", label) == LOCAL:
+        raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
+    return label
+
+
+def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path:
+    """Packs cells into RESULTS/SUITE/LABEL/{cells,curves}.parquet: two files rather than thousands.
+
+    Raises:
+      UsageError: a label that is `local` or not a plain name.
+    """
+    folder = results_dir / safe_name("suite", suite) / published_label(label)
+    curves = parquet(results.curves.astype({"metric": "category", "cell": "category"}))
+    cells = results.cells.assign(label=label, schema=SCHEMA).sort_values(["kind", "task", "optimizer", "seed"])
+    with locked(folder / ".lock", wait=True):
+        write_atomically(folder / "curves.parquet", curves)
+        write_atomically(folder / "cells.parquet", parquet(cells.reset_index(drop=True)))
+    return folder
+
+
+def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
+    """What `bench list runs` prints: suite, label, number of cells, or that they cannot be read."""
+    rows = []
+    for folder in sorted(results_dir.glob("*/*")):
+        if not folder.is_dir():
+            continue
+        published = folder / "cells.parquet"
+        try:
+            stored = published.exists()
+            count = len(pd.read_parquet(published, columns=["cell"]) if stored else list(folder.glob("*.json")))
+        except (OSError, ValueError, KeyError):
+            count = "not readable"
+        if count:
+            rows.append({"suite": folder.parent.name, "label": folder.name, "cells": count})
+    return rows
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

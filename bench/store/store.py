@@ -1,0 +1,200 @@
+"""The store: one cell, one record and one curve, written once, atomically, with a checksum.
+
+    RESULTS/SUITE/local/CELL.json, CELL.parquet      a user's own runs, git-ignored
+    RESULTS/SUITE/LABEL/{cells,curves}.parquet       published runs, packed by `bench publish`
+
+A cell is identified by a digest of its resolved configuration, so a rerun skips what is complete. A torn, altered or
+foreign file is detected, set aside under another name, reported and redone. Two runs on one folder share its cells: who
+runs one has claimed it, by a lock that falls with its process.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.store.files import locked, safe_name, unwritable, write_atomically
+from bench.store.published import LOCAL, first_altered, one_line, parquet
+from bench.store.record import CURVE_COLUMNS, SCHEMA, Record, Results, cell_id, cell_row, checksum, curve_digest
+from tasks import files
+
+CLAIMS = ".claims"  # folder of the lock files of cells that are being run
+
+
+class _DamagedError(Exception):
+    """Files of a cell that do not fit together, or not their checksums."""
+
+
+class Store:
+    """The cells of one suite under one label, in a results folder."""
+
+    def __init__(self, results_dir: Path, suite: str, label: str = LOCAL):
+        self.suite = safe_name("suite", suite)
+        self.label = safe_name("label", label)
+        self.folder = results_dir / self.suite / self.label
+        self.set_aside: list[Path] = []
+
+    def put(self, record: Record, curve: pd.DataFrame) -> None:
+        """Stores a cell: its curve first, then the record, which makes it complete and names the curve's checksum.
+
+        An earlier record goes first, so that nobody ever reads it beside another curve.
+        """
+        curve = curve.loc[:, CURVE_COLUMNS]
+        with contextlib.suppress(OSError):  # what cannot be written is said below
+            (self.folder / f"{record['cell']}.json").unlink()
+        content = parquet(curve)
+        write_atomically(self.folder / f"{record['cell']}.parquet", content)
+        # The digest of the rows outlives their packing with others; that of the file tells any damage to it.
+        digests = {"curve_sha256": curve_digest(curve), "curve_file_sha256": hashlib.sha256(content).hexdigest()}
+        record = {**record, "schema": SCHEMA, **digests}
+        record["checksum"] = checksum(record)
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(self.folder / f"{record['cell']}.json", text.encode())
+
+    def get(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
+        """A complete cell, or None; what is damaged is set aside and listed in `set_aside`.
+
+        Raises:
+          UsageError: files that cannot be read, or not be set aside.
+        """
+        try:
+            return self._read(cell)
+        except _DamagedError:
+            pass
+        with self.claim(cell) as ours:  # else another run has it in hand, and what was read was half old, half new
+            try:
+                return self._read(cell) if ours else None
+            except _DamagedError:
+                self._set_aside(cell)
+                return None
+
+    def _read(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
+        path = self.folder / f"{cell}.json"
+        try:
+            text = path.read_bytes()
+            content = path.with_suffix(".parquet").read_bytes()
+        except NotADirectoryError:
+            return None
+        except FileNotFoundError as error:
+            if Path(error.filename) == path:
+                return None
+            raise _DamagedError from None
+        except IsADirectoryError:
+            raise _DamagedError from None
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}; allow it, or delete it") from None
+        try:
+            record = json.loads(text)
+            if record["checksum"] != checksum(record) or record["cell"] != cell or record["schema"] != SCHEMA:
+                raise _DamagedError
+            if hashlib.sha256(content).hexdigest() != record["curve_file_sha256"]:
+                raise _DamagedError
+            cell_row(record, self.label)
+            return record, pd.read_parquet(io.BytesIO(content))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise _DamagedError from None
+
+    def _set_aside(self, cell: str) -> None:
+        for path in (self.folder / f"{cell}.json", self.folder / f"{cell}.parquet"):
+            try:
+                self.set_aside.append(files.set_aside(path))
+            except FileNotFoundError:
+                continue  # its twin alone is there, or another run has set it aside
+            except OSError as error:
+                raise UsageError(unwritable(path, error)) from None
+
+    @contextlib.contextmanager
+    def claim(self, cell: str, *, wait: bool = False) -> Iterator[bool]:
+        """Whether this process alone has a cell in hand, while the context lasts.
+
+        Args:
+          cell: its name.
+          wait: until another process that has claimed it lets go.
+
+        Raises:
+          UsageError: the folder cannot be written.
+        """
+        with locked(self.folder / CLAIMS / f"{cell}.lock", wait=wait) as ours:
+            yield ours
+
+    def is_complete(self, cell: str) -> bool:
+        """Whether a cell is stored and undamaged."""
+        return self.get(cell) is not None
+
+    def read(self, cells: Iterable[str] | None = None) -> Results:
+        """Cells and curves; of a local store either the named ones or the latest of each (kind, task, optimizer, seed).
+
+        Raises:
+          UsageError: nothing is stored here, or a published file is damaged.
+        """
+        if self.label != LOCAL:
+            return self._read_published()
+        names = list(cells) if cells is not None else sorted(p.stem for p in self.folder.glob("*.json"))
+        found = [entry for entry in map(self.get, names) if entry is not None]
+        if self.set_aside:
+            damaged = ", ".join(path.name for path in self.set_aside)
+            raise UsageError(
+                f"damaged files set aside in {self.folder}: {damaged}; say it again for a report of the others, or "
+                "`bench run`, which makes their cells again"
+            )
+        if not found:
+            raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
+        frame = pd.DataFrame([cell_row(r, self.label) | {"record": json.dumps(r, sort_keys=True)} for r, _ in found])
+        curves = pd.concat([curve for _, curve in found if len(curve)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
+        if cells is None:
+            frame = frame.sort_values("started_at").drop_duplicates(["kind", "task", "optimizer", "seed"], keep="last")
+            curves = curves.loc[curves["cell"].isin(frame["cell"])]
+        return Results(frame.reset_index(drop=True), curves.reset_index(drop=True))
+
+    def _read_published(self) -> Results:
+        try:
+            cells = pd.read_parquet(self.folder / "cells.parquet")
+            curves = pd.read_parquet(self.folder / "curves.parquet").astype({"cell": str, "metric": str})
+            schemas = set(cells["schema"])
+            if schemas != {SCHEMA}:
+                raise UsageError(f"published results in {self.folder} are of another schema than {SCHEMA}")
+            altered = first_altered(cells, curves)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(f"no readable published results in {self.folder}: {one_line(error)}") from None
+        if altered:
+            raise UsageError(f"{self.folder}: {altered}")
+        return Results(cells.drop(columns=["record", "schema"]), curves)
+
+    def restore(self, results_dir: Path, source: str, wanted: Iterable[str] = ()) -> int:
+        """Copies published cells that are not stored yet into this local store; returns their number.
+
+        Args:
+          results_dir: where they are published.
+          source: LABEL of this suite, or SUITE/LABEL of another: what that has run of the same configuration becomes a
+            cell of this one, and its record says where it was `taken_from`.
+          wanted: names of the cells to take from another suite.
+
+        Raises:
+          UsageError: nothing is published there, or it is altered.
+        """
+        suite, _, label = source.rpartition("/")
+        published = Store(results_dir, suite or self.suite, label)
+        published.read()
+        cells = pd.read_parquet(published.folder / "cells.parquet", columns=["record"])
+        curves = pd.read_parquet(published.folder / "curves.parquet").astype({"cell": str, "metric": str})
+        wanted = set(wanted)
+        by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
+        copied = 0
+        for record in map(json.loads, cells["record"]):
+            curve = by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS))
+            if published.suite != self.suite:
+                config = {**record["config"], "suite": self.suite}
+                name, origin = cell_id(config), f"{published.suite}/{label}/{record['cell']}"
+                if name not in wanted:
+                    continue
+                record |= {"cell": name, "config": config, "taken_from": origin}
+                curve = curve.assign(cell=name)
+            if not self.is_complete(record["cell"]):
+                self.put(record, curve)
+                copied += 1
+        return copied

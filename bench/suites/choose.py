@@ -1,0 +1,65 @@
+"""What a command chooses of a suite: tasks by pattern, seeds, and values set by hand."""
+
+import dataclasses
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from bench.errors import UsageError, nearest
+from bench.suites.suite import FEWEST, MOST, Suite
+
+
+def expand_tasks(patterns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Task names, with `FAMILY/*` standing for a family's tasks (a star does not cross a slash).
+
+    Raises:
+      UsageError: a name or pattern that fits no task.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        if "*" in pattern:
+            fit = [name for name in known if fnmatchcase(name, pattern) and name.count("/") == pattern.count("/")]
+        else:
+            fit = [pattern] if pattern in known else []
+        if not fit:
+            families = [name for name in known if name.startswith(f"{pattern}/")]
+            if families:
+                raise UsageError(
+                    f"{pattern} is a family of tasks; name one, for instance {families[0]}, or {pattern}/*"
+                )
+            raise nearest("task", pattern, known)
+        names += fit
+    return tuple(dict.fromkeys(names))
+
+
+def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
+    """Applies `--set key=value`: `OPTIMIZER.HYPERPARAMETER=NUMBER`, or a key of the suite that is a number.
+
+    Raises:
+      UsageError: not key=value, an unknown key, or a value that is no number.
+    """
+    overrides: dict[str, dict[str, float]] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set expects key=value, got {setting!r}")
+        optimizer, dot, name = key.rpartition(".")
+        if not dot:
+            fewest = FEWEST[suite.kind]
+            if key not in fewest:
+                raise nearest("key for --set", key, [*fewest, *(f"{o}.learning_rate" for o in suite.optimizers)])
+            if not text.isdecimal() or len(text) > len(str(MOST)) or not fewest[key] <= int(text) <= MOST:
+                raise UsageError(
+                    f"--set {key}: expected a whole number from {fewest[key]} to {MOST:,}, got {text[:20]!r}"
+                )
+            suite = dataclasses.replace(suite, **{key: int(text)})
+            continue
+        if optimizer not in suite.optimizers:
+            raise nearest("optimizer in --set", optimizer, list(suite.optimizers))
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not abs(value) < float("inf"):
+            raise UsageError(f"--set {key}: expected a finite number, got {text!r}")
+        overrides.setdefault(optimizer, {})[name] = value
+    return dataclasses.replace(suite, overrides=overrides)
