@@ -227,7 +227,7 @@ def load_family(name: str, *, data_dir: Path | None = None, cache_dir: Path | No
       tasks.data.MissingDataError: its data is neither cached nor found.
     """
     row = family_row(name)
-    arrays, _ = _loaded(row.data_set, row.shrink, data_dir, cache_dir)
+    arrays = _loaded(row.data_set, row.shrink, data_dir, cache_dir)
     sample = sample_classes if row.pools else (lambda key, pool: ())
     return TaskFamily(row.problem, arrays, sample, row.pools)
 
@@ -239,24 +239,27 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
 
 
 def data_facts(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> dict[str, str]:
-    """Name, version, content digest and note of a task's data, which is loaded; errors as `load_family`."""
-    row = family_row(name)
-    return _loaded(row.data_set, row.shrink, data_dir, cache_dir)[1]
+    """Name, version, source, content digest and note of a task's data, none of which is put on a device.
+
+    Arguments and errors as `load_family`.
+    """
+    return dict(_facts(family_row(name).data_set, data_dir, cache_dir))
+
+
+@functools.cache
+def _facts(data_set: str, data_dir: Path | None, cache_dir: Path | None) -> dict[str, str]:
+    return data.facts(data_set, data_dir=data_dir, cache_dir=cache_dir)
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(
-    data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path | None
-) -> tuple[dict[str, Array], dict[str, str]]:
+def _loaded(data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path | None) -> dict[str, Array]:
     source = data.load(data_set, data_dir=data_dir, cache_dir=cache_dir)
     suffixes = ("_images",) if f"{data.SPLITS[0]}_labels" not in source.arrays else ("_images", "_labels")
     kept = {f"{split}{suffix}" for split in data.SPLITS for suffix in suffixes}
-    arrays = {
+    return {
         key: jnp.asarray(shrink_images(source.arrays[key], shrink) if key.endswith("_images") else source.arrays[key])
         for key in sorted(kept)
     }
-    facts = {"name": source.name, "version": source.version, "source": source.source, "digest": source.digest}
-    return arrays, facts | {"note": source.note}
 
 
 def shrink_images(images: np.ndarray, factor: int) -> np.ndarray:

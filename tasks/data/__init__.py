@@ -17,6 +17,7 @@ from tasks.data.dataset import (
     cached_files,
     digest_arrays,
     read_cache,
+    read_digest,
     write_cache,
 )
 from tasks.data.sources import (
@@ -47,6 +48,7 @@ __all__ = [
     "default_cache_dir",
     "default_data_dir",
     "digest_arrays",
+    "facts",
     "load",
     "locate",
     "prepare",
@@ -92,6 +94,28 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
     data = _decode(name, row, data_dir, cache_dir, None)
     write_cache(data, cache_dir)
     return data
+
+
+def facts(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> dict[str, str]:
+    """Say which data set this is: its name, version, source, digest and note.
+
+    A cached data set is not read: its file's header states the digest, which `load` checks against the arrays.
+
+    Args:
+      name: a key of `DATA_SETS`.
+      data_dir: as for `load`.
+      cache_dir: as for `load`.
+
+    Raises:
+      The errors of `load`.
+    """
+    row, data_dir, cache_dir = _resolve(name, data_dir, cache_dir)
+    path = None if row.builder is None else _cached_file(name, row, cache_dir)
+    if path is not None:
+        digest = read_digest(path, name=name, version=row.version, source=row.source)
+    else:
+        digest = load(name, data_dir=data_dir, cache_dir=cache_dir).digest
+    return {"name": name, "version": row.version, "source": row.source, "digest": digest, "note": row.note}
 
 
 def prepare(
@@ -182,7 +206,7 @@ def _resolve(name: str, data_dir: str | Path | None, cache_dir: str | Path | Non
     )
 
 
-def _read_cached(name: str, row: Source, cache_dir: Path) -> tuple[Path, DataSet] | None:
+def _cached_file(name: str, row: Source, cache_dir: Path) -> Path | None:
     files = cached_files(cache_dir, name, row.version)
     if not files:
         return None
@@ -192,7 +216,12 @@ def _read_cached(name: str, row: Source, cache_dir: Path) -> tuple[Path, DataSet
             f"ambiguous cache: {cache_dir} holds {', '.join(file.name for file in files)}; "
             f"delete all but one, or replace them with: bench prepare {name} --force"
         )
-    return files[0], read_cache(files[0], name=name, version=row.version, source=row.source, note=row.note)
+    return files[0]
+
+
+def _read_cached(name: str, row: Source, cache_dir: Path) -> tuple[Path, DataSet] | None:
+    path = _cached_file(name, row, cache_dir)
+    return path and (path, read_cache(path, name=name, version=row.version, source=row.source, note=row.note))
 
 
 def _decode(name: str, row: Source, data_dir: Path, cache_dir: Path, progress: Progress | None) -> DataSet:

@@ -98,16 +98,27 @@ def write_cache(data: DataSet, cache_dir: Path) -> Path:
 
 def read_cache(path: Path, *, name: str, version: str, source: str, note: str) -> DataSet:
     """Read a cache file and check that it is what its name, its metadata and the caller say it is."""
+    metadata, arrays = _read(path, name, with_arrays=True)
+    digest = digest_arrays(arrays)
+    _check(path, metadata, name, version, source)
+    if metadata.get("digest") != digest:
+        said = f"the arrays have {digest[:16]} and the header says {metadata.get('digest')}"
+        raise _damaged(path, name, f"checksum mismatch, {said}")
+    return DataSet(name, version, source, note, digest, freeze(arrays))
 
-    def damaged(what: str) -> DamagedDataError:
-        return DamagedDataError(
-            f"damaged cache file {path}: {what}; delete it, or replace it with: bench prepare {name} --force"
-        )
 
+def read_digest(path: Path, *, name: str, version: str, source: str) -> str:
+    """Read the digest that a cache file's header states, without its arrays; `read_cache` is what checks those."""
+    metadata, _ = _read(path, name, with_arrays=False)
+    _check(path, metadata, name, version, source)
+    return metadata["digest"]
+
+
+def _read(path: Path, name: str, *, with_arrays: bool) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            keys = file.keys() if with_arrays else ()
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in keys}
     except OSError as error:
         raise CacheError(
             f"cannot read {name} from the cache folder {path.parent} ({_reason(error)}); "
@@ -115,18 +126,24 @@ def read_cache(path: Path, *, name: str, version: str, source: str, note: str) -
         ) from error
     # Besides its own error the reader raises KeyError, TypeError, .. on a header that names a dtype numpy lacks.
     except (SafetensorError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise damaged(f"torn or not a safetensors file ({_reason(error)})") from error
+        raise _damaged(path, name, f"torn or not a safetensors file ({_reason(error)})") from error
 
-    digest = digest_arrays(arrays)
-    expected = _metadata(name, version, source, digest)
-    for key in ("schema", "name", "version", "source"):
-        if metadata.get(key) != expected[key]:
-            raise damaged(f"foreign file, its {key} is {metadata.get(key)!r} and not {expected[key]!r}")
-    if metadata.get("digest") != digest:
-        raise damaged(f"checksum mismatch, the arrays have {digest[:16]} and the header says {metadata.get('digest')}")
+
+def _check(path: Path, metadata: Mapping[str, str], name: str, version: str, source: str) -> None:
+    """Check that a header is of this data set, and that the file's name states the same digest."""
+    digest = str(metadata.get("digest"))
+    for key, expected in _metadata(name, version, source, digest).items():
+        if metadata.get(key) != expected:
+            raise _damaged(path, name, f"foreign file, its {key} is {metadata.get(key)!r} and not {expected!r}")
     if path.name != cache_path(path.parent, name, version, digest).name:
-        raise damaged(f"checksum mismatch, the arrays have {digest[:16]} and the file name says otherwise")
-    return DataSet(name, version, source, note, digest, freeze(arrays))
+        said = f"the header says {digest[:16]} and the file name says otherwise"
+        raise _damaged(path, name, f"checksum mismatch, {said}")
+
+
+def _damaged(path: Path, name: str, what: str) -> DamagedDataError:
+    return DamagedDataError(
+        f"damaged cache file {path}: {what}; delete it, or replace it with: bench prepare {name} --force"
+    )
 
 
 def one_line(message: object) -> str:
