@@ -185,6 +185,6 @@ def bench_process(arguments):
     """
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from bench.cli import main; main({arguments!r})"
+        f"from bench.cli.main import main; main({arguments!r})"
     )
     return [sys.executable, "-c", program]
