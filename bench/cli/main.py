@@ -425,7 +425,8 @@ def run(
     from bench.entries.plugins import build_registry
     from bench.run.isolate import Work
     from bench.run.isolate import run as run_isolated
-    from bench.run.runner import plan, progress_bar
+    from bench.run.plan import plan
+    from bench.run.runner import progress_bar
     from bench.run.runner import run as run_cells
     from bench.store.store import Store
 
@@ -733,7 +734,7 @@ def publish(
         click.echo(f"published: {publish_.publish(config, folders.results_dir, label)}")
         return
     from bench.entries.plugins import build_registry
-    from bench.run.runner import plan
+    from bench.run.plan import plan
     from bench.store.published import publish as pack
     from bench.store.published import published_label
     from bench.store.store import Store
@@ -790,8 +791,9 @@ def tune(
 
     from baselines import BASELINES, tuned_path
     from bench.entries.plugins import build_registry
-    from bench.run.runner import VERSION, progress_bar
+    from bench.run.runner import progress_bar
     from bench.store.files import locked, write_atomically
+    from bench.store.record import VERSION
     from bench.tuning import search as tuning
 
     use_device(device)
@@ -882,8 +884,9 @@ def freeze(
     from rich.console import Console
 
     from bench.entries.plugins import build_registry
-    from bench.run.runner import progress_bar, suite_entrants, suite_tasks
+    from bench.run.runner import progress_bar
     from bench.store.provenance import git_state, versions
+    from bench.suites.expand import suite_entrants, suite_tasks
     from bench.tuning import freeze as freeze_
     from bench.tuning.freeze import known_row
     from bench.tuning.targets import NUM_SEEDS, read_record, target_path, write

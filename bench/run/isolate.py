@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.processes import converse, hearing, speaking
 
 if TYPE_CHECKING:
-    from bench.run.runner import Cell
+    from bench.cells.base import Cell
     from bench.store.store import Store
     from bench.suites.suite import Suite
 
@@ -171,20 +171,20 @@ def run(
 
 
 def _record(store: Store, cell: Cell, status: str, reason: str, started: str) -> None:
-    import pandas as pd
+    from bench.cells.base import Outcome
+    from bench.run.runner import record_of
+    from bench.store.record import Status
 
-    from bench.store.provenance import provenance
-    from bench.store.record import CURVE_COLUMNS
-
-    facts = {"cell": cell.name, "config": cell.config, "started_at": started, "provenance": provenance({})}
-    store.put({"status": status, "reason": reason, **facts}, pd.DataFrame(columns=CURVE_COLUMNS))
+    outcome = Outcome(Status(status), reason=reason)
+    store.put(record_of(cell, outcome, started, {}), outcome.curve.assign(cell=cell.name))
 
 
 def _work() -> None:
     """What runs in the process: the work that its standard input tells."""
     from bench.entries.plugins import build_registry
-    from bench.run.runner import plan, select_device
+    from bench.run.plan import plan
     from bench.run.runner import run as run_cells
+    from bench.run.runner import select_device
     from bench.store.store import Store
     from bench.suites.suite import Suite
 

@@ -1,7 +1,6 @@
 """Published results: the cells of a suite packed in two files that can be committed."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,16 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.store.files import locked, safe_name, write_atomically
-from bench.store.record import CURVE_COLUMNS, SCHEMA, Results, cell_id, cell_row, checksum, curve_digest
+from bench.store.record import (
+    CURVE_COLUMNS,
+    SCHEMA,
+    AlteredError,
+    Results,
+    cell_id,
+    cell_row,
+    curve_digest,
+    parse_record,
+)
 
 LOCAL = "local"
 
@@ -26,19 +34,19 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
         what = row["kind"] if pd.isna(row["optimizer"]) else row["optimizer"]
         name = f"cell {row['cell']} ({row['task']}, {what}, seed {row['seed']})"
         try:
-            record = json.loads(row["record"])
-            if record["checksum"] != checksum(record):
-                return f"{name}: its record is altered, the checksum does not fit"
-            if record["cell"] != cell_id(record["config"]):
-                return f"{name}: its configuration is altered, its digest is {cell_id(record['config'])}"
+            record = parse_record(row["record"])
+            if record.cell != cell_id(record.config):
+                return f"{name}: its configuration is altered, its digest is {cell_id(record.config)}"
             expected = cell_row(record, row["label"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except AlteredError as error:
+            return f"{name}: {error}"
+        except (ValueError, KeyError, TypeError):
             return f"{name}: its record does not parse"
         for column, value in expected.items():
             stored: Any = row.get(column)
             if not (stored == value or (pd.isna(stored) and pd.isna(value))):
                 return f"{name}: column {column} is {stored!r}, its record says {value!r}"
-        if curve_digest(by_cell.pop(row["cell"], pd.DataFrame(columns=CURVE_COLUMNS))) != record["curve_sha256"]:
+        if curve_digest(by_cell.pop(row["cell"], pd.DataFrame(columns=CURVE_COLUMNS))) != record.curve_sha256:
             return f"{name}: its curve is altered, the digest does not fit"
     if by_cell:
         return f"curves of cells that are not among the rows: {', '.join(list(by_cell)[:3])}"

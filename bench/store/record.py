@@ -1,15 +1,99 @@
-"""A cell's record: what is stored of it, how it is identified, and its row in the table of cells."""
+"""A cell's record: what is stored of it, how it is identified, and its row in the table of cells.
 
+Records are JSON on disk and `Record` everywhere else: `parse_record` is the one place where one becomes the other.
+"""
+
+import enum
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import pandas as pd
 
+VERSION = "0.2"  # Major.Minor: results compare within it (CHANGELOG)
 SCHEMA = 2
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
-Record = dict[str, Any]
+
+
+class Status(enum.StrEnum):
+    """How a cell ended."""
+
+    OK = "ok"
+    DIVERGED = "diverged"  # a loss was not finite
+    ERROR = "error"  # its task or optimizer raised
+    OUT_OF_MEMORY = "out_of_memory"
+    TIME_LIMIT = "time_limit"
+    CRASHED = "crashed"  # its process died
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is a result, which a rerun skips; what ended otherwise is run again."""
+        return self in (Status.OK, Status.DIVERGED)
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The losses of a training run (protocol rule 4); None where they are not finite or were not reached."""
+
+    final_train_loss: float | None = None
+    final_validation_loss: float | None = None
+    final_test_loss: float | None = None
+    mean_train_loss: float | None = None
+    best_validation_step: int | None = None
+    test_loss_at_best_validation: float | None = None
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of a training run; `compile_sec` is None where its programs were compiled for an earlier cell."""
+
+    train_wall_sec: float | None = None
+    eval_wall_sec: float | None = None
+    compile_sec: float | None = None
+    total_wall_sec: float | None = None
+
+
+RESULT_COLUMNS, CLOCK_COLUMNS = Result.__struct_fields__, Clock.__struct_fields__
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a cell beside its curve.
+
+    Attributes:
+      cell: its name, the digest of `config`.
+      config: the resolved configuration (`bench.cells`), JSON-ready.
+      status: how it ended.
+      reason: one line on why, where it did not end well.
+      first_bad_step: of a diverged run.
+      result: of a training run that began.
+      clock: likewise.
+      started_at: ISO 8601, UTC.
+      provenance: see `bench.store.provenance`.
+      taken_from: SUITE/LABEL/CELL of the published cell that it is a copy of.
+      schema: of this record.
+      curve_sha256: digest of the rows of its curve (`curve_digest`), whatever file holds them.
+      curve_file_sha256: digest of the file of its curve.
+      checksum: of the record without it.
+    """
+
+    cell: str
+    config: dict[str, Any]
+    status: Status
+    started_at: str
+    provenance: dict[str, Any]
+    reason: str | None = None
+    first_bad_step: int | None = None
+    result: Result | None = None
+    clock: Clock | None = None
+    taken_from: str | None = None
+    schema: int = SCHEMA
+    curve_sha256: str = ""
+    curve_file_sha256: str = ""
+    checksum: str = ""
+
+
+class AlteredError(ValueError):
+    """A record that is not as it was stored."""
 
 
 class Results(NamedTuple):
@@ -25,18 +109,37 @@ def cell_id(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def curve_digest(curve: pd.DataFrame) -> str:
-    """Digest of a curve's content: its rows in order, whatever file holds them."""
-    rows = zip(curve["step"], curve["metric"], curve["value"], strict=True)
-    lines = (f"{int(step)}\t{metric}\t{float(value)!r}\n" for step, metric, value in rows)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def parse_record(text: str | bytes) -> Record:
+    """The record that JSON text holds.
+
+    Raises:
+      AlteredError: its checksum does not fit.
+      ValueError: it is no record, or one of another schema.
+    """
+    try:
+        content = json.loads(text)
+        record = msgspec.convert(content, Record)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if record.schema != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA}, got {record.schema}")
+    if record.checksum != checksum(content):
+        raise AlteredError("its record is altered, the checksum does not fit")
+    return record
+
+
+def record_text(record: Record, *, indent: int | None = None) -> str:
+    """A record as JSON text, with its checksum; on one line without an indent."""
+    content = msgspec.to_builtins(record)
+    content["checksum"] = checksum(content)
+    return json.dumps(content, indent=indent, sort_keys=True, allow_nan=False)
 
 
 def cell_row(record: Record, label: str) -> dict[str, Any]:
     """A record as a row of the cells table; what is not a column of its own stays readable as JSON."""
-    config, result, clock = record["config"], record.get("result", {}), record.get("clock", {})
+    config, result, clock = record.config, record.result or Result(), record.clock or Clock()
     return {
-        "cell": record["cell"],
+        "cell": record.cell,
         "kind": config["kind"],
         "suite": config["suite"],
         "label": label,
@@ -45,36 +148,32 @@ def cell_row(record: Record, label: str) -> dict[str, Any]:
         "optimizer": config.get("optimizer"),
         "role": config.get("role"),
         "seed": config.get("seed"),
-        "status": record["status"],
-        "reason": record.get("reason"),
-        "first_bad_step": record.get("first_bad_step"),
+        "status": str(record.status),
+        "reason": record.reason,
+        "first_bad_step": record.first_bad_step,
         "horizon": config.get("horizon"),
         "batch_size": config.get("batch_size"),
         "num_params": config.get("num_params"),
         "chance_loss": config.get("chance_loss"),
         "hyperparameters": json.dumps(config.get("hyperparameters"), sort_keys=True),
         "tuned_horizon": config.get("tuned_horizon"),
-        **{name: result.get(name) for name in RESULT_COLUMNS},
-        **{name: clock.get(name) for name in CLOCK_COLUMNS},
-        "started_at": record["started_at"],
-        "checksum": record["checksum"],
+        **msgspec.structs.asdict(result),
+        **msgspec.structs.asdict(clock),
+        "started_at": record.started_at,
+        "checksum": record.checksum,
         "config": json.dumps(config, sort_keys=True),
-        "provenance": json.dumps(record["provenance"], sort_keys=True),
+        "provenance": json.dumps(record.provenance, sort_keys=True),
     }
 
 
-RESULT_COLUMNS = (
-    "final_train_loss",
-    "final_validation_loss",
-    "final_test_loss",
-    "mean_train_loss",
-    "best_validation_step",
-    "test_loss_at_best_validation",
-)
-CLOCK_COLUMNS = ("train_wall_sec", "eval_wall_sec", "compile_sec", "total_wall_sec")
+def curve_digest(curve: pd.DataFrame) -> str:
+    """Digest of a curve's content: its rows in order, whatever file holds them."""
+    rows = zip(curve["step"], curve["metric"], curve["value"], strict=True)
+    lines = (f"{int(step)}\t{metric}\t{float(value)!r}\n" for step, metric, value in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def checksum(record: Record) -> str:
-    """SHA-256 of a record without its checksum, in hex."""
-    content = {key: value for key, value in record.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of the JSON of a record without its checksum."""
+    kept = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -11,16 +11,26 @@ runs one has claimed it, by a lock that falls with its process.
 import contextlib
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 
 from bench.errors import UsageError
 from bench.store.files import locked, safe_name, unwritable, write_atomically
 from bench.store.published import LOCAL, first_altered, one_line, parquet
-from bench.store.record import CURVE_COLUMNS, SCHEMA, Record, Results, cell_id, cell_row, checksum, curve_digest
+from bench.store.record import (
+    CURVE_COLUMNS,
+    SCHEMA,
+    Record,
+    Results,
+    cell_id,
+    cell_row,
+    curve_digest,
+    parse_record,
+    record_text,
+)
 from tasks import files
 
 CLAIMS = ".claims"  # folder of the lock files of cells that are being run
@@ -46,15 +56,13 @@ class Store:
         """
         curve = curve.loc[:, CURVE_COLUMNS]
         with contextlib.suppress(OSError):  # what cannot be written is said below
-            (self.folder / f"{record['cell']}.json").unlink()
+            (self.folder / f"{record.cell}.json").unlink()
         content = parquet(curve)
-        write_atomically(self.folder / f"{record['cell']}.parquet", content)
+        write_atomically(self.folder / f"{record.cell}.parquet", content)
         # The digest of the rows outlives their packing with others; that of the file tells any damage to it.
         digests = {"curve_sha256": curve_digest(curve), "curve_file_sha256": hashlib.sha256(content).hexdigest()}
-        record = {**record, "schema": SCHEMA, **digests}
-        record["checksum"] = checksum(record)
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        write_atomically(self.folder / f"{record['cell']}.json", text.encode())
+        text = record_text(msgspec.structs.replace(record, **digests), indent=1) + "\n"
+        write_atomically(self.folder / f"{record.cell}.json", text.encode())
 
     def get(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
         """A complete cell, or None; what is damaged is set aside and listed in `set_aside`.
@@ -89,14 +97,12 @@ class Store:
         except OSError as error:
             raise UsageError(f"cannot read {error.filename}: {error.strerror}; allow it, or delete it") from None
         try:
-            record = json.loads(text)
-            if record["checksum"] != checksum(record) or record["cell"] != cell or record["schema"] != SCHEMA:
-                raise _DamagedError
-            if hashlib.sha256(content).hexdigest() != record["curve_file_sha256"]:
+            record = parse_record(text)
+            if record.cell != cell or hashlib.sha256(content).hexdigest() != record.curve_file_sha256:
                 raise _DamagedError
             cell_row(record, self.label)
             return record, pd.read_parquet(io.BytesIO(content))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise _DamagedError from None
 
     def _set_aside(self, cell: str) -> None:
@@ -144,7 +150,7 @@ class Store:
             )
         if not found:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
-        frame = pd.DataFrame([cell_row(r, self.label) | {"record": json.dumps(r, sort_keys=True)} for r, _ in found])
+        frame = pd.DataFrame([cell_row(r, self.label) | {"record": record_text(r)} for r, _ in found])
         curves = pd.concat([curve for _, curve in found if len(curve)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
         if cells is None:
             frame = frame.sort_values("started_at").drop_duplicates(["kind", "task", "optimizer", "seed"], keep="last")
@@ -185,16 +191,16 @@ class Store:
         wanted = set(wanted)
         by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
         copied = 0
-        for record in map(json.loads, cells["record"]):
-            curve = by_cell.get(record["cell"], pd.DataFrame(columns=CURVE_COLUMNS))
+        for record in map(parse_record, cells["record"]):
+            curve = by_cell.get(record.cell, pd.DataFrame(columns=CURVE_COLUMNS))
             if published.suite != self.suite:
-                config = {**record["config"], "suite": self.suite}
-                name, origin = cell_id(config), f"{published.suite}/{label}/{record['cell']}"
+                config = {**record.config, "suite": self.suite}
+                name, origin = cell_id(config), f"{published.suite}/{label}/{record.cell}"
                 if name not in wanted:
                     continue
-                record |= {"cell": name, "config": config, "taken_from": origin}
+                record = msgspec.structs.replace(record, cell=name, config=config, taken_from=origin)
                 curve = curve.assign(cell=name)
-            if not self.is_complete(record["cell"]):
+            if not self.is_complete(record.cell):
                 self.put(record, curve)
                 copied += 1
         return copied

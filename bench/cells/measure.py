@@ -1,0 +1,124 @@
+"""Cells of kind "measure": one part of a named measurement (`bench.measure`), which trains no task of a suite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.cells.base import Advance, Cell, Outcome, Session, identities
+from bench.entries import controls
+from bench.entries.entrants import Entrant
+from bench.entries.plugins import Registry
+from bench.errors import UsageError
+from bench.measure import MEASUREMENTS
+from bench.store.provenance import default_device
+from bench.store.record import VERSION, Status
+from bench.suites.choose import expand_tasks
+from bench.suites.expand import suite_entrants
+from bench.suites.suite import Suite
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureConfig:
+    """The configuration of a part of a measurement.
+
+    Attributes:
+      version: of the results.
+      suite: its name.
+      measurement: its name.
+      family: likewise.
+      horizon: inner steps, for schedules.
+      device_kind: what it runs on.
+      task: MEASUREMENT/PART.
+      facts: what defines the part.
+      repeats: "blocks" or "replications", and how many.
+      timed: of a measurement that times optimizers, what they run with and their roles.
+    """
+
+    version: str
+    suite: str
+    measurement: str
+    family: str
+    horizon: int
+    device_kind: str
+    task: str
+    facts: Mapping[str, Any]
+    repeats: tuple[str, int]
+    timed: Mapping[str, Any]
+
+
+class MeasureCell(Cell):
+    """A part of a measurement."""
+
+    kind = "measure"
+    config: MeasureConfig
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration with its facts side by side."""
+        found = {"kind": self.kind, **dataclasses.asdict(self.config)}
+        facts, timed, (repeats, number) = found.pop("facts"), found.pop("timed"), found.pop("repeats")
+        return {**found, repeats: number, **timed, **facts}
+
+    @property
+    def title(self) -> str:
+        """Measurement and part."""
+        return self.config.task
+
+    @property
+    def data_of(self) -> str | None:
+        """The task that the part unrolls, if it does."""
+        return self.config.facts.get("inner_task")
+
+    def prepare(self, session: Session) -> None:
+        """A measurement loads its own data."""
+
+    def execute(self, session: Session, advance: Advance) -> Outcome:
+        """Takes the measurement."""
+        del session
+        name, _, part = self.config.task.partition("/")
+        _, repeats = self.config.repeats
+        return Outcome(
+            Status.OK, MEASUREMENTS[name].measure(part, self.entrants, repeats, lambda: advance(1 / repeats))
+        )
+
+
+def plan(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[MeasureCell]:
+    """A cell for each part of a measurement, or for those that the suite's tasks name.
+
+    Raises:
+      UsageError: an unknown part, optimizer or hyperparameter, or seeds or steps, which a measurement has none of.
+    """
+    if suite.seeds or suite.steps:
+        raise UsageError(f"suite {suite.name} is a measurement: it takes neither seeds nor steps")
+    name = str(suite.measurement)
+    measurement = MEASUREMENTS[name]
+    parts = {f"{name}/{part}": facts for part, facts in measurement.parts().items()}
+    entrants: tuple[Entrant, ...] = ()
+    repeats, timed = ("replications", suite.replications), {}
+    if measurement.timed:
+        compared = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
+        base = controls.base_of(compared) if suite.controls else None
+        entrants = (*compared, *(controls.timed_controls(base) if base else ()))
+        repeats = ("blocks", suite.timing_blocks)
+        timed = {"hyperparameters": identities(entrants), "roles": {entrant.name: entrant.role for entrant in entrants}}
+    return [
+        MeasureCell(
+            MeasureConfig(
+                version=VERSION,
+                suite=suite.name,
+                measurement=name,
+                family=name,
+                horizon=measurement.horizon,
+                device_kind=default_device().device_kind,
+                task=part,
+                facts=parts[part],
+                repeats=repeats,
+                timed=timed,
+            ),
+            entrants,
+        )
+        for part in (expand_tasks(suite.tasks, list(parts)) if suite.tasks else parts)
+    ]

@@ -1,0 +1,80 @@
+"""Cells of kind "race": a learned optimizer and the reference side by side to the hard target (protocol rule 9)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import learned
+from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
+from bench.clock.engine import NUM_EVALUATIONS, run_key
+from bench.clock.race import race
+from bench.entries.entrants import Entrant
+from bench.store.record import Status
+
+
+@dataclasses.dataclass(frozen=True)
+class RaceConfig(TaskConfig):
+    """The configuration of a race.
+
+    Attributes:
+      seed: of initialization and data order, the same for both.
+      hyperparameters: optimizer -> what it runs with.
+      level: smoothed train loss at which the race ends.
+      targets_digest: of the frozen targets that say so.
+    """
+
+    seed: int
+    hyperparameters: Mapping[str, Any]
+    level: float
+    targets_digest: str
+
+
+class RaceCell(Cell):
+    """A race on a task."""
+
+    kind = "race"
+    config: RaceConfig
+
+    @property
+    def title(self) -> str:
+        """The task, and that it is raced on."""
+        return f"{self.config.task} race"
+
+    def execute(self, session: Session, advance: Advance) -> Outcome:
+        """Trains both in turns, each under a clock of its own."""
+        config = self.config
+        found = race(
+            self.entrants,
+            session.task(config.task),
+            run_key(config.task, config.seed),
+            config.horizon,
+            config.level,
+            compile_for=lambda entrant: session.program(entrant, config)[0],
+            tick=lambda: advance(1 / NUM_EVALUATIONS),
+        )
+        return Outcome(Status.OK, found)
+
+
+def plan(lineup: Lineup) -> list[RaceCell]:
+    """One cell, where the clock is on, targets are frozen, and both a learned optimizer and the reference take part."""
+    racers = _racers(lineup)
+    if not (lineup.frozen and racers):
+        return []
+    config = RaceConfig(
+        **lineup.task.fields,
+        seed=lineup.suite.seeds[0],
+        hyperparameters=identities(racers),
+        level=lineup.frozen.levels[racers[1].name]["train_loss"]["hard"],
+        targets_digest=lineup.frozen.digest,
+    )
+    return [RaceCell(config, racers)]
+
+
+def _racers(lineup: Lineup) -> tuple[Entrant, ...]:
+    """The headline learned optimizer, else the first learned one, and the best hand-designed one; or nobody."""
+    learners = sorted((e for e in lineup.entrants if e.role == "learned"), key=lambda e: e.name != learned.HEADLINE)
+    reference = lineup.frozen.references.get("all_hand_designed") if lineup.frozen else None
+    references = [e for e in lineup.entrants if e.name == reference]
+    return (learners[0], references[0]) if learners and references else ()

@@ -1,0 +1,68 @@
+"""Cells of kind "time": the training steps of all optimizers of a task, timed in interleaved blocks (rule 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
+from bench.clock.timing import chunk_steps, curve, time_entrants
+from bench.entries import controls
+from bench.store.record import Status
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeConfig(TaskConfig):
+    """The configuration of a timing.
+
+    Attributes:
+      blocks: number of interleaved blocks.
+      chunk_steps: inner steps of a timed chunk.
+      hyperparameters: optimizer -> what it runs with.
+      controls: which of them are controls of the clock.
+    """
+
+    blocks: int
+    chunk_steps: int
+    hyperparameters: Mapping[str, Any]
+    controls: Sequence[str]
+
+
+class TimeCell(Cell):
+    """A timing of a task."""
+
+    kind = "time"
+    config: TimeConfig
+
+    @property
+    def title(self) -> str:
+        """The task, and that it is timed."""
+        return f"{self.config.task} timing"
+
+    def execute(self, session: Session, advance: Advance) -> Outcome:
+        """Times every optimizer once in each block."""
+        config = self.config
+        timings = time_entrants(
+            self.entrants,
+            session.task(config.task),
+            config.horizon,
+            num_blocks=config.blocks,
+            compile_for=lambda entrant: session.program(entrant, config)[0],
+            tick=lambda: advance(1 / config.blocks),
+        )
+        return Outcome(Status.OK, curve(timings, [entrant.name for entrant in self.entrants]))
+
+
+def plan(lineup: Lineup) -> list[TimeCell]:
+    """One cell, unless the suite switches the clock off."""
+    if not lineup.suite.timing_blocks:
+        return []
+    config = TimeConfig(
+        **lineup.task.fields,
+        blocks=lineup.suite.timing_blocks,
+        chunk_steps=chunk_steps(lineup.task.horizon),
+        hyperparameters=identities(lineup.timed),
+        controls=[entrant.name for entrant in lineup.timed if entrant.role == controls.ROLE],
+    )
+    return [TimeCell(config, lineup.timed)]

@@ -1,0 +1,103 @@
+"""Cells of kind "train": one optimizer trains one task, with one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig
+from bench.clock.engine import NUM_EVALUATIONS, run_key
+from bench.clock.training import run_cell
+from bench.entries import controls
+from bench.entries.entrants import Entrant
+from bench.entries.plugins import BrokenTask, Registry
+from bench.store.record import Clock, Result, Status
+from bench.suites.expand import suite_entrants
+from bench.suites.suite import Suite
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(TaskConfig):
+    """The configuration of a training run.
+
+    Attributes:
+      optimizer: name.
+      role: "hand-designed", "learned" or "control".
+      hyperparameters: that it runs with; of a learned optimizer its design and the digest of its weights.
+      tuned_horizon: inner steps that they were tuned at; None for defaults and learned optimizers.
+      seed: of initialization and data order.
+      num_evaluations: points of the evaluation grid.
+    """
+
+    optimizer: str
+    role: str
+    hyperparameters: Mapping[str, Any]
+    tuned_horizon: int | None
+    seed: int
+    num_evaluations: int = NUM_EVALUATIONS
+
+
+class TrainCell(Cell):
+    """A training run."""
+
+    kind = "train"
+    config: TrainConfig
+
+    @property
+    def title(self) -> str:
+        """Task, optimizer and seed."""
+        return f"{self.config.task} {self.config.optimizer} seed {self.config.seed}"
+
+    def execute(self, session: Session, advance: Advance) -> Outcome:
+        """Trains under the clock; a loss that is not finite ends the run as diverged."""
+        config, (entrant,) = self.config, self.entrants
+        task = session.task(config.task)
+        program, fresh = session.program(entrant, config)
+        found = run_cell(
+            program,
+            entrant,
+            task,
+            run_key(config.task, config.seed),
+            config.horizon,
+            time_limit_sec=session.time_limit_sec,
+            tick=lambda steps: advance(steps / config.horizon),
+        )
+        clock = Clock(**found.clock, compile_sec=sum(program.compile_sec.values()) if fresh else None)
+        return Outcome(
+            Status(found.status), found.curve, found.reason, found.first_bad_step, Result(**found.result), clock
+        )
+
+
+def plan(lineup: Lineup) -> list[TrainCell]:
+    """Seed by seed every optimizer, and on the first seeds every control, once in random order (protocol rule 7)."""
+    suite, found = lineup.suite, []
+    for seed in suite.seeds:
+        for i in np.random.default_rng(seed).permutation(len(lineup.trained)):
+            entrant = lineup.trained[i]
+            if entrant.role != controls.ROLE or seed in suite.seeds[: controls.NUM_TRAINED_SEEDS]:
+                found.append(TrainCell(_config(lineup.task, entrant, seed), (entrant,)))
+    return found
+
+
+def plan_broken(suite: Suite, registry: Registry, task: str, broken: BrokenTask) -> list[TrainCell]:
+    """The cells of a task that cannot be built: they fail as building it does."""
+    config = TaskConfig.of_broken(suite, registry, task)
+    failure = Outcome(Status(broken.status), reason=broken.reason)
+    entrants = suite_entrants(suite, registry, config.family, config.horizon)
+    return [
+        TrainCell(_config(config, entrant, seed), (entrant,), failure) for seed in suite.seeds for entrant in entrants
+    ]
+
+
+def _config(task: TaskConfig, entrant: Entrant, seed: int) -> TrainConfig:
+    return TrainConfig(
+        **task.fields,
+        optimizer=entrant.name,
+        role=entrant.role,
+        hyperparameters=dict(entrant.identity),
+        tuned_horizon=entrant.tuned_horizon,
+        seed=seed,
+    )

@@ -1,0 +1,55 @@
+"""The cells of a suite in the order in which they run."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.cells import measure, race, time, train
+from bench.cells.base import Cell, Lineup, TaskConfig
+from bench.entries.plugins import BrokenTask, Registry
+from bench.suites.choose import expand_tasks
+from bench.suites.suite import Suite
+
+
+def plan(
+    suite: Suite, registry: Registry, tuned_dir: Path | None = None, targets_dir: Path | None = None
+) -> list[Cell]:
+    """The cells of a suite in the order in which they run; nothing is put on a device for it.
+
+    For each task: the training runs, then the clock's interleaved blocks, then a race.
+
+    Args:
+      suite: what to run.
+      registry: where tasks and plug-ins come from.
+      tuned_dir: of a user's own tuned values.
+      targets_dir: of a user's own frozen targets.
+
+    Raises:
+      UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.
+      tasks.data.MissingDataError: a task's data is neither cached nor found; its digest is part of a cell's identity.
+    """
+    return _PLANS[suite.kind](suite, registry, tuned_dir, targets_dir)
+
+
+def _plan_tasks(suite: Suite, registry: Registry, tuned_dir: Path | None, targets_dir: Path | None) -> list[Cell]:
+    cells: list[Cell] = []
+    for name in expand_tasks(suite.tasks, registry.task_names()):
+        try:
+            task = TaskConfig.of(suite, registry, name)
+        except BrokenTask as broken:
+            cells += train.plan_broken(suite, registry, name, broken)
+            continue
+        lineup = Lineup.of(suite, registry, task, tuned_dir, targets_dir)
+        cells += [*train.plan(lineup), *time.plan(lineup), *race.plan(lineup)]
+    return cells
+
+
+def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None, targets_dir: Path | None) -> list[Cell]:
+    del targets_dir
+    return [*measure.plan(suite, registry, tuned_dir)]
+
+
+# Kind of a suite -> its planner. A suite that trains has cells of three kinds.
+_PLANS: Mapping[str, Callable[[Suite, Registry, Path | None, Path | None], list[Cell]]] = {
+    "train": _plan_tasks,
+    "measure": _plan_measurement,
+}
