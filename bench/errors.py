@@ -28,6 +28,6 @@ def usage_errors() -> Iterator[None]:
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> UsageError:
     """The error for an unknown name, with the nearest known ones."""
-    from tasks.registry import UnknownNameError
+    from tasks.tables import UnknownNameError
 
     return UsageError(str(UnknownNameError(kind, name, known)))

@@ -12,8 +12,6 @@ and hyperparameters, and tuning the baselines) and 20 for evaluation only.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import jax
@@ -37,6 +35,7 @@ from tasks.base import (
     take_images,
 )
 from tasks.models import CNN, MLP
+from tasks.tables import UnknownNameError
 
 NUM_EVALUATION_TASKS = 10
 NUM_OUTER_VALIDATION_TASKS = 5
@@ -49,16 +48,6 @@ IMAGENET_NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 MNIST_NORMALIZE = Normalize((0.1307,), (0.3081,))
 DIGITS_NORMALIZE = Normalize((0.305,), (0.376,), max_value=16.0)
-
-
-class UnknownNameError(ValueError):
-    """A name that is in no table; the message names the nearest known ones."""
-
-    def __init__(self, kind: str, name: str, known: Sequence[str]):
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        shown = [*known[:12], "..."] if len(known) > 12 else known
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(shown)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells.base import Advance, Cell, Outcome, Session, identities
+from bench.clock.timing import NUM_BLOCKS
 from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
-from bench.errors import UsageError
+from bench.errors import UsageError, nearest
 from bench.measure import MEASUREMENTS
 from bench.store.provenance import default_device
 from bench.store.record import VERSION, Status
 from bench.suites.choose import expand_tasks
 from bench.suites.expand import suite_entrants
 from bench.suites.suite import Suite
+
+NUM_REPLICATIONS = 64  # of a measurement that times nothing, where its suite does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,20 +92,27 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[Measu
     """A cell for each part of a measurement, or for those that the suite's tasks name.
 
     Raises:
-      UsageError: an unknown part, optimizer or hyperparameter, or seeds or steps, which a measurement has none of.
+      UsageError: an unknown measurement, part, optimizer or hyperparameter, or what the measurement has not.
     """
     if suite.seeds or suite.steps:
         raise UsageError(f"suite {suite.name} is a measurement: it takes neither seeds nor steps")
     name = str(suite.measurement)
+    if name not in list(MEASUREMENTS):
+        raise nearest(f"measurement of suite {suite.name}", name, list(MEASUREMENTS))
     measurement = MEASUREMENTS[name]
+    if measurement.timed and not suite.optimizers:
+        raise UsageError(f"suite {suite.name}: expected a non-empty 'optimizers'")
+    for key in ("replications",) if measurement.timed else ("optimizers", "timing_blocks", "controls"):
+        if getattr(suite, key) not in (None, ()):
+            raise UsageError(f"suite {suite.name}: {name} has no {key!r}; leave it out")
     parts = {f"{name}/{part}": facts for part, facts in measurement.parts().items()}
     entrants: tuple[Entrant, ...] = ()
-    repeats, timed = ("replications", suite.replications), {}
+    repeats, timed = ("replications", NUM_REPLICATIONS if suite.replications is None else suite.replications), {}
     if measurement.timed:
         compared = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
-        base = controls.base_of(compared) if suite.controls else None
+        base = None if suite.controls is False else controls.base_of(compared)
         entrants = (*compared, *(controls.timed_controls(base) if base else ()))
-        repeats = ("blocks", suite.timing_blocks)
+        repeats = ("blocks", suite.timing_blocks or NUM_BLOCKS)
         timed = {"hyperparameters": identities(entrants), "roles": {entrant.name: entrant.role for entrant in entrants}}
     return [
         MeasureCell(

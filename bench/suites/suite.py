@@ -20,20 +20,16 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bench.errors import UsageError, nearest
+from msgspec import Meta, Struct
+
+from bench.errors import UsageError, nearest, usage_errors
 from bench.suites.seeds import parse_seeds
+from tasks.tables import read_table
 
 SUITE_DIR = Path(__file__).parent
-KEYS = {
-    "train": ("kind", "description", "tasks", "optimizers", "seeds", "steps", "timing_blocks", "controls"),
-    "measure": ("kind", "description", "measurement", "optimizers", "timing_blocks", "replications", "controls"),
-}
-NEEDED = {"train": ("tasks", "optimizers", "seeds"), "measure": ("measurement",)}
-# Whole numbers of a suite and the least they can be: the clock can be switched off, but not in a measurement.
-FEWEST = {"train": {"steps": 1, "timing_blocks": 0}, "measure": {"timing_blocks": 1, "replications": 4}}
-MOST = 10**9  # of any of them
+MOST = 10**9  # of any whole number of a suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +38,16 @@ class Suite:
 
     Attributes:
       name: of the suite; a folder of results/.
-      kind: what a cell is.
+      kind: what a cell is, "train" or "measure".
       description: one line for listings and the report.
       tasks: task names; of a measurement the parts, all without one.
       optimizers: optimizer names, in the order of tables; ratios are taken to `adam` where it is there, else to the
         first.
       seeds: reporting seeds.
       steps: horizon, or None for each task's own.
-      timing_blocks: interleaved timing blocks a task.
-      replications: of a measurement that times nothing.
-      controls: whether the controls run beside the optimizers.
+      timing_blocks: interleaved timing blocks a task; of a measurement, None for its own number.
+      replications: of a measurement that times nothing; None for its own number.
+      controls: whether the controls run beside the optimizers; of a measurement, None for its own way.
       overrides: hyperparameters set by hand, optimizer -> name -> value.
       measurement: of a suite of kind "measure", a row of `bench.measure.MEASUREMENTS`.
     """
@@ -63,11 +59,48 @@ class Suite:
     kind: str = "train"
     description: str = ""
     steps: int | None = None
-    timing_blocks: int = 20
-    replications: int = 64
-    controls: bool = True
+    timing_blocks: int | None = 20
+    replications: int | None = None
+    controls: bool | None = True
     overrides: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     measurement: str | None = None
+
+
+def _whole_number(low: int) -> Any:
+    return Annotated[int, Meta(ge=low, le=MOST, description=f"a whole number from {low} to {MOST:,}")]
+
+
+# The least that a whole number of a suite can be: the clock can be switched off, but not in a measurement.
+FEWEST = {"train": {"steps": 1, "timing_blocks": 0}, "measure": {"timing_blocks": 1, "replications": 4}}
+_Names = Annotated[list[str], Meta(min_length=1, description="a list of names")]
+
+
+class TrainTable(Struct, frozen=True):
+    """The keys of a suite of kind "train"."""
+
+    tasks: _Names
+    optimizers: _Names
+    seeds: Any  # of several forms, see `parse_seeds`
+    kind: str = "train"
+    description: str = ""
+    steps: _whole_number(FEWEST["train"]["steps"]) | None = None  # pyright: ignore[reportInvalidTypeForm]
+    timing_blocks: _whole_number(FEWEST["train"]["timing_blocks"]) = 20  # pyright: ignore[reportInvalidTypeForm]
+    controls: bool = True
+
+
+class MeasureTable(Struct, frozen=True):
+    """The keys of a suite of kind "measure"; which of the last four it has depends on the measurement."""
+
+    measurement: str
+    kind: str = "measure"
+    description: str = ""
+    optimizers: _Names | None = None
+    timing_blocks: _whole_number(FEWEST["measure"]["timing_blocks"]) | None = None  # pyright: ignore[reportInvalidTypeForm]
+    replications: _whole_number(FEWEST["measure"]["replications"]) | None = None  # pyright: ignore[reportInvalidTypeForm]
+    controls: bool | None = None
+
+
+TABLES: Mapping[str, Any] = {"train": TrainTable, "measure": MeasureTable}
 
 
 def suite_names() -> list[str]:
@@ -100,49 +133,12 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
       UsageError: an unknown or missing key, or a value of the wrong kind.
     """
     kind = table.get("kind", "train")
-    if not isinstance(kind, str) or kind not in KEYS:
-        raise nearest(f"kind of suite {name}", str(kind), list(KEYS))
-    for key in table:
-        if key not in KEYS[kind]:
-            raise nearest(f"key of suite {name}", key, KEYS[kind])
-    for key in NEEDED[kind]:
-        if not table.get(key):
-            raise UsageError(f"suite {name}: expected a non-empty {key!r}")
+    if kind not in list(TABLES):
+        raise nearest(f"kind of suite {name}", str(kind), list(TABLES))
+    with usage_errors():
+        read = read_table(f"suite {name}", table, TABLES[kind])
+    found = {key: getattr(read, key) for key in read.__struct_fields__}
     for key in ("tasks", "optimizers"):
-        value = table.get(key, [])
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise UsageError(f"suite {name}: expected {key} to be a list of names, got {value!r}")
-    if kind == "measure":
-        from bench.measure import MEASUREMENTS
-
-        if table["measurement"] not in list(MEASUREMENTS):
-            raise nearest(f"measurement of suite {name}", str(table["measurement"]), list(MEASUREMENTS))
-        timed = MEASUREMENTS[table["measurement"]].timed
-        if timed and not table.get("optimizers"):
-            raise UsageError(f"suite {name}: expected a non-empty 'optimizers'")
-        for key in ("replications",) if timed else ("optimizers", "timing_blocks", "controls"):
-            if key in table:
-                raise UsageError(f"suite {name}: {table['measurement']} has no {key!r}; leave it out")
-    for key, low in FEWEST[kind].items():
-        value = table.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MOST):
-            raise UsageError(f"suite {name}: expected {key} to be a whole number from {low} to {MOST:,}, got {value!r}")
-    controls = table.get("controls", True)
-    if not isinstance(controls, bool):
-        raise UsageError(f"suite {name}: expected controls to be true or false, got {controls!r}")
-    description = table.get("description", "")
-    if not isinstance(description, str):
-        raise UsageError(f"suite {name}: expected description to be text, got {description!r}")
-    return Suite(
-        name=name,
-        kind=kind,
-        description=description,
-        tasks=tuple(dict.fromkeys(table.get("tasks", ()))),
-        optimizers=tuple(dict.fromkeys(table.get("optimizers", ()))),
-        seeds=parse_seeds(table["seeds"]) if "seeds" in table else (),
-        steps=table.get("steps"),
-        timing_blocks=table.get("timing_blocks", Suite.timing_blocks),
-        replications=table.get("replications", Suite.replications),
-        controls=controls,
-        measurement=table.get("measurement"),
-    )
+        found[key] = tuple(dict.fromkeys(found.get(key) or ()))
+    found["seeds"] = parse_seeds(found["seeds"]) if "seeds" in found else ()
+    return Suite(name=name, **found)

@@ -1,0 +1,74 @@
+"""Tables that people write, TOML or names on a command line, read into typed structures with errors of one line."""
+
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class UnknownNameError(ValueError):
+    """A name that is in no table; the message names the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]):
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        shown = [*known[:12], "..."] if len(known) > 12 else known
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(shown)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+def read_table(what: str, table: Mapping[str, Any], kind: type[T]) -> T:
+    """A table of keys as a structure.
+
+    Args:
+      what: the table is, for messages: "suite mine".
+      table: keys and values, as TOML or JSON has them.
+      kind: a dataclass or `msgspec.Struct`. What a field says it expects is the `description` of its `msgspec.Meta`.
+
+    Raises:
+      UnknownNameError: a key that is no field; the message names the nearest.
+      ValueError: a key is missing, or a value is not of its field's type; one line.
+
+    Example:
+      >>> class Point(msgspec.Struct):
+      ...   x: typing.Annotated[int, msgspec.Meta(ge=0, description="a whole number from 0")]
+      >>> read_table("point a", {"x": 3}, Point)
+      Point(x=3)
+      >>> read_table("point a", {"x": "3"}, Point)
+      Traceback (most recent call last):
+        ...
+      ValueError: point a: expected x to be a whole number from 0, got '3'
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for key in table:
+        if key not in hints:
+            raise UnknownNameError(f"key of {what}", key, list(hints))
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+    if missing := re.search(r"missing required field `(\w+)`$", message):
+        raise ValueError(f"{what}: expected a non-empty {missing[1]!r}")
+    at = re.search(r"at `\$\.(\w+)", message)
+    expected = _description(hints[at[1]]) if at else None
+    if not (at and expected):
+        raise ValueError(f"{what}: {message}")
+    if table[at[1]] in ([], (), ""):
+        raise ValueError(f"{what}: expected a non-empty {at[1]!r}")
+    raise ValueError(f"{what}: expected {at[1]} to be {expected}, got {table[at[1]]!r}")
+
+
+_PLAIN = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def _description(hint: Any) -> str | None:
+    """What a field expects, in words."""
+    for part in (hint, *typing.get_args(hint)):
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.description:
+                return meta.description
+    return _PLAIN.get(hint)
