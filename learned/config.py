@@ -2,19 +2,26 @@
 
 import dataclasses
 import json
-import math
+import sys
 import tomllib
-import types
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 import tasks
 from learned import curriculum, weights
-from learned.curriculum import Stage
+from learned.curriculum import Count, Stage
 from learned.designs import make_design
 from learned.estimators import ESTIMATORS, PERTURBED, TRUNCATED
+from tasks.tables import read_table
 
 CONFIG_DIR = Path(__file__).parent / "configs"
+MOST = sys.float_info.max  # of a number: infinity is none
+
+Text = Annotated[str, Meta(min_length=1, description="text")]
+NotNegative = Annotated[float, Meta(ge=0, le=MOST, description="a number >= 0")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,32 +59,34 @@ class OuterConfig:
       seed: of theta's initialization, tasks and perturbations.
     """
 
-    name: str
-    design: str
-    family: str
-    stages: tuple[Stage, ...]
-    design_options: tuple[tuple[str, float], ...] = ()
-    begin_from: str | None = None
-    objective: str = "train"
+    name: Text
+    design: Text
+    family: Text
+    stages: Annotated[
+        tuple[Stage, ...], Meta(min_length=1, description="tables of num_steps and outer_steps, at least one")
+    ]
+    design_options: Annotated[tuple[tuple[str, float], ...], Meta(description="a table of numbers")] = ()
+    begin_from: Text | None = None
+    objective: Annotated[Literal["train", "validation"], Meta(description="train or validation")] = "train"
     outer_batch: bool = False
-    score_every: int = 1
-    estimator: tuple[str, ...] = ("es",)
+    score_every: Count = 1
+    estimator: Annotated[tuple[str, ...], Meta(description="one estimator, or two to merge")] = ("es",)
     shared_samples: bool = True
-    window: int | None = None
-    num_tasks: int = 8
-    sigma: float = 0.01
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 0.1
-    b1: float = 0.9
-    clip_sample: float = 0.0
-    clip_norm: float = 1.0
-    clip_value: float = 0.0
-    ema: float = 0.0
-    patience: int = 10
-    validation_num_steps: int = 200
-    validation_num_tasks: int = 16
-    validation_every: int = 25
-    seed: int = 0
+    window: Count | None = None
+    num_tasks: Count = 8
+    sigma: Annotated[float, Meta(gt=0, le=MOST, description="a number > 0")] = 0.01
+    learning_rate: NotNegative = 3e-3
+    final_learning_rate: Share = 0.1
+    b1: NotNegative = 0.9
+    clip_sample: NotNegative = 0.0
+    clip_norm: NotNegative = 1.0
+    clip_value: NotNegative = 0.0
+    ema: Share = 0.0
+    patience: Count = 10
+    validation_num_steps: Count = 200
+    validation_num_tasks: Count = 16
+    validation_every: Count = 25
+    seed: Annotated[int, Meta(ge=0, description="a whole number >= 0")] = 0
 
     @property
     def outer_steps(self) -> int:
@@ -145,45 +154,22 @@ def _read_table(name_or_path: str, heirs: tuple[Path, ...] = ()) -> tuple[Path, 
     if not isinstance(inherited, str):
         raise ValueError(f"{path}: expected a name or path for inherits, got {inherited!r}")
     if "name" not in table:
-        raise ValueError(f"{path}: expected keys name")
+        raise ValueError(f"{path}: expected a non-empty 'name'")
     return path, _read_table(inherited, (*heirs, path))[1] | table
 
 
 def _parsed(table: dict[str, Any]) -> OuterConfig:
-    known = {field.name: field for field in dataclasses.fields(OuterConfig)}
-    for key in table:
-        if key not in known:
-            raise tasks.UnknownNameError("key", key, sorted(known))
-    missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in table]
-    if missing:
-        raise ValueError(f"expected keys {', '.join(missing)}")
-    try:
-        table["stages"] = tuple(Stage(**stage) for stage in table["stages"])
-        if not table["stages"]:
-            raise TypeError("at least one")
-    except TypeError as error:
-        raise ValueError(f"stages are tables of num_steps and outer_steps: {error}") from None
     options = table.get("design_options", {})
-    if not isinstance(options, dict):
-        raise ValueError(f"expected a table for design_options, got {options!r}")
-    for key, value in options.items():
-        if not _is_number(value):
-            raise ValueError(f"expected a number for design option {key}, got {value!r}")
-    table["design_options"] = tuple(sorted(options.items()))
-    if "estimator" in table:
-        table["estimator"] = _estimator(table["estimator"])
-    for key, value in table.items():
-        _check(key, known[key].type, value)
-    config = OuterConfig(**table)
-    if config.objective not in ("train", "validation"):
-        raise ValueError(f"expected objective train or validation, got {config.objective!r}")
+    if isinstance(options, dict):
+        table = {**table, "design_options": sorted(options.items())}
+    if isinstance(table.get("estimator"), str):
+        table = {**table, "estimator": [table["estimator"]]}
+    config = read_table("", table, OuterConfig)
+    _check_estimator(config.estimator)
     if config.truncated and config.window is None:
         raise ValueError(f"expected a window, in inner steps: {' and '.join(config.estimator)} cut their unrolls")
     if not config.truncated and config.window is not None:
         raise ValueError(f"expected no window: {' and '.join(config.estimator)} go over full unrolls")
-    for key in ("ema", "final_learning_rate"):
-        if not 0 <= getattr(config, key) <= 1:
-            raise ValueError(f"expected a number from 0 to 1 for {key}, got {getattr(config, key)!r}")
     if config.score_every > 1 and not (config.outer_batch or config.objective == "validation"):
         raise ValueError("expected score_every = 1: the inner batch's own loss is there at every step")
     if len(config.estimator) == 2 and config.num_tasks < 2:
@@ -191,38 +177,14 @@ def _parsed(table: dict[str, Any]) -> OuterConfig:
     return config
 
 
-def _estimator(value: Any) -> tuple[str, ...]:
-    """One name, or two of a kind."""
-    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
+def _check_estimator(names: tuple[str, ...]) -> None:
+    """That it is one name, or two of a kind."""
     if len(names) not in (1, 2):
-        raise ValueError(f"expected one estimator or two to merge, got {value!r}")
+        raise ValueError(f"expected one estimator, or two to merge, got {list(names)}")
     for name in names:
         if name not in ESTIMATORS:
-            raise tasks.UnknownNameError("estimator", str(name), sorted(ESTIMATORS))
+            raise tasks.UnknownNameError("estimator", name, sorted(ESTIMATORS))
     if len(names) == 2 and not set(names) <= set(PERTURBED):
         raise ValueError("expected two perturbed estimators to merge: tbptt's is the gradient of another loss")
     if len({name in TRUNCATED for name in names}) > 1:
         raise ValueError(f"expected two estimators over full unrolls or two over windows, got {' and '.join(names)}")
-    return names
-
-
-def _check(key: str, kind: Any, value: Any) -> None:
-    """That a value is of its field's kind; `design_options`, `stages` and `estimator` are checked already."""
-    if isinstance(kind, types.UnionType):
-        kind = get_args(kind)[0]
-    if kind is str and not isinstance(value, str):
-        raise ValueError(f"expected text for {key}, got {value!r}")
-    if kind is bool and not isinstance(value, bool):
-        raise ValueError(f"expected true or false for {key}, got {value!r}")
-    if kind is int and not (_is_count(value) or (key == "seed" and value == 0 and value is not False)):
-        raise ValueError(f"expected a whole number {'>=' if key == 'seed' else '>'} 0 for {key}, got {value!r}")
-    if kind is float and not (_is_number(value) and (value > 0 or (key != "sigma" and value == 0))):
-        raise ValueError(f"expected a number {'>' if key == 'sigma' else '>='} 0 for {key}, got {value!r}")
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -10,12 +10,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 Growth = Literal["linear", "geometric"]
-GROWTHS = get_args(Growth)
+Count = Annotated[int, Meta(ge=1, description="a whole number > 0")]
 PREFERRED = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 
 
@@ -31,20 +32,11 @@ class Stage:
       jitter: lengths are multiplied by U(1 - jitter, 1 + jitter), in [0, 1).
     """
 
-    num_steps: int
-    outer_steps: int
-    last_num_steps: int | None = None
+    num_steps: Count
+    outer_steps: Count
+    last_num_steps: Count | None = None
     growth: Growth = "linear"
-    jitter: float = 0.0
-
-    def __post_init__(self):
-        counts = (self.num_steps, self.outer_steps, 1 if self.last_num_steps is None else self.last_num_steps)
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in counts):
-            raise TypeError("num_steps, outer_steps and last_num_steps are whole numbers > 0")
-        if self.growth not in GROWTHS:
-            raise TypeError(f"growth is {' or '.join(GROWTHS)}, got {self.growth!r}")
-        if isinstance(self.jitter, bool) or not isinstance(self.jitter, int | float) or not 0 <= self.jitter < 1:
-            raise TypeError(f"jitter is a number >= 0 and < 1, got {self.jitter!r}")
+    jitter: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 def preferred(num_steps: float) -> int:

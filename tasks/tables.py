@@ -25,7 +25,7 @@ def read_table(what: str, table: Mapping[str, Any], kind: type[T]) -> T:
     """A table of keys as a structure.
 
     Args:
-      what: the table is, for messages: "suite mine".
+      what: the table is, for messages: "suite mine"; empty where the caller says it.
       table: keys and values, as TOML or JSON has them.
       kind: a dataclass or `msgspec.Struct`. What a field says it expects is the `description` of its `msgspec.Meta`.
 
@@ -46,20 +46,25 @@ def read_table(what: str, table: Mapping[str, Any], kind: type[T]) -> T:
     hints = typing.get_type_hints(kind, include_extras=True)
     for key in table:
         if key not in hints:
-            raise UnknownNameError(f"key of {what}", key, list(hints))
+            raise UnknownNameError(f"key of {what}" if what else "key", key, list(hints))
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        message = str(error)
+        raise ValueError(f"{what}: " * bool(what) + _in_words(str(error), table, hints)) from None
+
+
+def _in_words(message: str, table: Mapping[str, Any], hints: Mapping[str, Any]) -> str:
+    """What msgspec says of a table, in the words of its fields."""
     if missing := re.search(r"missing required field `(\w+)`$", message):
-        raise ValueError(f"{what}: expected a non-empty {missing[1]!r}")
-    at = re.search(r"at `\$\.(\w+)", message)
+        return f"expected a non-empty {missing[1]!r}"
+    at = re.search(r"at `\$\.(\w+)(.*)`$", message)
     expected = _description(hints[at[1]]) if at else None
-    if not (at and expected):
-        raise ValueError(f"{what}: {message}")
-    if table[at[1]] in ([], (), ""):
-        raise ValueError(f"{what}: expected a non-empty {at[1]!r}")
-    raise ValueError(f"{what}: expected {at[1]} to be {expected}, got {table[at[1]]!r}")
+    if at is None or expected is None:
+        return message
+    name, value = at[1], table[at[1]]
+    if value in ([], (), ""):
+        return f"expected a non-empty {name!r}"
+    return f"expected {name} to be {expected}" + (f": {message}" if at[2] else f", got {value!r}")
 
 
 _PLAIN = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}

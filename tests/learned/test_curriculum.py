@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learned.curriculum import PREFERRED, Stage, num_steps_at, preferred, total_outer_steps
+from tasks.tables import read_table
+from tests.helpers import assert_one_line
 
 PAPER = (Stage(10, 20_000, last_num_steps=10_000, jitter=0.2),)
 
@@ -96,5 +98,6 @@ def test_every_outer_step_has_a_length_between_the_ends_of_its_stage(stages, out
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(stage):
-    with pytest.raises(TypeError):
-        Stage(**stage)
+    with pytest.raises(ValueError, match=r"^stage: ") as caught:
+        read_table("stage", stage, Stage)
+    assert_one_line(caught.value)
