@@ -181,10 +181,10 @@ def _record(store: Store, cell: Cell, status: str, reason: str, started: str) ->
 
 def _work() -> None:
     """What runs in the process: the work that its standard input tells."""
+    from bench.device import select_device
     from bench.entries.plugins import build_registry
     from bench.run.plan import plan
     from bench.run.runner import run as run_cells
-    from bench.run.runner import select_device
     from bench.store.store import Store
     from bench.suites.suite import Suite
 

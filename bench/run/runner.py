@@ -1,16 +1,9 @@
 """Runs the cells of a suite that are not stored yet, and stores each as it ends."""
 
-import contextlib
 import datetime
 import math
-import signal
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import jax
+from collections.abc import Callable, Sequence
 
 from bench.cells.base import Advance, Cell, Outcome, Session
 from bench.entries.plugins import Registry, failure
@@ -143,98 +136,3 @@ def _outcome_line(outcome: Outcome) -> str:
     if outcome.result is None:
         return "ok"
     return f"train {outcome.result.final_train_loss:.4f}  test {outcome.result.final_test_loss:.4f}"
-
-
-def select_device(name: str | None) -> None:
-    """Makes `cpu`, `gpu` or `gpu:i` the default device.
-
-    Raises:
-      UsageError: no such device.
-    """
-    if not name:
-        return
-    platform, colon, index = name.partition(":")
-    if platform not in ("cpu", "gpu") or (colon and not index.isdecimal()):
-        raise UsageError(f"--device expects cpu, gpu or gpu:i, got {name!r}")
-    if platform == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    try:
-        devices = jax.devices(platform)
-    except RuntimeError:
-        found = ", ".join(sorted({d.platform for d in jax.devices()}))
-        raise UsageError(
-            f"no device {name!r} here, found: {found}; `pip install 'lopt-bench[gpu]'` adds CUDA support"
-        ) from None
-    if int(index or 0) >= len(devices):
-        raise UsageError(f"no device {name!r} here, found {len(devices)} of platform {platform}")
-    jax.config.update("jax_default_device", devices[int(index or 0)])
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Sees to it that no Ctrl-C is lost.
-
-    Python drops a KeyboardInterrupt that rises where nothing can be raised: in a finalizer, or in the callback that
-    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again, and what Python
-    would print of the lost one is not printed.
-    """
-    pending = False
-    tell = sys.unraisablehook
-
-    def interrupt(signum: int, frame: Any) -> None:
-        nonlocal pending
-        pending = True
-        raise KeyboardInterrupt
-
-    def raise_pending() -> None:
-        if pending:
-            raise KeyboardInterrupt
-
-    def tell_others(lost: Any) -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt):
-            tell(lost)
-
-    # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
-    unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ours = unhandled and threading.current_thread() is threading.main_thread()
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
-        sys.unraisablehook = tell_others
-    try:
-        yield raise_pending
-        raise_pending()
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            sys.unraisablehook = tell
-
-
-@contextlib.contextmanager
-def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[..., None]]]:
-    """A progress bar with time left on a terminal, plain lines elsewhere.
-
-    Yields:
-      (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
-
-    Raises:
-      KeyboardInterrupt: from `advance` at the latest, where one was lost.
-    """
-    with contextlib.ExitStack() as stack:
-        raise_pending = stack.enter_context(_interruptible())
-        bar = None
-        if console.is_terminal:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-            told = TextColumn("{task.fields[line]}", markup=False)
-            columns += (TimeElapsedColumn(), TimeRemainingColumn(), told)
-            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-            bar.add_task(title, total=total, line="")
-
-        def advance(amount: float, line: str = "") -> None:
-            raise_pending()
-            if bar is not None:
-                bar.update(bar.task_ids[0], advance=amount, line=line)
-
-        # While a bar is shown, its console prints lines above it.
-        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), advance

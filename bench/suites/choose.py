@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bench.errors import UsageError, nearest
-from bench.suites.suite import FEWEST, MOST, Suite
+from bench.suites.seeds import parse_seeds
+from bench.suites.suite import FEWEST, MOST, Suite, load_suite
 
 
 def expand_tasks(patterns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -63,3 +64,43 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
             raise UsageError(f"--set {key}: expected a finite number, got {text!r}")
         overrides.setdefault(optimizer, {})[name] = value
     return dataclasses.replace(suite, overrides=overrides)
+
+
+def choose_suite(
+    name: str,
+    tasks: Sequence[str] = (),
+    optimizers: Sequence[str] = (),
+    seeds: str | Sequence[int] | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+) -> Suite:
+    """A suite, or a part of one, or one with other values; what is not given stays as the suite has it.
+
+    Args:
+      name: of a suite, or the path of a TOML file.
+      tasks: names, or patterns like "imagenet32_cnn3/*".
+      optimizers: names, in the order of tables.
+      seeds: like "0-4", or numbers.
+      steps: horizon, in inner steps.
+      settings: "OPTIMIZER.HYPERPARAMETER=NUMBER", or "KEY=NUMBER" of the suite.
+
+    Returns:
+      The suite. That its tasks and optimizers are there is found out when it is planned.
+
+    Raises:
+      UsageError: no such suite, or seeds or settings that are none.
+
+    Example:
+      >>> choose_suite("quick", optimizers=["adam", "learned"], seeds="0-1").seeds
+      (0, 1)
+    """
+    suite = load_suite(name)
+    if tasks:
+        suite = dataclasses.replace(suite, tasks=tuple(dict.fromkeys(tasks)))
+    if optimizers:
+        suite = dataclasses.replace(suite, optimizers=tuple(dict.fromkeys(optimizers)))
+    if seeds:
+        suite = dataclasses.replace(suite, seeds=parse_seeds(seeds))
+    if steps:
+        suite = dataclasses.replace(suite, steps=steps)
+    return apply_settings(suite, settings)

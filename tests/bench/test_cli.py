@@ -223,7 +223,7 @@ def test_an_unwritable_folder_is_one_line(folders, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "bench.cli",
+        "bench",
         *RUN,
         "--set",
         "timing_blocks=0",
@@ -254,7 +254,7 @@ def test_a_lost_interruption_is_raised_again(steps_left):
     """Python drops what a finalizer raises, and with it a Ctrl-C that comes meanwhile; nothing is printed of it."""
     from rich.console import Console
 
-    from bench.run.runner import progress_bar
+    from bench.cli.terminal import progress_bar
 
     class Finalized:
         def __del__(self):

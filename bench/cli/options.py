@@ -1,0 +1,111 @@
+"""Options that several commands share, and the project file behind them: flag > environment > bench.toml > default."""
+
+import functools
+import math
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import UsageError, nearest
+from bench.folders import Folders
+from bench.suites.suite import MOST
+
+PROJECT_FILE = "bench.toml"
+FOLDER_OPTIONS = {
+    "results_dir": ("BENCH_RESULTS_DIR", "Where results are kept.  [default: ./results]"),
+    "reports_dir": ("BENCH_REPORTS_DIR", "Where reports are written.  [default: ./reports]"),
+    "cache_dir": ("BENCH_CACHE_DIR", "Where decoded data is kept.  [default: ~/.cache/lopt-bench]"),
+    "data_dir": ("TFDS_DATA_DIR", "Where TFDS data lies.  [default: ~/tensorflow_datasets]"),
+}
+SETTINGS = (*FOLDER_OPTIONS, "device")  # keys of the project file
+
+
+def project_settings(folder: Path = Path()) -> dict[str, str]:
+    """Settings of `bench.toml` in the working directory; what is empty there is not set.
+
+    Raises:
+      UsageError: not TOML, an unknown key, or a value that is not text.
+    """
+    path = folder / PROJECT_FILE
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    for key, value in table.items():
+        if key not in SETTINGS:
+            raise nearest(f"key of {path}", key, SETTINGS)
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: expected {key} to be text, got {value!r}")
+    return {key: value for key, value in table.items() if value}
+
+
+def read_project_file(context: click.Context, commands: list[str]) -> None:
+    """Makes the settings of `bench.toml` the defaults of all commands, below flags and environment.
+
+    What is wrong with the file is told by commands that take such a setting (`folder_options`): the others, and
+    `--help`, go on without it.
+    """
+    try:
+        context.default_map = dict.fromkeys(commands, project_settings())
+    except UsageError as error:
+        context.obj = error
+
+
+def folder_options(command: Callable) -> Callable:
+    """Adds --results-dir, --reports-dir, --cache-dir and --data-dir; the command gets `folders`."""
+
+    @functools.wraps(command)
+    def wrapped(**kwargs: Any) -> Any:
+        if isinstance(problem := click.get_current_context().obj, UsageError):
+            raise problem
+        chosen = {name: kwargs.pop(name) for name in FOLDER_OPTIONS}
+        return command(folders=Folders(**{name: Path(value) for name, value in chosen.items() if value}), **kwargs)
+
+    for name, (variable, text) in reversed(FOLDER_OPTIONS.items()):
+        wrapped = click.option(f"--{name.replace('_', '-')}", envvar=variable, metavar="DIR", help=text)(wrapped)
+    return wrapped
+
+
+class FiniteRange(click.FloatRange):
+    """A float of a range, which "nan" is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, refused where it is not finite."""
+        converted = super().convert(value, param, ctx)
+        if not math.isfinite(converted):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return converted
+
+
+STEPS = click.IntRange(min=1, max=MOST)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="Python file that adds tasks or optimizers."
+)
+device_option = click.option("--device", envvar="BENCH_DEVICE", metavar="cpu|gpu[:i]", help="Where to run.")
+devices_option = click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Devices that samples are spread over; on a CPU, host devices.",
+)
+
+
+def subset_options(command: Callable) -> Callable:
+    """Adds -t, -o, --seeds, --steps and --set, which choose a part of a suite or change it."""
+    options = (
+        click.option("-t", "--task", "tasks_", multiple=True, metavar="TASK", help="Only these tasks."),
+        click.option("-o", "--optimizer", "optimizers", multiple=True, metavar="OPTIMIZER", help="Only these."),
+        click.option("--seeds", metavar="0-9", help="Only these seeds."),
+        click.option("--steps", type=STEPS, metavar="N", help="Another horizon."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="adam.learning_rate=1e-3, ..."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

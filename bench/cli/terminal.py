@@ -1,0 +1,104 @@
+"""What commands print: tables, JSON and progress; and how a Ctrl-C reaches them."""
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+Log = Callable[[str], None]
+
+
+def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Rows as a table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = columns or list(rows[0])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = all(isinstance(row[column], int | float) for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns), style=None)
+    # A pipe has no width: nothing there is worth folding for.
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on standard output."""
+    click.echo(json.dumps(value, indent=1))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Sees to it that no Ctrl-C is lost.
+
+    Python drops a KeyboardInterrupt that rises where nothing can be raised: in a finalizer, or in the callback that
+    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again, and what Python
+    would print of the lost one is not printed.
+    """
+    pending = False
+    tell = sys.unraisablehook
+
+    def interrupt(signum: int, frame: Any) -> None:
+        nonlocal pending
+        pending = True
+        raise KeyboardInterrupt
+
+    def raise_pending() -> None:
+        if pending:
+            raise KeyboardInterrupt
+
+    def tell_others(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            tell(lost)
+
+    # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
+    unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = unhandled and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = tell_others
+    try:
+        yield raise_pending
+        raise_pending()
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = tell
+
+
+@contextlib.contextmanager
+def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[..., None]]]:
+    """A progress bar with time left on a terminal, plain lines elsewhere.
+
+    Yields:
+      (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
+
+    Raises:
+      KeyboardInterrupt: from `advance` at the latest, where one was lost.
+    """
+    with contextlib.ExitStack() as stack:
+        raise_pending = stack.enter_context(_interruptible())
+        bar = None
+        if console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+            told = TextColumn("{task.fields[line]}", markup=False)
+            columns += (TimeElapsedColumn(), TimeRemainingColumn(), told)
+            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+            bar.add_task(title, total=total, line="")
+
+        def advance(amount: float, line: str = "") -> None:
+            raise_pending()
+            if bar is not None:
+                bar.update(bar.task_ids[0], advance=amount, line=line)
+
+        # While a bar is shown, its console prints lines above it.
+        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), advance

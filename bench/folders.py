@@ -1,0 +1,47 @@
+"""The folders that everything reads from and writes to; in a notebook `Folders()` has those of the command line."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def _cache_dir() -> Path:
+    from tasks.data import default_cache_dir  # imports jax: the command line answers before it does
+
+    return default_cache_dir()
+
+
+def _data_dir() -> Path:
+    from tasks.data import default_data_dir
+
+    return default_data_dir()
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where results, reports and data lie.
+
+    Attributes:
+      results_dir: stored cells, tuned values, targets and runs of outer-training; ./results.
+      reports_dir: pages, tables and figures; ./reports.
+      cache_dir: decoded data; BENCH_CACHE_DIR, else ~/.cache/lopt-bench.
+      data_dir: prepared TFDS data; TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Example:
+      >>> Folders(results_dir=Path("elsewhere")).tuned_dir.as_posix()
+      'elsewhere/tuned'
+    """
+
+    results_dir: Path = Path("results")
+    reports_dir: Path = Path("reports")
+    cache_dir: Path = field(default_factory=_cache_dir)
+    data_dir: Path = field(default_factory=_data_dir)
+
+    @property
+    def tuned_dir(self) -> Path:
+        """A user's own tuned values."""
+        return self.results_dir / "tuned"
+
+    @property
+    def targets_dir(self) -> Path:
+        """A user's own frozen targets."""
+        return self.results_dir / "targets"
