@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.processes import converse, hearing, speaking
+from bench.processes import converse, first_message, speaking
 
 if TYPE_CHECKING:
     from baselines import Baseline
@@ -74,7 +74,7 @@ def _work() -> None:
 
     from bench.entries.plugins import build_registry
 
-    file, *one = hearing()
+    file, *one = first_message()
     with speaking() as say:
         try:
             registry = build_registry([file])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.processes import converse, hearing, speaking
+from bench.processes import converse, first_message, speaking
 
 if TYPE_CHECKING:
     from bench.cells.base import Cell
@@ -188,7 +188,7 @@ def _work() -> None:
     from bench.store.store import Store
     from bench.suites.suite import Suite
 
-    what = hearing()
+    what = first_message()
     if "probe" in what:
         with speaking() as say:
             try:

@@ -258,8 +258,8 @@ def test_a_plugin_that_does_not_begin_is_one_line(bench, tmp_path):
 
 TALKER = """
 import sys, time, os
-from bench.processes import hearing, speaking
-what = hearing()
+from bench.processes import first_message, speaking
+what = first_message()
 with speaking() as say:
     print("noise", flush=True)
     os.write(1, b"more noise\\n")
