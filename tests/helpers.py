@@ -13,6 +13,8 @@ import pytest
 import tasks
 from tasks import data
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
 
 def source_dir(name):
     """The folder of the prepared data, found without the code under test, or a skip that says what is missing."""

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import learned
 from bench.cli import main as cli
-from bench.entries.plugins import build_registry
 from bench.errors import EXIT_USAGE, UsageError
 from bench.store.store import Store
 from bench.suites.suite import build_suite
@@ -66,8 +65,6 @@ def as_toml(table):
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 
 
-# Flags ----------------------------------------------------------------------------------------------------------------
-
 FLAGS = st.sampled_from(
     ["-t", "-o", "--seeds", "--steps", "--set", "--time-limit", "--device", "--plugin", "--resume-from"]
 )
@@ -98,8 +95,6 @@ def test_values_of_set(bench, prefix, key, value):
     bench(*SUITE, "--set", f"{prefix}{key}={value}".replace("\0", ""))
 
 
-# Files that a user writes ---------------------------------------------------------------------------------------------
-
 SOUND_SUITE = {"kind": "train", "tasks": ["digits8_mlp"], "optimizers": ["adam"], "seeds": "0-1", "steps": 20}
 
 
@@ -126,50 +121,6 @@ def test_files_of_plugins(bench, tmp_path, content):
     assert bench(*SUITE, "--plugin", "plugin.py") == EXIT_USAGE
 
 
-NAMED = """
-import dataclasses, tasks
-from baselines import BASELINES
-
-def task():
-    task = tasks.load("digits8_mlp")
-    return dataclasses.replace(task, problem=dataclasses.replace(task.problem, family={family!r}))
-
-TASKS = {{{task!r}: task}}
-OPTIMIZERS = {{{optimizer!r}: BASELINES["adam"]}}
-"""
-BAD_NAMES = [
-    "../x",
-    "..",
-    ".x",
-    "a/../b",
-    "/x",
-    "a//b",
-    "x" * 101,
-    "a b",
-    "a|b",
-    "<b>",
-    "$x$",
-    r"\\input{x}",
-    "ü",
-    "a\n",
-    "",
-]
-SOUND_NAMES = {"task": "mine/0", "optimizer": "mine", "family": "mine"}
-
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("what", SOUND_NAMES)
-def test_names_of_what_a_plugin_defines(tmp_path, what, name):
-    """They become parts of paths, of pages and of tables in LaTeX."""
-    path = tmp_path / "plugin.py"
-    path.write_text(NAMED.format(**SOUND_NAMES))
-    assert build_registry([str(path)]).problem("mine/0").family == "mine"
-    path.write_text(NAMED.format(**SOUND_NAMES | {what: name}))
-    with pytest.raises(UsageError, match=r"expected a (name|family) of letters, digits") as caught:
-        build_registry([str(path)]).problem("mine/0")
-    assert_one_line(caught.value)
-
-
 SOUND_CONFIG = {"name": "mine", "design": "lean_mlp", "family": "imagenet16_cnn3", "objective": "train", "num_tasks": 2}
 CONFIG_KEYS = st.sampled_from(
     [*SOUND_CONFIG, "stages", "estimator", "window", "seed", "ema", "sigma", "begin_from", "x"]
@@ -190,8 +141,6 @@ def test_configurations_of_outer_training(tmp_path, key, value):
     except ValueError as error:  # and names that are not known, which are ValueErrors too
         assert_one_line(error)
 
-
-# Files that commands write, damaged -----------------------------------------------------------------------------------
 
 DAMAGE = st.tuples(st.sampled_from(["cut", "flip", "insert"]), st.floats(0, 1), st.binary(min_size=1, max_size=8))
 
@@ -295,8 +244,6 @@ def cached(tmp_path_factory):
     (root / "mnist28-3.0.1-0123456789abcdef.safetensors").write_bytes(save({}, {"version": "3.0.1"}))
     return root
 
-
-# The page that lists it all, as real processes ------------------------------------------------------------------------
 
 PAGE = Path(cli.__file__).parents[1] / "INPUT.md"
 EXAMPLES = re.findall(r"^\|[^|]*\| `bench ([^`]*)` \| (`+) ?(.*?) ?\2 \|$", PAGE.read_text(), re.MULTILINE)

@@ -268,3 +268,12 @@ class TestBestOfK:
     def test_a_trial_has_a_loss_or_diverged(self, losses):
         with pytest.raises(ValueError, match="losses"):
             best_of_k(losses, 1)
+
+
+@pytest.mark.rule(2)
+def test_the_best_of_k_trials_is_exact():
+    # Of the trials 1, 2, 3 two are drawn: {1,2}, {1,3}, {2,3}, whose best are 1, 1, 2: the median is 1.
+    assert best_of_k([3.0, 1.0, 2.0], 2).estimate == 1.0
+    assert best_of_k([3.0, 1.0, 2.0], 3).estimate == 1.0
+    assert best_of_k([3.0, 1.0, 2.0], 1).estimate == 2.0
+    assert math.isinf(best_of_k([math.inf, math.inf, 1.0], 1).estimate)

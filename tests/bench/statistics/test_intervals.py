@@ -520,3 +520,11 @@ def test_an_interval_excludes_only_what_lies_outside_it():
     assert not interval.excludes(0.0)
     assert interval.excludes(-0.1)
     assert not interval.without_bounds().excludes(-0.1)
+
+
+@pytest.mark.rule(12)
+def test_holm_multiplies_the_smallest_by_the_number_of_comparisons():
+    # .01 x 3, .02 x 2, .04 x 1, each at least as large as the one before
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.02, "d": None}) == pytest.approx(
+        {"a": 0.03, "b": 0.04, "c": 0.04, "d": None}
+    )

@@ -1,0 +1,97 @@
+"""`bench check`: a sound optimizer passes, and a broken one is named for what it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from baselines import BASELINES, Baseline, LogUniform
+from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
+from tests.bench.checks.found import broken
+from tests.helpers import assert_one_line
+
+RATE = LogUniform(1e-4, 1.0)
+
+
+def row(make, default=0.01):
+    return Baseline(make, {"learning_rate": RATE}, {"learning_rate": default}, "")
+
+
+def changed(change, init=None):
+    """SGD whose (updates, state) go through a function."""
+    sgd = optax.sgd(0.01)
+
+    def update(grads, state, params=None):
+        del params
+        return change(jax.tree.map(lambda g: -0.01 * g, grads), state)
+
+    return row(lambda h, horizon: optax.GradientTransformation(init or sgd.init, update))
+
+
+def to_all(function):
+    return lambda updates, state: (jax.tree.map(function, updates), state)
+
+
+def noisy(updates, state):
+    return jax.tree.map(lambda u: u + float(np.random.default_rng().normal()), updates), state  # at every trace
+
+
+def printing(updates, state):
+    jax.debug.print("{}", jax.tree.leaves(updates)[0].sum())
+    return updates, state
+
+
+def growing(updates, state):
+    return updates, jnp.concatenate([state, jnp.zeros(1)])
+
+
+def raising(updates, state):
+    raise RuntimeError("no such thing")
+
+
+# Name of a broken optimizer -> (row, the checks that have to say so, words of one of them).
+BROKEN_OPTIMIZERS = {
+    "raises": (changed(raising), {"structure, shapes, dtypes", "descends"}, "raises RuntimeError: no such thing"),
+    "NaN": (changed(to_all(lambda u: u * jnp.nan)), {"finite", "descends"}, "an update is not finite"),
+    "huge": (changed(to_all(lambda u: u * 1e12)), {"finite"}, "an update is as large as"),
+    "retraces": (changed(growing, lambda params: jnp.zeros(1)), {"retraces"}, "were traced 4 times"),
+    "callback": (changed(printing), {"host callbacks"}, "calls back to Python from inside the step"),
+    "random": (changed(noisy), {"deterministic", "jit = eager"}, "traced twice, differ"),
+    "half": (changed(to_all(lambda u: u.astype(jnp.float16))), {"structure, shapes, dtypes"}, "float16"),
+    "uphill": (changed(to_all(lambda u: -u)), {"descends"}, "take the loss from"),
+    "heavy": (
+        changed(lambda u, s: (u, s), lambda params: jax.tree.map(lambda p: jnp.zeros((40, *p.shape)), params)),
+        {"cost"},
+        "bytes of state per parameter",
+    ),
+    "unread": (row(lambda h, horizon: optax.sgd(0.01)), {"hyperparameters"}, "does `make` read it?"),
+    "default": (row(lambda h, horizon: optax.sgd(h["learning_rate"]), 3.0), {"search space"}, "lies outside"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OPTIMIZERS)
+def test_a_broken_optimizer_is_named_for_what_it_is(name):
+    made, expected, words = BROKEN_OPTIMIZERS[name]
+    with np.errstate(all="ignore"):
+        found = broken(OPTIMIZER_CHECKS, OptimizerSubject(made))
+    assert expected <= set(found), found
+    assert any(words in detail for detail in found.values()), found
+    for detail in found.values():
+        assert_one_line(detail)
+
+
+@pytest.mark.parametrize("name", BROKEN_OPTIMIZERS)
+def test_what_is_not_broken_about_it_is_not_named(name):
+    """A finding that follows from another one is fine; one about something else is not."""
+    unrelated = {"NaN": "retraces", "huge": "retraces", "callback": "descends", "half": "deterministic"}
+    made, expected, _ = BROKEN_OPTIMIZERS[name]
+    check_name = unrelated.get(name, "NaN")
+    if name != "raises":
+        assert OPTIMIZER_CHECKS[check_name](OptimizerSubject(made))
+    assert check_name not in expected
+
+
+@pytest.mark.parametrize("name", ["adam", "muon_cosine"])
+def test_a_sound_optimizer_passes(name):
+    assert broken(OPTIMIZER_CHECKS, OptimizerSubject(BASELINES[name])) == {}

@@ -1,0 +1,32 @@
+"""Variances of estimators."""
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from bench.measure import pathologies
+from bench.measure.pathologies import inner, moments, summary, variance
+from learned.estimators import reparam, side_by_side
+
+
+@pytest.mark.slow
+def test_variances_are_those_of_estimates_from_fresh_keys():
+    rows = pathologies.measure("variance/trained/5", (), 6)
+    found = summary.wide(rows)
+    where = inner.load("trained")
+    rp = reparam(where.objective, variance.NUM_SAMPLES, inner.SIGMA, side_by_side(variance.NUM_SAMPLES))
+    estimate = jax.jit(lambda key: rp.estimate(where.theta, (), where.arrays, key, 5, 5)[0].gradients)
+    means = []
+    for key in jax.random.split(tasks.named_key("pathologies", "variance", 5), 6):
+        gradients = jax.device_get(estimate(jax.random.split(key, 3)[0]))
+        means.append(moments.flattened({name: leaf.mean(axis=0)[None] for name, leaf in gradients.items()})[0])
+    np.testing.assert_allclose(found["deviation/reparam"].mean(), np.var(means, axis=0, ddof=1).sum(), rtol=1e-3)
+    # The smaller variance gets nearly all the weight, and the variance of the merged one is near it.
+    assert found["deviation/reparam"].mean() < found["deviation/es"].mean()
+    assert found["deviation/merged"].mean() < 1.5 * found["deviation/reparam"].mean()
+    assert found["merge_weight/merged"].mean() > 0.9
+    # With a window as long as the unroll both are ES, of other samples: within a factor of each other.
+    for name in ("pes", "nres"):
+        assert 0.5 < found[f"deviation/{name}"].mean() / found["deviation/es"].mean() < 2
+    assert set(found["finite/es"]) == {1.0}

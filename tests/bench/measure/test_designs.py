@@ -1,0 +1,71 @@
+"""The measurement of designs: costs, and losses before and after outer-training."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from bench.entries.plugins import Registry
+from bench.measure import designs, update_cost
+from bench.run import runner
+from bench.store.store import Store
+from bench.suites.suite import build_suite
+from learned.curriculum import Stage
+from tests.bench.measure.by_hand import designs_by_hand
+from tests.bench.measure.trees import TABLE, TREE
+
+
+@pytest.fixture(scope="module")
+def designs_finished(tmp_path_factory):
+    """Two designs on a tiny tree and digits, stored: its results."""
+    outer = dataclasses.replace(
+        designs.OUTER,
+        family="digits8_mlp",
+        stages=(Stage(10, 4),),
+        validation_num_steps=20,
+        validation_num_tasks=1,
+        validation_every=2,
+    )
+    suite = build_suite("designs", TABLE | {"measurement": "designs", "timing_blocks": 6, "controls": False})
+    kept = Store(tmp_path_factory.mktemp("results"), suite.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update_cost, "TREES", {"tree": TREE})
+        patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)
+        patch.setattr(designs, "TREES", ("tree",))
+        patch.setattr(designs, "STEPS_ON", ("digits8_mlp",))
+        patch.setattr(designs, "OUTER", outer)
+        patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8", "orthogonal")})
+        counts = runner.run(runner.plan(suite, Registry()), Registry(), kept)
+        results = kept.read()
+        return counts, results, designs.table(results.cells, results.curves)
+
+
+@pytest.mark.slow
+def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_finished):
+    counts, results, table = designs_finished
+    assert counts == {"ok": 4}
+    assert table["design"].tolist() == ["lean_mlp_8", "orthogonal"]
+    assert np.isfinite(table.drop(columns="design").to_numpy(dtype=float)).all()
+    # Four momenta or second moments of float32 and the counters; Adam's is a counter less.
+    size = update_cost.num_params(update_cost.shapes(TREE.init))
+    assert (table["bytes_per_parameter"] > 16).all()
+    assert (table["bytes_per_parameter"] < 16 + 40 / size).all()
+    assert table["inner_steps"].tolist() == [4 * 10 * 2 * 2] * 2  # two tasks, both signs
+    losses = results.curves[results.curves["metric"] == "outer_validation_loss"]
+    assert losses.groupby("cell")["step"].apply(list).tolist() == [[0, 2, 4]] * 2
+    # The same task, initialization and batches for both; Adam and Muon begin differently.
+    assert table["loss_before"].nunique() == 2
+
+
+def test_the_table_of_designs_is_worked_by_hand():
+    table = designs.table(*designs_by_hand(["lean_mlp_8/cost", "orthogonal/loss", "orthogonal/cost"]))
+    half, row = table.to_dict("records")
+    assert (row["design"], row["num_weights"], row["bytes_per_parameter"]) == ("orthogonal", 7, 16.0)
+    assert [row[f"update/{tree}"] for tree in designs.TREES] == pytest.approx([3.0] * len(designs.TREES))
+    assert [row[f"update/{tree}/seconds"] for tree in designs.TREES] == pytest.approx([4.5e-6] * len(designs.TREES))
+    for family in designs.STEPS_ON:
+        assert [row[f"step/{family}{end}"] for end in ("", "/low", "/high")] == pytest.approx([2.0] * 3)
+    assert (row["loss_before"], row["loss_after"], row["inner_steps"]) == (1.5, 0.9, 400)
+    assert (half["design"], half["bytes_per_parameter"]) == ("lean_mlp_8", 16.0)
+    assert math.isnan(half["loss_after"])

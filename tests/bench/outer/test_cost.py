@@ -1,0 +1,102 @@
+"""The cost of an inner step, on one device and on several."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bench.errors import UsageError
+from bench.outer import cost
+from bench.outer.cost import _serve_on_one_core, measure, on_one_device
+from tests.helpers import REPOSITORY, assert_one_line, linear_family
+from tests.learned.test_outer_train import CONFIG
+
+
+@pytest.mark.slow
+def test_the_cost_of_an_inner_step_is_that_of_an_outer_step_over_its_inner_steps():
+    # An odd number: the median of the rates is then the rate of the median block, however noisy the machine.
+    found = measure(CONFIG, linear_family, num_devices=1, num_blocks=7)
+    assert found.keys() == {
+        "config",
+        "inner_steps_per_second",
+        "adam_step_seconds",
+        "cost_ratio_to_adam",
+        "outer_step_seconds",
+        "compile_seconds",
+        "peak_memory_bytes",
+        "devices",
+    }
+    # 4 tasks, both signs, 10 steps.
+    rate = found["inner_steps_per_second"]
+    assert rate["low"] <= rate["median"] <= rate["high"]
+    assert found["outer_step_seconds"] * rate["median"] == pytest.approx(80, rel=1e-3)
+    ratio = found["cost_ratio_to_adam"]["median"]
+    assert ratio == pytest.approx(1 / rate["median"] / found["adam_step_seconds"], rel=0.5)
+    assert found["peak_memory_bytes"] > 2**20
+
+
+EIGHT_DEVICES = """
+import dataclasses, json
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+from bench.outer.cost import measure
+from tests.helpers import linear_family
+from tests.learned.test_outer_train import CONFIG
+
+print(json.dumps(measure(dataclasses.replace(CONFIG, num_tasks=8), linear_family, num_devices=8, num_blocks=6)))
+"""
+
+
+@pytest.mark.slow
+def test_several_devices_are_timed_beside_one_on_a_core_of_its_own():
+    """In each block; eight devices forced onto this machine's cores, next to one that another process has."""
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT_DEVICES], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    speedup = found["speedup_over_one_device"]
+    assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"] < 100
+
+
+class Told:
+    """The other end of a pipe: tells so many times, then is gone."""
+
+    def __init__(self, times):
+        self.left, self.answers = times, 0
+
+    def recv(self):
+        if not self.left:
+            raise EOFError
+        self.left -= 1
+
+    def send(self, answer):
+        self.answers += 1
+
+
+def test_one_device_is_that_of_a_process_on_one_core(monkeypatch):
+    """Told twice to take an outer step, it takes two, on one core; then it ends."""
+    steps, cores = [], []
+    monkeypatch.setattr(cost.os, "sched_setaffinity", lambda pid, some: cores.append(some))
+    monkeypatch.setattr(cost, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
+    told = Told(2)
+    _serve_on_one_core(told, CONFIG, lambda: "family")
+    assert told.answers == 2
+    assert steps == [(CONFIG, "family", 1)] * 2
+    assert [len(some) for some in cores] == [1]
+
+
+def no_data():
+    raise ValueError("no data")
+
+
+@pytest.mark.slow
+def test_a_process_on_one_core_that_ends_is_named():
+    with (
+        pytest.raises(UsageError, match="on one core has ended") as caught,
+        on_one_device(CONFIG, no_data),
+    ):
+        pass
+    assert_one_line(caught.value)

@@ -1,0 +1,99 @@
+"""How a figure is rendered: when it is asked for, to the same bytes, in few colours."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Canvas
+from PIL import Image
+
+from baselines import BASELINES
+from bench.report import figures
+from bench.report.figures import drawing
+from bench.store.rows import read_rows
+from tests.bench.noisy_rows import OPTIMIZERS, make_frames
+from tests.bench.report.figures.drawn import by_slug, every_figure
+
+pytestmark = pytest.mark.slow  # drawing
+
+
+def test_nothing_is_drawn_before_it_is_asked_for(three_tasks, monkeypatch):
+    rows, found_targets, marks = three_tasks
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.__init__", refuse)
+    drawn = every_figure(rows, found_targets, "lopt", marks)
+    assert len(drawn) > 20
+    assert all(len(figure.alt) > 40 and figure.caption.endswith(".") for figure in drawn)
+    with pytest.raises(AssertionError, match="drawn"):
+        drawn[0].png  # noqa: B018
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_is_asked_for_first(three_tasks):
+    slugs = ("time_to_target_a", "speedup_by_task")
+    first, second = (by_slug(every_figure(three_tasks[0], three_tasks[1], "lopt", three_tasks[2])) for _ in range(2))
+    for slug in slugs:
+        one = {kind: getattr(first[slug], kind) for kind in ("png", "svg", "pdf")}
+        other = {kind: getattr(second[slug], kind) for kind in ("pdf", "svg", "png")}
+        assert one == other
+        assert b"<dc:date>" not in one["svg"]
+        assert b"CreationDate" not in one["pdf"]
+        assert b"/Subtype /Type3" not in one["pdf"]
+        assert first[slug].png is first[slug].png  # rendered once
+
+
+def test_a_png_has_a_palette_and_a_white_ground(three_tasks):
+    rows, found_targets, _ = three_tasks
+    figure = figures.task_figures(rows, "a", figures.optimizer_styles(rows), found_targets)[0]
+    image = Image.open(io.BytesIO(figure.png))
+    assert image.mode == "P"
+    assert len(image.getcolors()) <= drawing.NUM_COLORS
+    assert image.convert("RGB").getpixel((image.width - 1, 0)) == (255, 255, 255)
+    assert len(figure.png) < 60_000  # eighty of them make a page of three megabytes
+
+
+def test_a_colour_that_little_is_drawn_in_stays_what_it_is():
+    """As that of a line in a legend, where the curves themselves lie under others."""
+
+    def draw():
+        canvas = Canvas(figsize=(5, 4))
+        axes = canvas.add_subplot()
+        axes.imshow(np.linspace(0, 1, 4096).reshape(64, 64), cmap="viridis")
+        axes.plot([50, 58], [5, 5], color="#0072B2")
+        axes.plot([50, 58], [9, 9], color="#D55E00")
+        return canvas
+
+    figure = drawing.Figure("rare", "", "", draw)
+    image = np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB"), int)
+    assert np.abs(image - np.asarray(figure.image(), int)).max() < 32
+
+
+def test_bands_that_overlap_keep_their_tints():
+    """Their mixtures are many, and each is near another's."""
+    colors = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#009E73", "#D55E00")
+    x = np.linspace(0.0, 6.0, 200)
+
+    def draw():
+        canvas = Canvas(figsize=(5, 4))
+        for axes in canvas.subplots(2, 2).flat:
+            for number, color in enumerate(colors):
+                y = np.exp(-x / (number + 2))
+                axes.fill_between(x, 0.9 * y, 1.2 * y, color=color, alpha=0.2, linewidth=0)
+                axes.plot(x, y, color=color)
+        return canvas
+
+    figure = drawing.Figure("bands", "", "", draw)
+    image = np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB"), int)
+    beyond = np.abs(image - np.asarray(figure.image(), int)).max(axis=-1) > 12
+    assert beyond.mean() < 2e-3
+
+
+def test_rules_share_a_colour_with_their_scheduled_form_and_no_two_rows_look_alike():
+    names = dict.fromkeys(BASELINES, OPTIMIZERS["adam"]) | {"lopt": OPTIMIZERS["lopt"]}
+    styles = figures.optimizer_styles(read_rows(*make_frames(names, ("t",), 1, num_points=3, timed=False)))
+    assert styles["adam"].color == styles["adam_cosine"].color
+    assert styles["adam"].marker != styles["adam_cosine"].marker
+    assert len({(style.color, style.linestyle) for style in styles.values()}) == len(names)
+    assert styles["lopt"].linewidth > max(style.linewidth for name, style in styles.items() if name != "lopt")

@@ -1,0 +1,164 @@
+"""What the page of the pathologies says of them, on tables made by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.measure import pathologies
+from bench.measure.pathologies import heavy_tails, influence, summary, truncation, unrolls, variance
+from bench.report.measurement import write_measurement
+
+
+def synthetic(reparam_scale=lambda length: 1e-3, grown=1.0):
+    """Cells and curves of all parts, of made-up numbers: reparam's variance as told, es's 1, merged's the smaller."""
+    rng = np.random.default_rng(0)
+    cells, curves = [], []
+    for part, facts in pathologies.parts().items():
+        config = {
+            "kind": "measure",
+            "measurement": "pathologies",
+            "task": f"pathologies/{part}",
+            "device_kind": "cpu",
+            **facts,
+        }
+        rows = []
+        name, length = facts["pathology"], facts.get("length", 0)
+        if name == "gradient_norm":
+            for n in unrolls.LENGTHS:
+                rows += [(n, f"gradient_norm/{i}", (1 + i / 10) * (grown if n > 100 else 1)) for i in range(8)]
+        elif name == "slices":
+            for kind in ("raw", "smoothed"):
+                at = np.linspace(-0.05, 0.05, 11)
+                rows += [(i, f"{kind}_at", a) for i, a in enumerate(at)]
+                rows += [(i, f"{kind}/{n}", a**2) for n in unrolls.SLICED_LENGTHS for i, a in enumerate(at)]
+        elif name == "truncation":
+            for metric in (
+                "true",
+                *(f"{m}/{w}" for w in truncation.WINDOWS[:-1] for m in ("truncated", "along", "bias")),
+            ):
+                rows += [(i, metric, 1 + 0.1 * rng.normal()) for i in range(8)]
+        elif name == "variance":
+            small = min(reparam_scale(length), 1.0)
+            scales = {"reparam": reparam_scale(length), "es": 1.0, "merged": small, "merged_independent": small}
+            for estimator in variance.ESTIMATORS:
+                scale = scales.get(estimator, 2.0)
+                rows += [(i, f"finite/{estimator}", 1.0) for i in range(8)]
+                rows += [(i, f"deviation/{estimator}", scale * (1 + 0.1 * rng.uniform())) for i in range(8)]
+                rows += [(i, f"signal/{estimator}", 1 + 0.1 * rng.normal()) for i in range(8)]
+            for merged in summary.MERGED:
+                for metric, value in (("bias_to_es", 0.01), ("bias_to_reparam", 0.01), ("merge_weight", 0.5)):
+                    rows += [(i, f"{metric}/{merged}", value * (1 + 0.1 * rng.uniform())) for i in range(8)]
+        elif name == "merged_bias":
+            for scale in heavy_tails.SCALES:
+                rows += [
+                    (i, f"merged/{scale:g}/{n}", rng.uniform(0.5, 1)) for n in heavy_tails.NUM_SAMPLES for i in range(8)
+                ]
+        else:
+            rows.append((0, "gradient/exact", 3.2))
+            for estimator in influence.NAMES:
+                sign = -1 if estimator in ("tbptt", "truncated_es") else 1
+                rows += [(i, f"gradient/{estimator}/{w}", sign + i / 10) for w in influence.WINDOWS for i in range(8)]
+                rows += [(i, f"{m}/{estimator}", 0.5 / (i + 1)) for m in ("theta", "loss") for i in range(8)]
+        cell = f"cell{len(cells)}"
+        cells.append(
+            {"cell": cell, "kind": "measure", "status": "ok", "config": json.dumps(config), "provenance": "{}"}
+        )
+        curves.append(pd.DataFrame(rows, columns=["step", "metric", "value"]).assign(cell=cell))
+    return pd.DataFrame(cells), pd.concat(curves, ignore_index=True)
+
+
+def page(tmp_path, *rows):
+    head = {"title": "pathologies (mine)", "suite": "pathologies", "label": "mine", "description": "what"}
+    return write_measurement(*rows, tmp_path, **head, draw=False).read_text()
+
+
+def test_the_page_says_where_reparameterization_crosses_and_that_it_never_does(tmp_path):
+    never = page(tmp_path, *synthetic())
+    assert never.count("reparameterization never crosses ES") >= 2
+    crossing = page(tmp_path, *synthetic(lambda length: length / 150))
+    assert "ES has the smaller variance at 200, 500 and 1,000 steps, reparameterization at the others" in crossing
+    assert "holds at every length" in crossing
+
+
+def test_the_page_says_whether_gradients_explode(tmp_path):
+    assert "neither the median nor the largest grows" in page(tmp_path, *synthetic())
+    assert "explosion" in page(tmp_path, *synthetic(grown=1e4))
+
+
+def test_the_page_sees_an_explosion_that_ends_again(tmp_path):
+    cells, curves = synthetic()
+    middle = curves["metric"].str.startswith("gradient_norm/") & (curves["step"] == 100)
+    curves.loc[middle, "value"] *= 1e3
+    text = page(tmp_path, cells, curves)
+    assert "the paper&#39;s explosion" in text or "the paper's explosion" in text
+    assert " at 100 and " in text
+
+
+def test_a_ratio_that_is_not_known_does_not_hold(tmp_path):
+    cells, curves = synthetic()
+    assert "holds at every length" in page(tmp_path / "known", cells, curves)
+    curves.loc[curves["metric"] == "deviation/merged", "value"] = np.nan
+    assert "does not hold at every length" in page(tmp_path / "unknown", cells, curves)
+
+
+def test_gradients_that_are_not_finite_count_as_infinite():
+    rows = [(5, f"gradient_norm/{i}", value) for i, value in enumerate([1.0, 2.0, 3.0, np.nan])]
+    rows += [(10, f"gradient_norm/{i}", value) for i, value in enumerate([1.0, np.inf, np.nan, np.nan])]
+    found = summary._gradient_norms(pd.DataFrame(rows, columns=["step", "metric", "value"]), {})
+    values = {(at, name): value.estimate for at, name, value in found}
+    assert (values[5, "median"], values[5, "largest"], values[5, "finite"]) == (2.5, np.inf, 0.75)
+    assert (values[10, "median"], values[10, "largest"], values[10, "finite"]) == (np.inf, np.inf, 0.25)
+
+
+def test_a_gradient_that_is_lost_in_noise_is_not_compared_to(tmp_path):
+    cells, curves = synthetic()
+    assert "lost in its own noise" not in (text := page(tmp_path / "known", cells, curves))
+    assert "Its direction is about right all the same" in text
+    noise = curves["metric"] == "true"
+    curves.loc[noise, "value"] = np.where(np.arange(noise.sum()) % 2, 5.0, -4.0)
+    text = page(tmp_path / "noise", cells, curves)
+    assert text.count("the backpropagated whole gradient is lost in its own noise") >= 3
+    assert "Its direction" not in text
+    table = pd.read_csv(tmp_path / "noise" / "tables" / "truncation.csv")
+    assert table["estimate"].isna().all()
+
+
+def test_the_page_says_whether_the_loss_is_rugged(tmp_path):
+    cells, curves = synthetic()
+    assert "where the paper has it rugged" in page(tmp_path / "smooth", cells, curves)
+    rugged = curves["metric"].str.startswith("raw/")
+    curves.loc[rugged, "value"] += np.arange(rugged.sum()) % 2
+    text = page(tmp_path / "rugged", cells, curves)
+    assert "which smoothing repairs" in text
+    assert "where the paper has it rugged" not in text
+
+
+def test_the_page_has_a_section_for_each_pathology_that_was_run(tmp_path):
+    cells, curves = synthetic()
+    whole = page(tmp_path, cells, curves)
+    for anchor in ("gradient-norm", "slices", "truncation", "variance", "merged-bias", "influence-balancing"):
+        assert f'<section id="{anchor}">' in whole
+    some = cells[cells["config"].str.contains("merged_bias")]
+    text = page(tmp_path, some, curves)
+    assert '<section id="merged-bias">' in text
+    assert '<section id="variance">' not in text
+    assert sorted(path.name for path in (tmp_path / "tables").glob("*.csv")) == ["merged_bias.csv", "provenance.csv"]
+
+
+@pytest.mark.slow
+def test_every_figure_is_drawn_in_every_format(tmp_path):
+    head = {"title": "t", "suite": "pathologies", "label": "l", "description": ""}
+    write_measurement(*synthetic(lambda length: length / 150), tmp_path, **head)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    names = (
+        "gradient_norm",
+        "slices",
+        "truncation",
+        "variance",
+        "merged_variance",
+        "merged_bias",
+        "influence_balancing",
+    )
+    assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "pdf")}
