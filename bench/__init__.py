@@ -1,1 +1,120 @@
-"""The way to ask: command line, suites, tuning, timing, store, statistics, report."""
+"""The way to ask: command line, suites, tuning, timing, store, statistics, report.
+
+What the commands do is at hand here too, for notebooks and scripts: each takes names or configurations and folders,
+prints nothing, and returns what it found. Nothing is imported before it is asked for.
+
+    >>> import bench
+    >>> suite = bench.choose_suite("quick", ["digits8_mlp"], ["adam", "learned"], seeds="0-1")
+    >>> done = bench.run_suite(suite, log=print)  # doctest: +SKIP
+    >>> page = bench.write_report("quick", results=done.results)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.checks.installation import examine_installation as examine_installation
+    from bench.checks.installation import prepare_data as prepare_data
+    from bench.checks.plugin import check_plugin as check_plugin
+    from bench.entries.listing import list_optimizers as list_optimizers
+    from bench.entries.listing import list_tasks as list_tasks
+    from bench.errors import UsageError as UsageError
+    from bench.folders import Folders as Folders
+    from bench.outer.cost import time_outer as time_outer
+    from bench.outer.publish import publish_outer as publish_outer
+    from bench.outer.publish import ship as ship
+    from bench.outer.rerun import rerun_outer as rerun_outer
+    from bench.outer.run import outer_train as outer_train
+    from bench.report.evidence import verify_reports as verify_reports
+    from bench.report.evidence import write_cards as write_cards
+    from bench.report.stored import read_results as read_results
+    from bench.report.stored import write_report as write_report
+    from bench.run.suite import plan_suite as plan_suite
+    from bench.run.suite import publish_suite as publish_suite
+    from bench.run.suite import run_suite as run_suite
+    from bench.run.timing import race as race
+    from bench.run.timing import time_steps as time_steps
+    from bench.score.compare import compare_results as compare_results
+    from bench.suites.choose import choose_suite as choose_suite
+    from bench.suites.listing import describe as describe
+    from bench.suites.listing import list_runs as list_runs
+    from bench.suites.listing import list_suites as list_suites
+    from bench.suites.suite import load_suite as load_suite
+    from bench.tuning.family import tune_family as tune_family
+    from bench.tuning.freeze import freeze_suite as freeze_suite
+
+MODULES = {  # what is at hand -> the module that has it
+    "Folders": "bench.folders",
+    "UsageError": "bench.errors",
+    "check_plugin": "bench.checks.plugin",
+    "choose_suite": "bench.suites.choose",
+    "compare_results": "bench.score.compare",
+    "describe": "bench.suites.listing",
+    "examine_installation": "bench.checks.installation",
+    "freeze_suite": "bench.tuning.freeze",
+    "list_optimizers": "bench.entries.listing",
+    "list_runs": "bench.suites.listing",
+    "list_suites": "bench.suites.listing",
+    "list_tasks": "bench.entries.listing",
+    "load_suite": "bench.suites.suite",
+    "outer_train": "bench.outer.run",
+    "plan_suite": "bench.run.suite",
+    "prepare_data": "bench.checks.installation",
+    "publish_outer": "bench.outer.publish",
+    "publish_suite": "bench.run.suite",
+    "race": "bench.run.timing",
+    "read_results": "bench.report.stored",
+    "rerun_outer": "bench.outer.rerun",
+    "run_suite": "bench.run.suite",
+    "ship": "bench.outer.publish",
+    "time_outer": "bench.outer.cost",
+    "time_steps": "bench.run.timing",
+    "tune_family": "bench.tuning.family",
+    "verify_reports": "bench.report.evidence",
+    "write_cards": "bench.report.evidence",
+    "write_report": "bench.report.stored",
+}
+__all__ = [
+    "Folders",
+    "UsageError",
+    "check_plugin",
+    "choose_suite",
+    "compare_results",
+    "describe",
+    "examine_installation",
+    "freeze_suite",
+    "list_optimizers",
+    "list_runs",
+    "list_suites",
+    "list_tasks",
+    "load_suite",
+    "outer_train",
+    "plan_suite",
+    "prepare_data",
+    "publish_outer",
+    "publish_suite",
+    "race",
+    "read_results",
+    "rerun_outer",
+    "run_suite",
+    "ship",
+    "time_outer",
+    "time_steps",
+    "tune_family",
+    "verify_reports",
+    "write_cards",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What is at hand here, imported when it is asked for (PEP 562)."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

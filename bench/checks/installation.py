@@ -1,24 +1,57 @@
-"""`bench doctor`: what is here, and what to do about what is wrong."""
+"""What is here and what to do about what is wrong (`bench doctor`), and data decoded once for all (`bench prepare`)."""
 
+import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.store.provenance import device, git_state, versions
+import jax
+
+from bench.device import select_device
+from bench.errors import nearest
+from bench.folders import Folders
+from bench.store.provenance import device as device_facts
+from bench.store.provenance import git_state, versions
+from tasks import data
 
 
-def examine(results_dir: Path, reports_dir: Path, cache_dir: Path, data_dir: Path) -> list[dict[str, Any]]:
-    """Checks of the installation.
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that was looked at.
 
-    Returns:
-      Rows of "check", "status" ("ok", "note" or "problem"), "found", "remedy".
+    Attributes:
+      check: what.
+      status: "ok", "note" or "problem".
+      found: what is there.
+      remedy: what to do about it; empty where there is nothing to do.
     """
-    import jax
 
-    rows: list[dict[str, Any]] = []
+    check: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+def examine_installation(folders: Folders | None = None, *, device: str | None = None) -> list[Finding]:
+    """Looks at versions, devices, data and folders.
+
+    Args:
+      folders: where results, reports and data lie; those of the command line without it.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+
+    Raises:
+      UsageError: no such device.
+
+    Example:
+      >>> next(finding.status for finding in examine_installation() if finding.check == "data digits8")
+      'ok'
+    """
+    select_device(device)
+    folders = folders or Folders()
+    rows: list[Finding] = []
 
     def row(check: str, status: str, found: str, remedy: str = "") -> None:
-        rows.append({"check": check, "status": status, "found": found, "remedy": remedy})
+        rows.append(Finding(check, status, found, remedy))
 
     for package, version in versions().items():
         missing = version == "absent"
@@ -30,22 +63,20 @@ def examine(results_dir: Path, reports_dir: Path, cache_dir: Path, data_dir: Pat
         "ok",
         f"commit {git['commit']}{' with changes' if git['dirty'] else ''}" if git["commit"] else "installed",
     )
-    here = device()
+    here = device_facts()
     row("device", "ok", f"{here['platform']} {here['kind']} x {here['count']}, {here['cpu']}, {here['cores']} cores")
     if jax.default_backend() == "cpu":
         row("accelerator", "note", "none", "pip install 'lopt-bench[gpu]' on a machine with a CUDA device")
-    import tasks.data
-
-    for name in tasks.data.DATA_SETS:
-        place = tasks.data.locate(name, data_dir=data_dir, cache_dir=cache_dir)
+    for name in data.DATA_SETS:
+        place = data.locate(name, data_dir=folders.data_dir, cache_dir=folders.cache_dir)
         digest = f" digest {place['digest'][:16]}" if place["digest"] else ""
         damaged = place["cached"] is not None and place["digest"] is None
         status = "problem" if damaged else ("note" if place["remedy"] else "ok")
         row(f"data {name}", status, f"{place['status']}{digest}", place["remedy"])
     for label, folder, flag in (
-        ("results folder", results_dir, "--results-dir"),
-        ("reports folder", reports_dir, "--reports-dir"),
-        ("cache folder", cache_dir, "--cache-dir"),
+        ("results folder", folders.results_dir, "--results-dir"),
+        ("reports folder", folders.reports_dir, "--reports-dir"),
+        ("cache folder", folders.cache_dir, "--cache-dir"),
     ):
         writable = _writable(folder)
         row(
@@ -62,3 +93,51 @@ def _writable(folder: Path) -> bool:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def prepare_data(
+    names: Sequence[str] = (),
+    *,
+    force: bool = False,
+    folders: Folders | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[..., None] = lambda share, line: None,
+) -> dict[str, Path]:
+    """Decodes TFDS data once into cached array files, which also work where TFDS is not installed.
+
+    Args:
+      names: of data sets; all that come from TFDS without any.
+      force: whether to decode again what is cached.
+      folders: where data lies and is cached; those of the command line without it.
+      log: called with a line for every data set.
+      advance: called with the share of all that is done since it was called last, and the data set in hand.
+
+    Returns:
+      Data set -> cache file.
+
+    Raises:
+      UsageError: no such data set.
+      tasks.data.MissingDataError: it is not where TFDS would have put it.
+      tasks.data.CacheError: the cache cannot be written.
+    """
+    folders = folders or Folders()
+    names = names or [name for name, row in data.DATA_SETS.items() if row.builder is not None]
+    for name in names:
+        if name not in data.DATA_SETS:
+            raise nearest("data set", name, list(data.DATA_SETS))
+    paths = {}
+    for name in names:
+        seen = 0.0
+
+        def progress(done: int, total: int, name: str = name) -> None:
+            nonlocal seen
+            share = done / max(total, 1)
+            advance((share - seen) / len(names), name)
+            seen = share
+
+        paths[name] = data.prepare(
+            name, data_dir=folders.data_dir, cache_dir=folders.cache_dir, force=force, progress=progress
+        )
+        advance((1.0 - seen) / len(names), name)
+        log(f"{name}: {paths[name]}")
+    return paths

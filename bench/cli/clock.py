@@ -1,7 +1,9 @@
-"""`bench time`: what a step costs."""
+"""`bench time`: what a step costs, of training and of outer-training, and races."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +11,10 @@ from bench.cli.options import STEPS, device_option, devices_option, folder_optio
 from bench.cli.terminal import print_json, print_table
 from bench.errors import UsageError
 from bench.folders import Folders
+
+if TYPE_CHECKING:
+    from bench.run.timing import StepTime
+    from bench.score.races import Race
 
 
 @click.command("time")
@@ -42,79 +48,89 @@ def time_command(
     With --outer, what an inner step of outer-training costs: time an outer step over its inner steps.
     """
     if outer:
-        _time_outer(outer, tasks_, optimizers, blocks, devices, as_json, folders, device)
+        if tasks_ or optimizers:
+            raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
+        _time_outer(outer, blocks, devices, as_json, folders, device)
         return
-    from bench.clock.timing import time_entrants
-    from bench.device import select_device
-    from bench.entries.entrants import real_name, resolve
-    from bench.entries.plugins import build_registry
+    from bench.run import timing
     from bench.store.provenance import device as device_facts
-    from bench.suites.choose import expand_tasks
-    from bench.suites.suite import load_suite
 
-    select_device(device)
-    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    quick = load_suite("quick")
+    where = {"folders": folders, "plugins": plugins, "device": device}
     if race:
-        rows = []
-        for task in expand_tasks(tasks_ or quick.tasks, registry.task_names()):
-            rows += _race(task, optimizers or ("learned",), blocks, steps, registry, folders)
+        if len(optimizers) > 1:
+            raise UsageError(f"--race takes one optimizer, to race against the reference; got {', '.join(optimizers)}")
+        (contender,) = optimizers or ("learned",)
+        rows = _race_rows(timing.race(tasks_, contender, steps=steps, blocks=blocks, **where))
         print_json({"device": device_facts(), "rows": rows}) if as_json else print_table(rows)
         return
-    rows = []
-    for task in expand_tasks(tasks_ or quick.tasks, registry.task_names()):
-        problem = registry.problem(task)
-        horizon = steps or problem.horizon
-        entrants = [
-            resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, registry=registry)
-            for name in dict.fromkeys(map(real_name, optimizers or quick.optimizers))
-        ]
-        timings = time_entrants(entrants, registry.load(task), horizon, num_blocks=blocks)
-        rows += _timing_rows(task, [entrant.name for entrant in entrants], timings)
+    found = timing.time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where)
     if as_json:
-        print_json({"device": device_facts(), "rows": rows})
-        return
-    shown = [
+        print_json({"device": device_facts(), "rows": _json_rows(found)})
+    else:
+        print_table(_shown_rows(found))
+
+
+def _json_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:
+    from bench.clock.timing import printed
+
+    return [
+        {
+            "task": row.task,
+            "optimizer": row.optimizer,
+            "seconds_per_step": printed(row.seconds_per_step),
+            "cost_ratio_to_first": printed(row.cost_ratio_to_first),
+            "compile_seconds": round(row.compile_seconds, 3),
+        }
+        for row in found
+    ]
+
+
+def _shown_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:
+    interval = "{median:.3f} [{low:.3f}, {high:.3f}]"
+    return [
         {
             "task": row["task"],
             "optimizer": row["optimizer"],
-            "ms_per_step": "{median:.3f} [{low:.3f}, {high:.3f}]".format(
-                **{k: 1e3 * v for k, v in row["seconds_per_step"].items()}
-            ),
-            "cost_ratio_to_first": "{median:.3f} [{low:.3f}, {high:.3f}]".format(**row["cost_ratio_to_first"]),
+            "ms_per_step": interval.format(**{end: 1e3 * value for end, value in row["seconds_per_step"].items()}),
+            "cost_ratio_to_first": interval.format(**row["cost_ratio_to_first"]),
             "compile_seconds": row["compile_seconds"],
         }
-        for row in rows
+        for row in _json_rows(found)
     ]
-    print_table(shown)
 
 
-def _time_outer(
-    config: str,
-    tasks_: Sequence[str],
-    optimizers: Sequence[str],
-    blocks: int,
-    devices: int,
-    as_json: bool,
-    folders: Folders,
-    device: str | None,
-) -> None:
-    if tasks_ or optimizers:
-        raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
-    from bench.device import use_devices
+def _race_rows(races: Sequence[Race]) -> list[dict[str, Any]]:
+    """A row for each target that both reached; for a task where there is none, one without a target."""
+    rows = []
+    for task in dict.fromkeys(item.task for item in races):
+        of_task = [item for item in races if item.task == task]
+        reached = [item for item in of_task if item.raced is not None]
+        rows += [_race_row(item) for item in reached] or [_race_row(of_task[0]) | {"target": None}]
+    return rows
 
-    use_devices(device, devices)
-    import functools
 
-    import tasks
-    from bench.outer.cost import measure
-    from bench.outer.folders import read_config
+def _race_row(race: Race) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "task": race.task,
+        "target": race.target,
+        "contender": race.contender,
+        "reference": race.reference,
+        "raced_speedup": None,
+        "predicted_speedup": None,
+        "predicted_over_raced": None,
+    }
+    if race.raced is not None and race.predicted is not None:
+        row["raced_speedup"] = float(f"{race.raced:.4g}")
+        row["predicted_speedup"] = float(f"{race.predicted:.4g}")
+        row["predicted_over_raced"] = float(f"{race.predicted / race.raced:.4g}")
+    return row
+
+
+def _time_outer(config: str, blocks: int, devices: int, as_json: bool, folders: Folders, device: str | None) -> None:
+    from bench.outer.cost import time_outer
     from bench.store.provenance import device as device_facts
 
-    settings = read_config(config)
-    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
-    load = functools.partial(tasks.load_family, settings.family, **where)
-    found = measure(settings, load, num_devices=devices, num_blocks=blocks, tuned_dir=folders.tuned_dir)
+    found = time_outer(config, blocks=blocks, num_devices=devices, device=device, folders=folders)
     if as_json:
         print_json({**found, "device": device_facts()})
         return
@@ -123,66 +139,3 @@ def _time_outer(
         for name, value in found.items()
     }
     print_table([{"measured": name, "value": value} for name, value in shown.items()])
-
-
-def _timing_rows(task: str, names: Sequence[str], timings) -> list[dict[str, Any]]:
-    from bench.clock.timing import printed
-    from bench.statistics import median_interval, ratio_interval
-
-    seconds = timings.seconds_per_step
-    return [
-        {
-            "task": task,
-            "optimizer": name,
-            "seconds_per_step": printed(median_interval(seconds[:, i])),
-            "cost_ratio_to_first": printed(ratio_interval(seconds[:, i], seconds[:, 0])),
-            "compile_seconds": round(float(timings.compile_seconds[i]), 3),
-        }
-        for i, name in enumerate(names)
-    ]
-
-
-def _race(task: str, optimizers: Sequence[str], blocks: int, steps: int | None, registry, folders: Folders):
-    """Rows of a race on a task: for every target that both reached, the speed-up as raced and as predicted."""
-    import numpy as np
-
-    from bench.clock.engine import run_key
-    from bench.clock.race import race
-    from bench.clock.timing import time_entrants
-    from bench.entries.entrants import real_name, resolve
-    from bench.score.races import race_result
-    from bench.tuning import targets as targets_
-
-    if len(optimizers) != 1:
-        raise UsageError(f"--race takes one optimizer, to race against the reference; got {', '.join(optimizers)}")
-    problem = registry.problem(task)
-    horizon = steps or problem.horizon
-    frozen = targets_.load(task, horizon, local_dir=folders.targets_dir)
-    if frozen is None:
-        raise UsageError(f"no frozen targets for {task} at {horizon} steps; make them with: bench freeze SUITE")
-    contender, reference = real_name(optimizers[0]), frozen.references["all_hand_designed"]
-    entrants = [
-        resolve(name, problem.family, horizon, tuned_dir=folders.tuned_dir, registry=registry)
-        for name in (contender, reference)
-    ]
-    loaded = registry.load(task)
-    timings = time_entrants(entrants, loaded, horizon, num_blocks=blocks)
-    levels = frozen.levels[reference]["train_loss"]
-    table = race(entrants, loaded, run_key(task, 0), horizon, levels["hard"])
-    table = table.pivot(index="step", columns="metric", values="value")
-    cost_ratio = float(np.median(timings.seconds_per_step[:, 0] / timings.seconds_per_step[:, 1]))
-    found = race_result(task, table, cost_ratio, contender, reference, levels)
-    rows = [
-        {
-            "task": task,
-            "target": item.target,
-            "contender": contender,
-            "reference": reference,
-            "raced_speedup": float(f"{item.raced:.4g}"),
-            "predicted_speedup": float(f"{item.predicted:.4g}"),
-            "predicted_over_raced": float(f"{item.predicted / item.raced:.4g}"),
-        }
-        for item in found
-        if item.raced is not None and item.predicted is not None
-    ]
-    return rows or [{"task": task, "target": None, "contender": contender, "reference": reference}]

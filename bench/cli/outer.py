@@ -33,41 +33,31 @@ def outer_train_command(
     `bench publish --outer CONFIG` packs the last whole stage into files that can be committed; --resume-from takes up
     such a run on another machine.
     """
-    from bench.device import use_devices
-
-    use_devices(device, devices)
+    budget_seconds = _seconds(budget)
     from rich.console import Console
 
-    import tasks
-    from bench.outer import run as run_
-    from bench.outer.folders import read_config
-    from bench.outer.publish import restore
+    from bench.outer.run import outer_train
 
-    settings, seconds = read_config(config), _duration(budget)
-    if resume_from:
-        restore(settings, folders.results_dir, resume_from)
-    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
-    family, facts = tasks.load_family(settings.family, **where), tasks.data_facts(settings.family, **where)
-    console = Console(stderr=as_json)
-    with progress_bar(settings.outer_steps, f"outer-training {settings.name}", console) as (log, advance):
-        path, summary = run_.run(
-            settings,
-            family,
-            facts,
-            folders.results_dir,
-            resume=resume or resume_from is not None,
+    with progress_bar(1.0, f"outer-training {config}", Console(stderr=as_json)) as (log, advance):
+        done = outer_train(
+            config,
+            resume=resume,
+            resume_from=resume_from,
+            budget_seconds=budget_seconds,
             num_devices=devices,
-            budget_seconds=seconds,
+            device=device,
+            folders=folders,
             log=log,
             advance=advance,
         )
     if as_json:
-        print_json({"weights": str(path), **summary})
+        print_json({"weights": str(done.weights), **done.facts})
     else:
-        click.echo(f"weights: {path}\nuse: bench run -o {path}, or learned.load({str(path)!r})")
+        click.echo(f"weights: {done.weights}\nuse: bench run -o {done.weights}, or learned.load({str(done.weights)!r})")
 
 
-def _duration(text: str | None) -> float:
+def _seconds(text: str | None) -> float:
+    """A duration like 2h, 30m or 90s; without one there is no end."""
     if text is None:
         return float("inf")
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])

@@ -1,17 +1,31 @@
 """`bench run`, `report`, `compare` and `publish`: suites and what came of them."""
 
+from __future__ import annotations
+
+import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import FiniteRange, device_option, folder_options, json_option, plugin_option, subset_options
+from bench.cli.options import (
+    FiniteRange,
+    device_option,
+    folder_options,
+    json_option,
+    plugin_option,
+    subset_options,
+)
 from bench.cli.terminal import print_json, print_table, progress_bar
-from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError, nearest
+from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
 from bench.suites.choose import choose_suite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.store.record import Results
 
 
 @click.command()
@@ -58,63 +72,38 @@ def run(
     """
     from rich.console import Console
 
-    from bench.device import select_device
-    from bench.entries.plugins import build_registry
-    from bench.run.isolate import Work
-    from bench.run.isolate import run as run_isolated
-    from bench.run.plan import plan
-    from bench.run.runner import run as run_cells
-    from bench.store.store import Store
+    from bench.report.stored import write_report
+    from bench.run.suite import plan_suite, run_suite
 
-    select_device(device)
     chosen = choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
-    limit, work = time_limit or float("inf"), None
-    if isolate or (isolate is None and plugins):
-        work = Work.of(chosen, plugins, folders, device, limit)
-    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    registry.broken.update(work.broken if work else {})
-    cells = plan(chosen, registry, folders.tuned_dir, folders.targets_dir)
-    store = Store(folders.results_dir, chosen.name)
-    if resume_from:
-        store.restore(folders.results_dir, resume_from, [cell.name for cell in cells])
+    how: dict[str, Any] = {
+        "folders": folders,
+        "plugins": plugins,
+        "device": device,
+        "time_limit_sec": time_limit or float("inf"),
+        "isolate": isolate,
+        "resume_from": resume_from,
+    }
     if dry_run:
-        rows = [{"cell": c.name, "title": c.title, "stored": store.is_complete(c.name)} for c in cells]
+        plan = plan_suite(chosen, **how)
+        rows = [{"cell": cell.name, "title": cell.title, "stored": plan.is_stored(cell)} for cell in plan.cells]
         print_json(rows) if as_json else print_table(rows)
         return
     console = Console(stderr=as_json)
-    with progress_bar(len(cells), f"bench run {chosen.name}", console) as (log, advance):
-        if work:
-            counts = run_isolated(work, cells, store, log=log, advance=advance)
-        else:
-            counts = run_cells(cells, registry, store, time_limit_sec=limit, log=log, advance=advance)
-    results = store.read([cell.name for cell in cells])
-    page = _report(results, folders, chosen.name, store.label, formats=("png",))
+    with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
+        done = run_suite(chosen, **how, log=log, advance=advance)
+    page = write_report(chosen.name, done.label, results=done.results, folders=folders, formats=("png",))
     if as_json:
-        print_json({"suite": chosen.name, "cells": counts, "report": str(page)})
+        print_json({"suite": chosen.name, "cells": done.counts, "report": str(page)})
     else:
-        _print_results(results, folders, console)
-        console.print(f"cells: {', '.join(f'{n} {status}' for status, n in counts.items())}", highlight=False)
+        _print_results(done.results, folders, console)
+        console.print(f"cells: {', '.join(f'{n} {status}' for status, n in done.counts.items())}", highlight=False)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
-    statuses = set(results.cells["status"]) - {"ok", "diverged"}
-    if statuses:
+    if set(done.results.cells["status"]) - {"ok", "diverged"}:
         sys.exit(EXIT_FAILED_CELLS)
 
 
-def _report(results, folders: Folders, suite: str, label: str, **drawing: Any) -> Path:
-    from bench.report.verify import build_report
-    from bench.store.files import locked
-
-    folder = folders.reports_dir / suite / label
-    try:
-        with locked(folder / ".lock", wait=True):  # two runs that share cells end at the same time
-            return build_report(results, folders.results_dir, folder, suite, label, **drawing)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
-        ) from None
-
-
-def _print_results(results, folders: Folders, console) -> None:
+def _print_results(results: Results, folders: Folders, console: Console) -> None:
     import learned
     from bench.measure import shown
     from bench.report import terminal_tables
@@ -140,11 +129,10 @@ def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> No
     """
     from rich.console import Console
 
-    from bench.store.published import LOCAL
-    from bench.store.store import Store
+    from bench.report.stored import read_results, write_report
 
-    results = Store(folders.results_dir, suite, label or LOCAL).read()
-    page = _report(results, folders, suite, label or LOCAL)
+    results = read_results(suite, label, folders=folders)
+    page = write_report(suite, label, results=results, folders=folders)
     if as_json:
         click.echo((page.parent / "report.json").read_text(), nl=False)
         return
@@ -163,26 +151,19 @@ def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> No
 @folder_options
 def compare(a: str, b: str, metric: str, fail_above: float | None, as_json: bool, folders: Folders) -> None:
     """Compare two result sets, SUITE/LABEL or SUITE for your own, paired by task, optimizer and seed."""
-    import dataclasses
+    from bench.score.compare import compare_results
 
-    from bench.score.compare import compare as compare_sets
-    from bench.score.compare import regressions
-    from bench.store.record import RESULT_COLUMNS
-
-    losses = [name for name in RESULT_COLUMNS if name != "best_validation_step"]
-    if metric not in losses:
-        raise nearest("metric", metric, losses)
-    rows = compare_sets(folders.results_dir, a, b, metric)
-    worse = regressions(rows, fail_above) if fail_above is not None else []
+    found = compare_results(a, b, metric=metric, folders=folders)
+    worse = found.regressions(fail_above) if fail_above is not None else []
     if as_json:
-        plain = [row | {"change": row["change"] and dataclasses.asdict(row["change"])} for row in rows]
+        plain = [row | {"change": row["change"] and dataclasses.asdict(row["change"])} for row in found.rows]
         print_json({"a": a, "b": b, "metric": metric, "rows": plain, "regressions": len(worse)})
     else:
-        print_table([_compared(row) for row in rows])
+        print_table([_compared(row) for row in found.rows])
     if worse:
         first = f"{worse[0]['optimizer']} on {worse[0]['task']}"
         click.echo(
-            f"bench: {len(worse)} of {len(rows)} rows are worse by more than {fail_above:.1%}: {first}", err=True
+            f"bench: {len(worse)} of {len(found.rows)} rows are worse by more than {fail_above:.1%}: {first}", err=True
         )
         sys.exit(EXIT_CHECK_FAILED)
 
@@ -196,16 +177,22 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("suite", required=False)
-@click.option("--label", required=True, help="Name of the machine that made the results.")
+@click.option("--label", help="Name of the machine that made the results; not needed with --ship alone.")
 @click.option("--outer", metavar="CONFIG", help="Publish a run of outer-training instead: its last whole stage.")
+@click.option(
+    "--ship", is_flag=True, help="With --outer: the best theta of a finished run becomes an optimizer that ships."
+)
+@click.option("--force", is_flag=True, help="With --ship: replace other weights of that name.")
 @subset_options
 @plugin_option
 @folder_options
 @device_option
 def publish(
     suite: str | None,
-    label: str,
+    label: str | None,
     outer: str | None,
+    ship: bool,
+    force: bool,
     tasks_: Sequence[str],
     optimizers: Sequence[str],
     seeds: str | None,
@@ -220,44 +207,38 @@ def publish(
     Every cell of the suite, or of the part of it chosen as for `bench run`, has to be stored.
 
     With --outer, the end of the last whole stage of your own run of outer-training, with the best theta and its card.
+    With --ship, the best theta of a run that has taken its last outer step goes to learned/weights, its card beside it:
+    `bench run -o NAME` and learned.load("NAME") know it from then on.
     """
+    if label is None and not ship:
+        raise click.MissingParameter(param_type="option", param_hint="'--label'")
     if (suite is None) == (outer is None):
         raise UsageError("expected either a suite or --outer CONFIG")
+    if force and not ship:
+        raise UsageError("--force replaces weights that ship: it goes with --ship")
     if outer is not None:
-        from bench.outer import publish as publish_
-        from bench.outer.folders import read_config
-
         if tasks_ or optimizers or seeds or steps or settings or plugins:
             raise UsageError("--outer publishes the run of a configuration: it takes no part of a suite")
-        config = read_config(outer)
-        click.echo(f"published: {publish_.publish(config, folders.results_dir, label)}")
+        _publish_outer(outer, label, ship, force, folders)
         return
+    if ship:
+        raise UsageError("--ship takes a run of outer-training: it goes with --outer CONFIG")
+    from bench.report.stored import write_report
+    from bench.run.suite import publish_suite
+
     assert suite is not None
-    from bench.entries.plugins import build_registry
-    from bench.run.plan import plan
-    from bench.store.published import publish as pack
-    from bench.store.published import published_label
-    from bench.store.store import Store
-
-    published_label(label)
-    from bench.device import select_device
-
-    select_device(device)
+    assert label is not None
     chosen = choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
-    cells = plan(
-        chosen,
-        build_registry(plugins, folders.data_dir, folders.cache_dir),
-        folders.tuned_dir,
-        folders.targets_dir,
-    )
-    store = Store(folders.results_dir, chosen.name)
-    missing = [cell.title for cell in cells if not store.is_complete(cell.name)]
-    if missing:
-        shown = "; ".join(missing[:3]) + ("; ..." if len(missing) > 3 else "")
-        raise UsageError(
-            f"{len(missing)} of {len(cells)} cells of {chosen.name} are not stored: {shown}; `bench run` them"
-        )
-    folder = pack(folders.results_dir, chosen.name, label, store.read([cell.name for cell in cells]))
-    results = Store(folders.results_dir, chosen.name, label).read()
-    page = _report(results, folders, chosen.name, label)
+    folder = publish_suite(chosen, label, folders=folders, plugins=plugins, device=device)
+    page = write_report(chosen.name, label, folders=folders)
     click.echo(f"published: {folder}\nreport: {page}")
+
+
+def _publish_outer(config: str, label: str | None, ship: bool, force: bool, folders: Folders) -> None:
+    from bench.outer import publish as publish_
+
+    if label is not None:
+        click.echo(f"published: {publish_.publish_outer(config, label, folders=folders)}")
+    if ship:
+        path = publish_.ship(config, folders=folders, force=force)
+        click.echo(f"shipped: {path}\nuse: bench run -o {path.stem}, or learned.load({path.stem!r})")

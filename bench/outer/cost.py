@@ -1,6 +1,7 @@
 """`bench time --outer`: what an inner step of outer-training costs next to a training step with Adam."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import resource
@@ -16,12 +17,46 @@ import numpy as np
 
 import tasks
 from bench.clock.engine import compile_program
-from bench.clock.timing import chunk_steps, interleave, printed, training_region
+from bench.clock.timing import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
+from bench.device import use_devices
 from bench.entries.entrants import resolve
 from bench.errors import UsageError, usage_errors
+from bench.folders import Folders
+from bench.outer.folders import as_config
 from bench.statistics import median_interval, ratio_interval
 from learned import outer_train as outer
 from learned.config import OuterConfig
+
+
+def time_outer(
+    config: OuterConfig | str,
+    *,
+    blocks: int = NUM_BLOCKS,
+    num_devices: int = 1,
+    device: str | None = None,
+    folders: Folders | None = None,
+) -> dict[str, Any]:
+    """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
+
+    Args:
+      config: whose first outer step, repeated, is timed, or its name or path.
+      blocks: number of interleaved blocks, at least 6.
+      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX does not run yet.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      folders: where tuned values and data lie; those of the command line without it.
+
+    Returns:
+      As `measure`, ready for JSON.
+
+    Raises:
+      UsageError: no such configuration, too few devices, or samples that do not divide among them.
+      tasks.data.MissingDataError: the family's data is neither cached nor found.
+    """
+    use_devices(device, num_devices)
+    config, folders = as_config(config), folders or Folders()
+    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    load = functools.partial(tasks.load_family, config.family, **where)
+    return measure(config, load, num_devices=num_devices, num_blocks=blocks, tuned_dir=folders.tuned_dir)
 
 
 def measure(

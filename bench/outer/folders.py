@@ -29,6 +29,15 @@ def read_config(name_or_path: str) -> OuterConfig:
         return load_config(name_or_path)
 
 
+def as_config(config: OuterConfig | str) -> OuterConfig:
+    """A configuration that is one already, or is named.
+
+    Raises:
+      UsageError: as `read_config`.
+    """
+    return read_config(config) if isinstance(config, str) else config
+
+
 def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Path:
     """Where a run of a configuration is kept: a user's own, or one published under a label."""
     return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)

@@ -1,15 +1,101 @@
-"""A finished stage of outer-training, published where it can be committed, and taken up from there."""
+"""What becomes of a run of outer-training: a stage is published and taken up elsewhere, the best theta is shipped."""
 
 from pathlib import Path
 
 import pandas as pd
 
+import learned
+from baselines import BASELINES
 from bench.errors import UsageError, usage_errors
-from bench.outer.folders import FIGURE_FILE, StageEnd, draw, refuse_a_run, run_folder
+from bench.folders import Folders
+from bench.outer.folders import FIGURE_FILE, StageEnd, as_config, draw, refuse_a_run, run_folder
+from bench.report import cards
 from bench.store.published import published_label
 from learned import outer_train as outer
+from learned import weights
 from learned.config import OuterConfig
 from tasks.files import write_atomically
+
+
+def publish_outer(config: OuterConfig | str, label: str, *, folders: Folders | None = None) -> Path:
+    """Packs the end of the last whole stage of one's own run, with the best theta and its card, to be committed.
+
+    Args:
+      config: of the run, or its name or path.
+      label: name of the machine.
+      folders: where results lie; those of the command line without it.
+
+    Returns:
+      The folder RESULTS/outer-train/LABEL/NAME, from which `outer_train` goes on elsewhere with `resume_from`.
+
+    Raises:
+      UsageError: no such configuration; as `publish`.
+    """
+    return publish(as_config(config), (folders or Folders()).results_dir, label)
+
+
+def ship(
+    config: OuterConfig | str,
+    *,
+    folders: Folders | None = None,
+    weights_dir: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Makes the best theta of one's own finished run an optimizer that ships: known by the name of its configuration.
+
+    From then on `learned.load(NAME)`, `bench run -o NAME` and `bench list optimizers` find it; `bench verify` checks
+    its card.
+
+    Args:
+      config: of the run, or its name or path.
+      folders: where results lie; those of the command line without it.
+      weights_dir: where weights that ship lie; `learned/weights` of this package without it.
+      force: whether to replace other weights of that name.
+
+    Returns:
+      The path of the weights, NAME.safetensors; the card, NAME.md, lies beside them.
+
+    Raises:
+      UsageError: no such configuration, no run of it, a run that has not taken its last outer step, a name that is
+        taken, or a folder that cannot be written.
+    """
+    config, folders = as_config(config), folders or Folders()
+    weights_dir = weights_dir or weights.WEIGHTS_DIR
+    source, path = run_folder(folders.results_dir, config), weights_dir / f"{config.name}.safetensors"
+    with usage_errors():
+        reached = outer.outer_step_reached(source)
+    if reached is None:
+        raise UsageError(f"{source} holds no run to ship; begin it with: bench outer-train {config.name}")
+    if reached < config.outer_steps:
+        raise UsageError(
+            f"{source} holds a run at outer step {reached} of {config.outer_steps}, and only a whole one ships: go on "
+            f"with: bench outer-train {config.name} --resume"
+        )
+    with usage_errors():
+        theta, _, facts = outer.stage_end(source, config)
+    _refuse_a_taken_name(config.name, path, weights.digest(theta), force)
+    with usage_errors():
+        outer.save_best(path, config, theta, facts)
+        cards.published.cache_clear()  # in a notebook, results may have been published since
+        cards.write(config.name, folders.results_dir, weights_dir)
+    return path
+
+
+def _refuse_a_taken_name(name: str, path: Path, digest: str, force: bool) -> None:
+    """Refuses a name that stands for something else, and other weights that are there already."""
+    intermediate = path.parent / weights.INTERMEDIATE / path.name
+    if name in BASELINES or name in learned.ALIASES or intermediate.exists():
+        raise UsageError(f"the name {name!r} is taken; give the configuration another one")
+    if not path.exists() or force:
+        return
+    try:
+        there = weights.digest(weights.read(path)[0])
+    except ValueError:  # no weights, or of an earlier version: all the more not these
+        there = ""
+    if there != digest:
+        raise UsageError(
+            f"{path} holds other weights; replace them with --force, or give the configuration another name"
+        )
 
 
 def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:

@@ -9,7 +9,10 @@ import jax
 import numpy as np
 
 import tasks
+from bench.device import use_devices
 from bench.errors import usage_errors
+from bench.folders import Folders
+from bench.outer.folders import as_config, run_folder
 from bench.outer.run import progress_line
 from bench.statistics import Interval, t_interval
 from bench.store.provenance import processor
@@ -45,6 +48,43 @@ class Rerun:
     def holds(self) -> bool:
         """Bit-equal on the kind of device that the run was on, to 1e-3 elsewhere."""
         return self.bit_equal or (not self.same_device and self.difference <= RERUN_TOLERANCE)
+
+
+def rerun_outer(
+    config: OuterConfig | str,
+    label: str,
+    *,
+    outer_steps: int = 100,
+    num_devices: int = 1,
+    device: str | None = None,
+    folders: Folders | None = None,
+    advance: Callable[..., None] = lambda share, line: None,
+) -> Rerun:
+    """Takes the first outer steps of a published run of outer-training once more and compares every metric.
+
+    Args:
+      config: of the run, or the name or path of its configuration.
+      label: that the run is published under.
+      outer_steps: how many; no more than the run has.
+      num_devices: devices that samples are spread over; another number than the run's changes rounding.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      folders: where results and data lie; those of the command line without it.
+      advance: called after every outer step with the share done since it was called last, and a line on how it goes.
+
+    Raises:
+      UsageError: no such configuration, nothing readable published there, or devices that do not fit.
+      tasks.data.MissingDataError: the family's data is neither cached nor found.
+    """
+    use_devices(device, num_devices)
+    config, folders = as_config(config), folders or Folders()
+    return rerun(
+        config,
+        tasks.load_family(config.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir),
+        run_folder(folders.results_dir, config, label),
+        outer_steps=outer_steps,
+        num_devices=num_devices,
+        advance=lambda steps, line: advance(steps / outer_steps, line),
+    )
 
 
 def rerun(

@@ -1,5 +1,6 @@
 """`bench outer-train`: outer-training with weights, card, checkpoints, metrics and a figure on disk at any time."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -7,13 +8,85 @@ from pathlib import Path
 from typing import Any
 
 import tasks
+from bench.device import use_devices
 from bench.errors import usage_errors
-from bench.outer.folders import FIGURE_FILE, alone, draw, refuse_a_run, run_folder
+from bench.folders import Folders
+from bench.outer.folders import FIGURE_FILE, alone, as_config, draw, refuse_a_run, run_folder
+from bench.outer.publish import restore
 from bench.store.provenance import git_state, processor
 from learned import outer_train as outer
 from learned.config import OuterConfig
 
 SIGNAL_TO_NOISE = "signal_to_noise/"
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterRun:
+    """A sitting of outer-training.
+
+    Attributes:
+      weights: the file of the best theta so far; `learned.load` takes it.
+      facts: of the run: where the best was found, at what cost, the curve of outer-validation.
+    """
+
+    weights: Path
+    facts: dict[str, Any]
+
+
+def outer_train(
+    config: OuterConfig | str,
+    *,
+    resume: bool = False,
+    resume_from: str | None = None,
+    budget_seconds: float = float("inf"),
+    num_devices: int = 1,
+    device: str | None = None,
+    folders: Folders | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[..., None] = lambda share, line: None,
+) -> OuterRun:
+    """Outer-trains a learned optimizer; the best theta by outer-validation is on disk at any time.
+
+    Checkpoints are written every minute: a run that was stopped or killed goes on with `resume` to the same theta.
+
+    Args:
+      config: what to run, or the name or path of a configuration.
+      resume: whether to go on from the last checkpoint, if there is one.
+      resume_from: label of a published stage to go on from.
+      budget_seconds: wall-clock of this sitting.
+      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX does not run yet.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      folders: where results and data lie; those of the command line without it. The run goes to
+        RESULTS/outer-train/local/NAME.
+      log: called with a line after every outer-validation.
+      advance: called after every outer step with the share of the run that is done since it was called last, and a line
+        on how it goes.
+
+    Returns:
+      The weights and the facts of the run.
+
+    Raises:
+      UsageError: no such configuration, a run that is not resumed or of another configuration, nothing published to
+        resume from, another process that outer-trains there, too few devices.
+      tasks.data.MissingDataError: the family's data is neither cached nor found.
+    """
+    use_devices(device, num_devices)
+    config, folders = as_config(config), folders or Folders()
+    if resume_from:
+        restore(config, folders.results_dir, resume_from)
+    where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    path, facts = run(
+        config,
+        tasks.load_family(config.family, **where),
+        tasks.data_facts(config.family, **where),
+        folders.results_dir,
+        resume=resume or resume_from is not None,
+        num_devices=num_devices,
+        budget_seconds=budget_seconds,
+        log=log,
+        advance=lambda steps, line: advance(steps / config.outer_steps, line),
+    )
+    return OuterRun(path, facts)
 
 
 def run(

@@ -31,7 +31,7 @@ from bench.report.table import (
 )
 from bench.report.verify import first_difference, targets_of
 from bench.score.exposure import outer_training
-from bench.score.fairness import payback, source_card
+from bench.score.fairness import made_with, payback
 from bench.score.speedup import format_speedup, speedup
 from bench.score.times import (
     PAPER_TARGET,
@@ -48,6 +48,7 @@ from bench.store.rows import Rows, read_rows
 from bench.store.store import Store
 from bench.tuning.targets import GROUPS
 from learned import cards, weights
+from tasks.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,17 @@ def published(results_dir: Path) -> tuple[Published, ...]:
     return tuple(found)
 
 
-def render(name: str, results_dir: Path) -> str:
+def render(name: str, results_dir: Path, weights_dir: Path | None = None) -> str:
     """The card of shipped weights as Markdown: how they were made, what came of it, where they fail.
 
     Results are those of published rows that were made with these weights.
     """
-    _, card = weights.read(name)
-    shown = [found for found in published(results_dir) if name in found.rows.trained and source_card(found.rows, name)]
+    theta, card = weights.read(_path(name, weights_dir).with_suffix(".safetensors"))
+    shown = [
+        found
+        for found in published(results_dir)
+        if name in found.rows.trained and made_with(found.rows, name, weights.digest(theta))
+    ]
     results = "No published result set has them.\n"
     if shown:
         limits = []
@@ -195,19 +200,19 @@ def _below(rows: Rows, name: str) -> str:
     return ", ".join(parts)
 
 
-def _path(name: str) -> Path:
+def _path(name: str, weights_dir: Path | None = None) -> Path:
     """Where the card of shipped weights lies."""
-    return cards.path_beside(weights.WEIGHTS_DIR / f"{name}.safetensors")
+    return cards.path_beside((weights_dir or weights.WEIGHTS_DIR) / f"{name}.safetensors")
 
 
-def write(name: str, results_dir: Path) -> Path:
-    """Writes the card beside the weights.
+def write(name: str, results_dir: Path, weights_dir: Path | None = None) -> Path:
+    """Writes the card beside the weights, which ship with the package or lie in a folder.
 
     Raises:
       OSError: the folder cannot be written.
     """
-    path = _path(name)
-    path.write_text(render(name, results_dir), encoding="utf-8")
+    path = _path(name, weights_dir)
+    write_atomically(path, render(name, results_dir, weights_dir).encode())
     return path
 
 

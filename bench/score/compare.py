@@ -1,19 +1,61 @@
 """`bench compare A B`: two result sets, paired by task, optimizer and seed, B against A."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.errors import UsageError
+from bench.errors import UsageError, nearest
+from bench.folders import Folders
 from bench.statistics import Interval, paired_difference
 from bench.store.published import LOCAL
+from bench.store.record import RESULT_COLUMNS
 from bench.store.rows import Frame, as_floats
 from bench.store.store import Store
 
 METRIC = "final_test_loss"
 KEYS = ["task", "optimizer", "seed"]
+LOSSES = tuple(name for name in RESULT_COLUMNS if name != "best_validation_step")  # of the cells table
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two result sets side by side.
+
+    Attributes:
+      a: "SUITE/LABEL", or "SUITE" for one's own runs.
+      b: likewise.
+      metric: the loss that is compared.
+      rows: of `compare`, one for each task and optimizer that both hold.
+    """
+
+    a: str
+    b: str
+    metric: str
+    rows: list[dict[str, Any]]
+
+    def regressions(self, threshold: float) -> list[dict[str, Any]]:
+        """Rows that are worse in B by more than a share; see the function of this name."""
+        return regressions(self.rows, threshold)
+
+
+def compare_results(a: str, b: str, *, metric: str = METRIC, folders: Folders | None = None) -> Comparison:
+    """Compares two result sets, paired by task, optimizer and seed, B against A.
+
+    Args:
+      a: "SUITE/LABEL", or "SUITE" for one's own runs.
+      b: likewise.
+      metric: one of `LOSSES`.
+      folders: where results lie; those of the command line without it.
+
+    Raises:
+      UsageError: no such metric, nothing stored, runs of different length, or nothing in common.
+    """
+    if metric not in LOSSES:
+        raise nearest("metric", metric, LOSSES)
+    return Comparison(a, b, metric, compare((folders or Folders()).results_dir, a, b, metric))
 
 
 def parse_set(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Who and what a suite names: its tasks with their horizons, and its optimizers, resolved."""
+"""What a suite stands for once plug-ins are known: its tasks with their horizons, and its optimizers ready to run."""
 
 from pathlib import Path
 

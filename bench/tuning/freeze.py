@@ -1,15 +1,140 @@
-"""How targets are frozen: tuned hand-designed optimizers run on tuning seeds (protocol rule 10)."""
+"""How targets are frozen: tuned hand-designed optimizers run on tuning seeds (protocol rule 10); `bench freeze`."""
 
+import dataclasses
 import datetime
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.device import select_device
+from bench.entries.entrants import Entrant
+from bench.entries.plugins import Registry, build_registry
+from bench.errors import UsageError
+from bench.folders import Folders
 from bench.statistics.crossing import SMOOTHING
-from bench.tuning.targets import GROUPS, METRICS, NUM_SEEDS, SHARES, finite, levels_of, needed_steps
+from bench.store.provenance import git_state, versions
+from bench.suites.expand import suite_entrants, suite_tasks
+from bench.suites.suite import Suite, load_suite
+from bench.tuning.targets import (
+    GROUPS,
+    METRICS,
+    NUM_SEEDS,
+    SHARES,
+    finite,
+    levels_of,
+    needed_steps,
+    read_record,
+    target_path,
+    write,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """The frozen targets of a task.
+
+    Attributes:
+      task: name.
+      horizon: inner steps.
+      path: of the record.
+      added: optimizers that ran for it now; none where it was frozen already.
+    """
+
+    task: str
+    horizon: int
+    path: Path
+    added: tuple[str, ...] = ()
+
+
+def freeze_suite(
+    suite: Suite | str,
+    *,
+    extend: bool = False,
+    output_dir: Path | None = None,
+    folders: Folders | None = None,
+    plugins: Sequence[str] = (),
+    device: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> list[Frozen]:
+    """Freezes the targets of a suite's tasks: what its tuned hand-designed optimizers reach on tuning seeds.
+
+    Args:
+      suite: from `choose_suite`, or its name.
+      extend: whether optimizers that frozen targets lack are added to them; what is frozen stays as it is.
+      output_dir: of targets; RESULTS/targets without it, where runs find them.
+      folders: where tuned values, targets and data lie; those of the command line without it.
+      plugins: Python files that add tasks or optimizers.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      log: called with a line for every task.
+      advance: called with the share of all training runs that is done since it was called last.
+
+    Returns:
+      The targets of every task, in their order.
+
+    Raises:
+      UsageError: an unknown task or optimizer, no hand-designed optimizer, targets that cannot be extended, or a folder
+        that cannot be written.
+      tasks.data.MissingDataError: a task's data is neither cached nor found.
+    """
+    select_device(device)
+    suite = load_suite(suite) if isinstance(suite, str) else suite
+    folders = folders or Folders()
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    programs: dict[tuple[str, int], dict[str, Any]] = {}
+    named = suite_tasks(suite, registry)
+    found = []
+    for name, horizon in named:
+        path = target_path(output_dir or folders.targets_dir, name, horizon)
+        if path.exists() and not extend:
+            log(f"{name}: frozen already, {path}")
+            found.append(Frozen(name, horizon, path))
+            advance(1 / len(named))
+            continue
+        problem = registry.problem(name)
+        entrants = _hand_designed(suite, registry, problem.family, horizon, folders)
+        facts = {
+            "task_digest": registry.digest(name),
+            "data_digest": registry.data_facts(name)["digest"],
+            "commit": git_state()["commit"],
+            "versions": versions(),
+        }
+        earlier = read_record(path, facts) if path.exists() else None
+        left = tuple(entrant.name for entrant in entrants if known_row(earlier, entrant) is None)
+        found.append(Frozen(name, horizon, path, left))
+        if not left:
+            log(f"{name}: nothing to add, {path}")
+            advance(1 / len(named))
+            continue
+        share = 1 / (len(named) * len(left) * NUM_SEEDS)
+        record = freeze(
+            name,
+            registry.load(name),
+            entrants,
+            horizon,
+            programs.setdefault((problem.family, horizon), {}),
+            facts,
+            earlier=earlier,
+            tick=lambda share=share: advance(share),
+        )
+        write(path, record)
+        best = record["references"]["all_hand_designed"]
+        levels = record["optimizers"][best]["levels"]["train_loss"]
+        shown = ", ".join(f"{target} {level:.4f}" for target, level in levels.items())
+        log(f"{name}: reference {best}, train loss {shown}; {path}")
+    return found
+
+
+def _hand_designed(suite: Suite, registry: Registry, family: str, horizon: int, folders: Folders) -> list[Entrant]:
+    entrants = suite_entrants(suite, registry, family, horizon, folders.tuned_dir)
+    found = [entrant for entrant in entrants if entrant.role == "hand-designed"]
+    if not found:
+        raise UsageError(f"suite {suite.name}: no hand-designed optimizer to take targets from")
+    return found
 
 
 def freeze(

@@ -1,0 +1,75 @@
+"""What can be named: tasks and optimizers, built in and of plug-ins, a row of facts each, ready for JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import learned
+import tasks
+from baselines import BASELINES, Baseline
+from bench.entries.plugins import build_registry
+from learned import weights
+from tasks.registry import describe_problem
+
+
+def list_tasks(plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Facts of every task: name, family, weights, horizon (inner steps), batch size, loss of chance, data and digest.
+
+    Args:
+      plugins: Python files that add tasks.
+
+    Raises:
+      UsageError: a plug-in that cannot be imported, or a task of one that cannot be built.
+
+    Example:
+      >>> next(row["batch_size"] for row in list_tasks() if row["name"] == "imagenet32_cnn3/0")
+      32
+    """
+    registry = build_registry(plugins)
+    rows = [tasks.describe(name) for name in tasks.task_names()]
+    rows += [
+        describe_problem(name, registry.problem(name), "plug-in", "plug-in", registry.digest(name))
+        for name in registry.task_builders
+    ]
+    return rows
+
+
+def list_optimizers(plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Facts of every optimizer: name, role, search space (hyperparameter -> ends of its range), defaults, reference.
+
+    Args:
+      plugins: Python files that add optimizers.
+
+    Raises:
+      UsageError: a plug-in that cannot be imported.
+
+    Example:
+      >>> next(row["searched"] for row in list_optimizers() if row["name"] == "sgd_momentum")
+      'learning_rate, one_minus_momentum'
+    """
+    registry = build_registry(plugins)
+    rows = [baseline_row(name, row) for name, row in {**BASELINES, **registry.baselines}.items()]
+    rows += [_learned_row(name, "learned", row.reference) for name, row in registry.learned.items()]
+    for name in weights.shipped_names():
+        _, card = weights.read(name)
+        alias = "".join(f" ({alias})" for alias, real in learned.ALIASES.items() if real == name)
+        reference = f"{card.design}, outer-trained on {card.outer_training['family']}"
+        rows.append(_learned_row(name, f"learned{alias}", reference))
+    return rows
+
+
+def baseline_row(name: str, row: Baseline) -> dict[str, Any]:
+    """Facts of a hand-designed optimizer."""
+    return {
+        "name": name,
+        "role": "hand-designed",
+        "scheduled": row.scheduled,
+        "searched": ", ".join(row.space),
+        "space": {key: [rng.low, rng.high] for key, rng in row.space.items()},
+        "default": dict(row.default),
+        "reference": row.reference,
+    }
+
+
+def _learned_row(name: str, role: str, reference: str) -> dict[str, Any]:
+    nothing = {"scheduled": False, "searched": "", "space": {}, "default": {}}
+    return {"name": name, "role": role, **nothing, "reference": reference}

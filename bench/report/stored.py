@@ -1,0 +1,65 @@
+"""Reports of what is stored: where they go, one process at a time, and what is said where they cannot be written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.folders import Folders
+from bench.report import FIGURE_FORMATS
+from bench.report.verify import build_report
+from bench.store.files import locked
+from bench.store.published import LOCAL
+from bench.store.record import Results
+from bench.store.store import Store
+
+
+def read_results(suite: str, label: str | None = None, *, folders: Folders | None = None) -> Results:
+    """Stored cells, a row each, and their curves in long format: columns cell, step, metric, value.
+
+    Args:
+      suite: name of a suite that ran.
+      label: of published results; without it one's own, the latest of each (task, optimizer, seed).
+      folders: where results lie; those of the command line without it.
+
+    Raises:
+      UsageError: nothing is stored, or a stored file is damaged.
+    """
+    return Store((folders or Folders()).results_dir, suite, label or LOCAL).read()
+
+
+def write_report(
+    suite: str,
+    label: str | None = None,
+    *,
+    results: Results | None = None,
+    folders: Folders | None = None,
+    formats: Sequence[str] = FIGURE_FORMATS,
+    draw: bool = True,
+) -> Path:
+    """Writes the report of stored results of a suite: a page, tables, figures and what its first screen shows as JSON.
+
+    Args:
+      suite: name of a suite that ran.
+      label: of published results; one's own without it.
+      results: the cells and curves to report, such as `SuiteRun.results`; those of `read_results` without it.
+      folders: where results lie and reports go; those of the command line without it.
+      formats: of the figures' files.
+      draw: whether figures are drawn; without, the page has empty images and is otherwise the same.
+
+    Returns:
+      The path REPORTS/SUITE/LABEL/report.html; `report.json`, `tables` and `figures` lie beside it.
+
+    Raises:
+      UsageError: nothing is stored, a stored file is damaged, or the folder cannot be written.
+    """
+    folders, label = folders or Folders(), label or LOCAL
+    if results is None:
+        results = read_results(suite, label, folders=folders)
+    folder = folders.reports_dir / suite / label
+    try:
+        with locked(folder / ".lock", wait=True):  # two runs that share cells end at the same time
+            return build_report(results, folders.results_dir, folder, suite, label, formats=formats, draw=draw)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
+        ) from None

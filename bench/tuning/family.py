@@ -1,0 +1,175 @@
+"""Hand-designed optimizers tuned on a task family, their values written where runs find them: `bench tune`."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import tasks
+from baselines import BASELINES, Baseline, tuned_path
+from bench.device import select_device
+from bench.entries.plugins import Registry, build_registry
+from bench.errors import UsageError, nearest, usage_errors
+from bench.folders import Folders
+from bench.store.files import locked, write_atomically
+from bench.store.record import VERSION
+from bench.tuning import search
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What a search has chosen.
+
+    Attributes:
+      optimizer: name.
+      hyperparameters: name -> value.
+      loss: mean over tasks and seeds of the final loss with them.
+      tuned_by: the split of that loss, "validation" or "train".
+      on_edge: hyperparameters that were still at the edge of their range after the last round: name -> "low" or "high".
+      path: of the record, which has every trial.
+    """
+
+    optimizer: str
+    hyperparameters: Mapping[str, float]
+    loss: float
+    tuned_by: str
+    on_edge: Mapping[str, str]
+    path: Path
+
+    @property
+    def interior(self) -> bool:
+        """Whether values were tried beyond the chosen ones in every direction."""
+        return not self.on_edge
+
+
+def tune_family(
+    family: str,
+    optimizers: Sequence[str] = (),
+    *,
+    steps: int | None = None,
+    output_dir: Path | None = None,
+    folders: Folders | None = None,
+    plugins: Sequence[str] = (),
+    device: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> list[Tuned]:
+    """Tunes hand-designed optimizers on a task family: 32 Halton trials each, by validation loss (protocol rule 1).
+
+    A search that was stopped or killed goes on where it was, if nothing that its losses depend on has changed.
+
+    Args:
+      family: task family.
+      optimizers: names; all hand-designed ones that have values of their own without any.
+      steps: horizon in inner steps; the family's own without it.
+      output_dir: of tuned values; RESULTS/tuned without it, where runs find them.
+      folders: where results and data lie; those of the command line without it.
+      plugins: Python files that add tasks or optimizers.
+      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      log: called with a line for every optimizer.
+      advance: called with the share of all searches that is done since it was called last; rounds that a widened space
+        needs are on top.
+
+    Returns:
+      What was chosen for each optimizer, in their order.
+
+    Raises:
+      UsageError: an unknown family or optimizer, one with the values of another row, another process that tunes the
+        same, or a folder that cannot be written.
+      tasks.data.MissingDataError: the family's data is neither cached nor found.
+    """
+    select_device(device)
+    folders = folders or Folders()
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    table = _rows(optimizers, registry)
+    if family not in tasks.FAMILIES and family not in registry.task_builders:
+        raise nearest("task family", family, [*tasks.FAMILIES, *registry.task_builders])
+    problem = registry.problem(family)
+    horizon = steps or problem.horizon
+    found = []
+    for name, row in table.items():
+        path = tuned_path(output_dir or folders.tuned_dir, problem.family, horizon, name)
+
+        def advance_search(share: float) -> None:
+            advance(share / len(table))
+
+        with _alone(path):
+            found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
+    return found
+
+
+def _rows(optimizers: Sequence[str], registry: Registry) -> dict[str, Baseline]:
+    """Name -> row of what is to be tuned."""
+    known = [name for name, row in (BASELINES | registry.baselines).items() if row.values_of is None]
+    table = {}
+    for name in optimizers or known:
+        with usage_errors():
+            row = registry.baseline(name)
+        if row is None:
+            raise nearest("hand-designed optimizer", name, known)
+        if row.values_of is not None:
+            raise UsageError(f"{name} has the values of another row: tune {row.values_of[1]} on {row.values_of[0]}")
+        table[name] = row
+    return table
+
+
+@contextlib.contextmanager
+def _alone(path: Path):
+    """Keeps other processes from making the same record."""
+    with locked(path.with_suffix(".lock")) as ours:
+        if not ours:
+            raise UsageError(f"another process makes {path}: wait for it, or choose another --output")
+        yield
+
+
+def _search(
+    name: str,
+    row: Baseline,
+    family: str,
+    horizon: int,
+    registry: Registry,
+    path: Path,
+    log: Callable[[str], None],
+    advance: Callable[[float], None],
+) -> Tuned:
+    """One search, from where an earlier one ended to the record in its file."""
+    partial = path.with_suffix(".runs")  # of a search that has not ended
+    identity = _identity(row, family, horizon, registry)
+    known = search.read_known(partial, identity)
+    if known:
+        log(f"{name}: going on after {len(known)} runs")
+    most = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal most
+        if done / total > most:  # a further round begins at its first run again
+            advance(done / total - most)
+            most = done / total
+
+    def keep(losses: Mapping[str, float]) -> None:
+        write_atomically(partial, search.dump_known(identity, losses).encode())
+
+    record = search.tune(name, row, family, horizon, registry.load, progress=progress, known=known, on_run=keep)
+    write_atomically(path, search.dump(record).encode())
+    partial.unlink(missing_ok=True)
+    loss, on_edge = record[f"{row.tuned_by}_loss"], record["on_edge"]
+    values = {key: float(f"{value:.4g}") for key, value in record["hyperparameters"].items()}
+    log(f"{name}: {row.tuned_by} loss {loss:.4f} at {values}" + (f"  NOT INTERIOR: {on_edge}" if on_edge else ""))
+    return Tuned(name, record["hyperparameters"], loss, row.tuned_by, on_edge, path)
+
+
+def _identity(row: Baseline, family: str, horizon: int, registry: Registry) -> dict[str, Any]:
+    """All that the losses of a search depend on: those of another search are not taken up."""
+    names = search.tuning_tasks(family)
+    return {
+        "version": VERSION,
+        "jax": jax.__version__,
+        "horizon": horizon,
+        "space": search.space_json(row.space),
+        "tuned_by": row.tuned_by,
+        "tasks": {task: registry.digest(task) for task in names},
+        "data": registry.data_facts(names[0])["digest"],
+    }
