@@ -11,7 +11,7 @@ from bench.clock.engine import chunk_lengths, compile_program, run_key
 from bench.clock.training import run_cell
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
-from bench.run import runner
+from bench.run.plan import plan
 from bench.suites.suite import Suite
 from tests.helpers import linear_task
 
@@ -49,7 +49,7 @@ def run(entrant, task, seed=0, horizon=5):
 def planned(optimizers=("adam", "sgd_momentum"), seeds=(0, 1, 2), **changes):
     """The cells of a suite on one task of a plug-in, which needs no data."""
     chosen = Suite("made", tuple(optimizers), ("linear",), tuple(seeds), **changes)
-    return runner.plan(chosen, Registry(task_builders={"linear": linear_task}))
+    return plan(chosen, Registry(task_builders={"linear": linear_task}))
 
 
 class Late:

@@ -2,11 +2,12 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from bench.clock.training import summarize, whole_grid
-from bench.store.record import CURVE_COLUMNS, cell_id, cell_row
+from bench.store.record import CURVE_COLUMNS, Record, cell_id, cell_row
 from bench.store.rows import read_rows
 from bench.tuning import targets
 
@@ -32,7 +33,7 @@ def _cell(kind, task, curve, config, **fields):
     name = cell_id(config)
     record = {"cell": name, "config": config, "status": "ok", "started_at": "2026-01-02T00:00:00+00:00"}
     frame = pd.DataFrame(curve, columns=["step", "metric", "value"]).assign(cell=name)
-    return record | {"provenance": PROVENANCE} | fields, frame
+    return msgspec.convert(record | {"provenance": PROVENANCE} | fields, Record), frame
 
 
 def train_cell(
@@ -67,7 +68,7 @@ def train_cell(
         "first_bad_step": int(last) if len(bad) else None,
         "result": summarize(rows),
         "clock": {
-            "train_wall_sec": 0.01 * (grid[bad[0] - 1] if len(bad) else HORIZON),
+            "train_wall_sec": 0.01 * float(grid[bad[0] - 1] if len(bad) else HORIZON),
             "eval_wall_sec": 0.5,
             "compile_sec": 1.5,
             "total_wall_sec": 2.0,
@@ -118,7 +119,7 @@ def cells_of(runs, blocks=None, roles=None, **kwargs):
 def frames(cells, label="machine"):
     """(cells, curves) as the store reads them."""
     return (
-        pd.DataFrame([cell_row(record | {"checksum": ""}, label) for record, _ in cells]),
+        pd.DataFrame([cell_row(record, label) for record, _ in cells]),
         pd.concat([curve for _, curve in cells])[CURVE_COLUMNS].reset_index(drop=True),
     )
 

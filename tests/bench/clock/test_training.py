@@ -104,8 +104,8 @@ def test_a_cells_numbers_do_not_depend_on_the_cells_beside_it():
     again = run_cell(program, descent(), task, run_key("linear", 3), 5)
     assert again.result == alone.result
     # Nor does the plan: with more optimizers and seeds the cells of before are the same ones.
-    fewer = {cell.name for cell in planned(("adam",), (0, 1)) if cell.config["kind"] == "train"}
-    more = {cell.name for cell in planned(("muon", "adam", "rmsprop"), (0, 1, 5)) if cell.config["kind"] == "train"}
+    fewer = {cell.name for cell in planned(("adam",), (0, 1)) if cell.identity["kind"] == "train"}
+    more = {cell.name for cell in planned(("muon", "adam", "rmsprop"), (0, 1, 5)) if cell.identity["kind"] == "train"}
     assert fewer < more
 
 

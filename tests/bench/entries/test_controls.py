@@ -22,7 +22,7 @@ def test_the_control_is_the_same_optimizer_with_a_program_of_its_own():
     assert again.name == "adam_again"
     assert (again.variables, again.make, again.repeats) == (base.variables, base.make, 1)
     assert again.program == ""  # compiled anew: what compilation changes by chance belongs to the floor
-    timed = next(cell for cell in planned() if cell.config["kind"] == "time")
+    timed = next(cell for cell in planned() if cell.identity["kind"] == "time")
     assert [entrant.name for entrant in timed.entrants] == ["adam", "sgd_momentum", "adam_again", "adam_twice"]
 
 
@@ -43,12 +43,12 @@ def test_headline_optimizers_bring_their_beginning(monkeypatch):
 
 @pytest.mark.rule(14)
 def test_the_controls_of_a_suite_are_planned_beside_its_optimizers():
-    trained = {cell.config["optimizer"]: cell for cell in planned() if cell.config["kind"] == "train"}
+    trained = {cell.identity["optimizer"]: cell for cell in planned() if cell.identity["kind"] == "train"}
     assert set(trained) == {"adam", "sgd_momentum", "adam_frozen", "adam_10x"}
-    rate = trained["adam"].config["hyperparameters"]["learning_rate"]
-    assert trained["adam_frozen"].config["hyperparameters"]["learning_rate"] == 0.0
-    assert trained["adam_10x"].config["hyperparameters"]["learning_rate"] == pytest.approx(10 * rate)
-    assert {trained[name].config["role"] for name in ("adam_frozen", "adam_10x")} == {"control"}
+    rate = trained["adam"].identity["hyperparameters"]["learning_rate"]
+    assert trained["adam_frozen"].identity["hyperparameters"]["learning_rate"] == 0.0
+    assert trained["adam_10x"].identity["hyperparameters"]["learning_rate"] == pytest.approx(10 * rate)
+    assert {trained[name].identity["role"] for name in ("adam_frozen", "adam_10x")} == {"control"}
 
 
 @pytest.mark.rule(14)

@@ -9,6 +9,7 @@ import pytest
 from bench.entries.plugins import Registry
 from bench.measure import designs, update_cost
 from bench.run import runner
+from bench.run.plan import plan
 from bench.store.store import Store
 from bench.suites.suite import build_suite
 from learned.curriculum import Stage
@@ -36,7 +37,7 @@ def designs_finished(tmp_path_factory):
         patch.setattr(designs, "STEPS_ON", ("digits8_mlp",))
         patch.setattr(designs, "OUTER", outer)
         patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8", "orthogonal")})
-        counts = runner.run(runner.plan(suite, Registry()), Registry(), kept)
+        counts = runner.run(plan(suite, Registry()), Registry(), kept)
         results = kept.read()
         return counts, results, designs.table(results.cells, results.curves)
 

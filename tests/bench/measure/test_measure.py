@@ -4,8 +4,9 @@ import pytest
 
 from bench.entries.plugins import Registry
 from bench.errors import UsageError
-from bench.run import runner
+from bench.run.plan import plan
 from bench.suites.choose import apply_settings
+from bench.suites.expand import suite_tasks
 from bench.suites.suite import Suite, build_suite
 from tests.bench.measure.trees import TABLE
 from tests.helpers import assert_one_line
@@ -42,7 +43,7 @@ def test_a_bad_key_or_value_gets_one_clear_line(change, message):
 def test_a_plan_refuses_what_a_measurement_has_not(change, message):
     suite = Suite(**{"name": "mine", "kind": "measure", "measurement": "update_cost", "optimizers": ("adam",)} | change)
     with pytest.raises(UsageError, match=message) as caught:
-        runner.plan(suite, Registry())
+        plan(suite, Registry())
     assert_one_line(caught.value)
 
 
@@ -54,4 +55,4 @@ def test_settings_of_a_measurement():
     with pytest.raises(UsageError, match="unknown key for --set 'steps'"):
         apply_settings(suite, ["steps=7"])
     with pytest.raises(UsageError, match="trains no task"):
-        runner.suite_tasks(suite, Registry())
+        suite_tasks(suite, Registry())

@@ -15,6 +15,7 @@ from bench.entries.plugins import Registry
 from bench.measure import update_cost
 from bench.report.verify import build_report, published_reports, verify
 from bench.run import runner
+from bench.run.plan import plan
 from bench.store.published import publish
 from bench.store.store import Store
 from bench.suites.suite import build_suite, load_suite
@@ -35,10 +36,10 @@ def example():
 
 
 def test_the_shipped_suite_is_a_cell_for_each_tree():
-    cells = runner.plan(load_suite("update_cost"), Registry())
+    cells = plan(load_suite("update_cost"), Registry())
     assert [cell.title for cell in cells] == [f"update_cost/{name}" for name in update_cost.TREES]
     assert len({cell.name for cell in cells}) == len(cells)
-    counts = [cell.config["num_params"] for cell in cells]
+    counts = [cell.identity["num_params"] for cell in cells]
     assert (counts[0], min(counts) < 20_000, 650_000 < max(counts) < 700_000) == (19_722, True, True)
     names = [entrant.name for entrant in cells[0].entrants]
     assert {"adam", "muon_cosine", "lopt_paper_32x32", "adam_again", "adam_twice"} <= set(names)
@@ -111,7 +112,7 @@ def finished(tmp_path_factory):
         patch.setattr(update_cost, "TREES", {"a": TREE, "b": TREE})
         patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)
         kept = Store(folder, suite.name)
-        cells = runner.plan(suite, Registry())
+        cells = plan(suite, Registry())
         first = runner.run(cells, Registry(), kept, log=lines.append)
         again = runner.run(cells, Registry(), kept)
     return kept, folder, (first, again), lines

@@ -50,7 +50,7 @@ def publish(results_dir, theta_sha256, label="machine"):
         kept.put(*train_cell("t", "adam", seed, falling(0.01)))
         kept.put(*train_cell("t", SHIPPED, seed, np.maximum(falling(0.04), 0), "learned", settings=settings))
     record, curve = time_cell("t", {"adam": [0.002] * 6, SHIPPED: [0.005] * 6})
-    memory = [(record["cell"], 0, f"step_bytes/{name}", size) for name, size in (("adam", 1e3), (SHIPPED, 1.5e3))]
+    memory = [(record.cell, 0, f"step_bytes/{name}", size) for name, size in (("adam", 1e3), (SHIPPED, 1.5e3))]
     kept.put(record, pd.concat([curve, pd.DataFrame(memory, columns=CURVE_COLUMNS)]))
     targets.write(
         targets.target_path(results_dir / "targets", "t", HORIZON),

@@ -3,11 +3,12 @@
 import hashlib
 import json
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench.store.record import CURVE_COLUMNS, cell_row, curve_digest
+from bench.store.record import CURVE_COLUMNS, Record, cell_row, curve_digest
 from bench.tuning import targets
 from tests.bench.report.published import parts, repack, report, the_cell, verdict
 from tests.bench.synthetic import HORIZON
@@ -67,7 +68,7 @@ def alter_record(cells, index, change, fix_up):
     if fix_up:
         content = {key: value for key, value in record.items() if key != "checksum"}
         record["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        for column, value in cell_row(record, "machine").items():
+        for column, value in cell_row(msgspec.convert(record, Record), "machine").items():
             cells.at[index, column] = value
     cells.at[index, "record"] = json.dumps(record, sort_keys=True)
 

@@ -3,6 +3,7 @@
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -239,9 +240,9 @@ def test_runs_of_another_length_do_not_compare(publish, tmp_path):
     publish("a", {"t": {"adam": [ENDS_AT_2]}})
     kept = Store(tmp_path / "short", "made")
     (record, curve), *_ = cells_of({"t": {"adam": [ENDS_AT_2]}})
-    config = record["config"] | {"horizon": 50}
+    config = record.config | {"horizon": 50}
     name = cell_id(config)
-    kept.put(record | {"config": config, "cell": name}, curve.assign(cell=name))
+    kept.put(msgspec.structs.replace(record, config=config, cell=name), curve.assign(cell=name))
     published.publish(tmp_path, "made", "b", kept.read())
     with pytest.raises(UsageError, match="t: horizon is 100 in made/a and 50 in made/b"):
         compare.compare(tmp_path, "made/a", "made/b")

@@ -12,7 +12,7 @@ from bench.entries.entrants import resolve
 from bench.report.fairness import payback_text
 from bench.score.exposure import Overlap, outer_training, trained_images
 from bench.score.fairness import _tuning_runs, cards, payback
-from bench.store.record import CURVE_COLUMNS, cell_row
+from bench.store.record import CURVE_COLUMNS, Record, Status, cell_row
 from bench.store.rows import read_rows
 from learned import weights
 from tests.bench import synthetic
@@ -49,8 +49,9 @@ def rows(theta_sha256, names=("imagenet16_cnn3/0", "digits8_mlp", "plugged")):
             values = {"theta_sha256": theta_sha256} if role == "learned" else {}
             config = {"kind": "train", "suite": "s", "task": task, "family": task.split("/")[0], "horizon": 200}
             config |= {"optimizer": optimizer, "role": role, "seed": 0, "hyperparameters": values}
-            record = {"cell": f"{task} {optimizer}", "config": config, "status": "ok", "started_at": "", "checksum": ""}
-            cells.append(cell_row(record | {"provenance": {}}, "local"))
+            name = f"{task} {optimizer}"
+            record = Record(cell=name, config=config, status=Status.OK, started_at="", provenance={})
+            cells.append(cell_row(record, "local"))
     curves = pd.DataFrame([(c["cell"], 0, "train_loss", 1.0) for c in cells], columns=CURVE_COLUMNS)
     return read_rows(pd.DataFrame(cells), curves)
 

@@ -16,7 +16,7 @@ from tests.helpers import assert_one_line
 def published_store(tmp_path, seeds=(0, 1)):
     """Cells named by their configuration, as `bench run` names them, published under "machine"."""
     kept = Store(tmp_path, "s")
-    names = [cell_id(record(seed=seed)["config"]) for seed in seeds]
+    names = [cell_id(record(seed=seed).config) for seed in seeds]
     for name, seed in zip(names, seeds, strict=True):
         kept.put(record(name, seed=seed), curve(name))
     folder = publish(tmp_path, "s", "machine", kept.read(names))
@@ -79,13 +79,13 @@ def test_cells_of_another_suite_are_taken_where_only_its_name_differs(tmp_path):
     """A suite that adds rows to another's need not run the rows of that again; what it has no use for stays behind."""
     _, names = published_store(tmp_path)
     record, curve = Store(tmp_path, "s").get(names[1])
-    config = {**record["config"], "suite": "t"}
+    config = {**record.config, "suite": "t"}
     wanted = cell_id(config)
     other = Store(tmp_path / "elsewhere", "t")
     assert other.restore(tmp_path, "s/machine", [wanted, "of another configuration"]) == 1
     taken, taken_curve = other.get(wanted)
-    assert (taken["config"], taken["result"]) == (config, record["result"])
-    assert taken["taken_from"] == f"s/machine/{names[1]}"
+    assert (taken.config, taken.result) == (config, record.result)
+    assert taken.taken_from == f"s/machine/{names[1]}"
     pd.testing.assert_frame_equal(taken_curve, curve.assign(cell=wanted))
     assert other.restore(tmp_path, "s/machine", [wanted]) == 0
     assert [path.stem for path in other.folder.glob("*.json")] == [wanted]

@@ -18,7 +18,7 @@ def test_a_stored_cell_comes_back(tmp_path):
     kept.put(record(), curve())
     found = kept.get("0123456789abcdef")
     assert found is not None
-    assert found[0]["result"] == {"final_test_loss": 0.25}
+    assert found[0].result == record().result
     pd.testing.assert_frame_equal(found[1], curve()[CURVE_COLUMNS])
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -50,7 +50,7 @@ def test_a_record_without_its_curve_is_incomplete(tmp_path):
 def test_reading_keeps_the_latest_of_one_task_optimizer_and_seed(tmp_path):
     kept = Store(tmp_path, "s")
     kept.put(record("a" * 16), curve("a" * 16))
-    kept.put(record("b" * 16) | {"started_at": "2026-02-01T00:00:00+00:00"}, curve("b" * 16))
+    kept.put(record("b" * 16, "2026-02-01T00:00:00+00:00"), curve("b" * 16))
     assert kept.read().cells["cell"].tolist() == ["b" * 16]
     assert set(kept.read().curves["cell"]) == {"b" * 16}
     assert kept.read(["a" * 16]).cells["cell"].tolist() == ["a" * 16]
@@ -96,7 +96,7 @@ def broken(kind, folder, name):
 @pytest.mark.parametrize("kind", ["nested", "folder", "no config", "no curve"])
 def test_what_is_no_cell_is_set_aside_however_it_came_about(tmp_path, kind):
     kept = Store(tmp_path, "s")
-    name = record()["cell"]
+    name = record().cell
     for number in ("", ".2"):
         kept.put(record(), curve())
         broken(kind, kept.folder, name)
@@ -111,7 +111,7 @@ def test_what_another_run_has_in_hand_is_left_alone(tmp_path):
     """Its record is gone, or does not fit its curve yet: no damage."""
     kept = Store(tmp_path, "s")
     kept.put(record(), curve())
-    name = record()["cell"]
+    name = record().cell
     with Store(tmp_path, "s").claim(name):
         (kept.folder / f"{name}.parquet").write_bytes(b"half")
         assert kept.get(name) is None
@@ -123,12 +123,12 @@ def test_what_another_run_has_in_hand_is_left_alone(tmp_path):
 def test_what_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
     kept = Store(tmp_path, "s")
     kept.put(record(), curve())
-    path = kept.folder / f"{record()['cell']}.json"
+    path = kept.folder / f"{record().cell}.json"
 
     def refused(self):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(UsageError, match=r"cannot read .*: Permission denied"):
-        kept.get(record()["cell"])
+        kept.get(record().cell)
     assert path.is_file()

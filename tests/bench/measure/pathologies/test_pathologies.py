@@ -6,16 +6,16 @@ from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.measure import pathologies
 from bench.measure.pathologies import unrolls
-from bench.run import runner
+from bench.run.plan import plan
 from bench.suites.suite import build_suite, load_suite
 from tests.helpers import assert_one_line
 
 
 def test_the_suite_is_a_cell_for_each_part_and_names_what_it_is_of():
-    cells = runner.plan(load_suite("pathologies"), Registry())
+    cells = plan(load_suite("pathologies"), Registry())
     assert [cell.title for cell in cells] == [f"pathologies/{part}" for part in pathologies.parts()]
     assert len({cell.name for cell in cells}) == len(cells) == 3 * (3 + len(unrolls.LENGTHS)) + 2
-    assert {cell.config["replications"] for cell in cells} == {64}
+    assert {cell.identity["replications"] for cell in cells} == {64}
     of_unrolls = [cell.config for cell in cells if "theta" in cell.config]
     assert len({config["theta_sha256"] for config in of_unrolls}) == 2
     assert {config["inner_task"] for config in of_unrolls} == {"digits4_mlp"}
