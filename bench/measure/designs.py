@@ -26,7 +26,7 @@ from bench.store.rows import Frame
 from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.designs import make_design, run_key, theta_shapes, untrained_theta
-from learned.outer_train import Engine, outer_train
+from learned.outer import Callbacks, Engine, outer_train
 
 HORIZON = 2000
 
@@ -137,7 +137,7 @@ def _outer_training(name: str) -> list[tuple[int, str, float]]:
         if "outer_validation_loss" in progress.metrics:
             rows.append((progress.outer_step, "outer_validation_loss", progress.metrics["outer_validation_loss"]))
 
-    _, _, facts = outer_train(config, family, engine=engine, on_step=on_step)
+    _, _, facts = outer_train(engine, callbacks=Callbacks(on_step=on_step))
     return [*rows, (0, "inner_steps", facts["total_inner_steps"])]
 
 

@@ -24,7 +24,7 @@ from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
 from bench.outer.folders import as_config
 from bench.statistics import median_interval, ratio_interval
-from learned import outer_train as outer
+from learned import outer
 from learned.config import OuterConfig
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.errors import UsageError, usage_errors
 from bench.store.files import locked, safe_name
 from bench.store.published import LOCAL
-from learned import outer_train as outer
+from learned import outer
 from learned.config import OuterConfig, load_config
 from tasks.files import write_atomically
 

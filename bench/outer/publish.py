@@ -11,8 +11,7 @@ from bench.folders import Folders
 from bench.outer.folders import FIGURE_FILE, StageEnd, as_config, draw, refuse_a_run, run_folder
 from bench.report import cards
 from bench.store.published import published_label
-from learned import outer_train as outer
-from learned import weights
+from learned import outer, weights
 from learned.config import OuterConfig
 from tasks.files import write_atomically
 

@@ -16,7 +16,7 @@ from bench.outer.folders import as_config, run_folder
 from bench.outer.run import progress_line
 from bench.statistics import Interval, t_interval
 from bench.store.provenance import processor
-from learned import outer_train as outer
+from learned import outer
 from learned.config import OuterConfig
 
 RERUN_TOLERANCE = 1e-3  # of metrics, relative, where a published run is taken again on another kind of device
@@ -124,7 +124,7 @@ def rerun(
             raise Enough
 
     with usage_errors(), contextlib.suppress(Enough):
-        outer.outer_train(config, family, num_devices=num_devices, on_step=on_step)
+        outer.outer_train(outer.Engine(config, family, num_devices), callbacks=outer.Callbacks(on_step=on_step))
     names = sorted({name for row in (*published, *taken) for name in row})
     a, b = (np.array([[row.get(name, np.nan) for name in names] for row in rows]) for rows in (published, taken))
     same = (a == b) | (np.isnan(a) & np.isnan(b))

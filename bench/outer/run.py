@@ -14,7 +14,7 @@ from bench.folders import Folders
 from bench.outer.folders import FIGURE_FILE, alone, as_config, draw, refuse_a_run, run_folder
 from bench.outer.publish import restore
 from bench.store.provenance import git_state, processor
-from learned import outer_train as outer
+from learned import outer
 from learned.config import OuterConfig
 
 SIGNAL_TO_NOISE = "signal_to_noise/"
@@ -139,17 +139,15 @@ def run(
         if not resume:
             refuse_a_run(folder)
         theta, _, summary = outer.outer_train(
-            config,
-            family,
-            folder=folder,
-            resume=resume,
-            num_devices=num_devices,
-            on_step=on_step,
-            on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
-            on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
-            on_checkpoint=functools.partial(draw, folder / FIGURE_FILE, config.name),
+            outer.Engine(config, family, num_devices),
+            outer.RunFolder(folder, resume=resume, provenance=extra),
+            callbacks=outer.Callbacks(
+                on_step=on_step,
+                on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
+                on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
+                on_checkpoint=functools.partial(draw, folder / FIGURE_FILE, config.name),
+            ),
             budget_seconds=budget_seconds,
-            provenance=extra,
         )
         outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
     return path, summary

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from learned.estimators import ESTIMATORS
-from learned.outer_train import Engine, outer_train
+from learned.outer.engine import Engine
 from tests.helpers import assert_one_line, linear_family
-from tests.learned.test_outer_train import CONFIG
+from tests.learned.outer.linear import CONFIG
 
 ROOT = Path(__file__).parent.parent.parent
 NUM_TASKS = 8
@@ -27,7 +27,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import numpy as np
 from learned.estimators import ESTIMATORS, make_by_name, merge, one_by_one, over_devices
-from learned.outer_train import Engine, task_mesh
+from learned.outer.engine import Engine, task_mesh
 from tests.helpers import linear_family
 from tests.learned.test_devices import NUM_TASKS, RUN
 from tests.learned.test_estimator_truths import KEY, SIGMA, Descent, flat
@@ -107,5 +107,5 @@ def test_more_devices_than_there_are_is_answered_in_one_line():
 def test_samples_that_do_not_divide_among_the_devices_are_answered_in_one_line(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [object()] * 3)
     with pytest.raises(ValueError, match="expected a multiple of 3 devices for num_tasks, got 4") as caught:
-        outer_train(CONFIG, linear_family(), num_devices=3)
+        Engine(CONFIG, linear_family(), 3)
     assert_one_line(caught.value)

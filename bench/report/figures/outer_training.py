@@ -19,7 +19,7 @@ def outer_training_figure(name: str, metrics: pd.DataFrame) -> Figure:
 
     Args:
       name: of the run.
-      metrics: a row for each outer step, as `learned.outer_train` writes them.
+      metrics: a row for each outer step, as `learned.outer` writes them.
     """
     last = metrics.iloc[-1]
     judged = metrics["outer_validation_loss"].dropna() if "outer_validation_loss" in metrics else pd.Series(dtype=float)

@@ -6,7 +6,7 @@ import dataclasses
 from bench.outer.run import run
 from learned.curriculum import Stage
 from tests.helpers import linear_family
-from tests.learned.test_outer_train import CONFIG
+from tests.learned.outer.linear import CONFIG
 
 METRICS = {
     "outer_step": 50.0,

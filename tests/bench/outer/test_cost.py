@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.outer import cost
 from bench.outer.cost import _serve_on_one_core, measure, on_one_device
 from tests.helpers import REPOSITORY, assert_one_line, linear_family
-from tests.learned.test_outer_train import CONFIG
+from tests.learned.outer.linear import CONFIG
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from bench.outer.cost import measure
 from tests.helpers import linear_family
-from tests.learned.test_outer_train import CONFIG
+from tests.learned.outer.linear import CONFIG
 
 print(json.dumps(measure(dataclasses.replace(CONFIG, num_tasks=8), linear_family, num_devices=8, num_blocks=6)))
 """

@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.outer.folders import read_config, run_folder
 from bench.outer.publish import publish, restore
 from learned import cards, weights
-from learned.outer_train import stage_end
+from learned.outer import stage_end
 from tests.bench.outer.stages import STAGES, outer_train
 from tests.helpers import REPOSITORY, assert_one_line
 

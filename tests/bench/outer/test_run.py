@@ -10,10 +10,10 @@ from bench.outer.folders import run_folder
 from bench.outer.run import duration, progress_line, run
 from learned.config import OuterConfig
 from learned.curriculum import Stage
-from learned.outer_train import Progress
+from learned.outer import Progress
 from tests.bench.outer.stages import FACTS, METRICS
 from tests.helpers import assert_one_line, linear_family
-from tests.learned.test_outer_train import CONFIG
+from tests.learned.outer.linear import CONFIG
 
 MERGED = OuterConfig("mine", "per_parameter_mlp", "linear", (Stage(10, 200),), estimator=("reparam", "es"))
 

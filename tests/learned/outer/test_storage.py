@@ -1,7 +1,6 @@
 """A run that is stopped anywhere, also killed, goes on to the same theta, to the last bit."""
 
 import dataclasses
-import functools
 import os
 import shutil
 import signal
@@ -14,61 +13,26 @@ import jax
 import numpy as np
 import pytest
 
-from learned import outer_train as outer_train_module
-from learned.checkpoints import Checkpoints
-from learned.outer_train import (
+from learned.curriculum import Stage
+from learned.outer import RunFolder, outer_train
+from learned.outer.checkpoints import Checkpoints
+from learned.outer.files import (
     METRICS_FILE,
     STAGE_FILE,
-    Engine,
-    has_checkpoint,
+    last_checkpoint,
     outer_step_reached,
-    outer_train,
     read_metrics,
     stage_end,
     write_metrics,
 )
-from tests.helpers import assert_one_line, linear_family
-from tests.learned.test_outer_train import CONFIG, Stage
+from tests.helpers import assert_one_line
+from tests.learned.outer.linear import FULL, PES, engine, run
 
 pytestmark = pytest.mark.slow  # a program to compile in almost every test
 
-ROOT = Path(__file__).parent.parent.parent
-# Two lengths, an average of theta: all that a resumed run must take up again.
-FULL = dataclasses.replace(CONFIG, stages=(Stage(5, 6), Stage(8, 6)), ema=0.5, validation_every=5)
-KINDS = {
-    "es": FULL,
-    "merged": dataclasses.replace(FULL, estimator=("reparam", "es"), stages=(Stage(5, 6), Stage(5, 6))),
-    "pes": dataclasses.replace(FULL, estimator=("pes",), window=5),
-}
-
-
-@functools.cache
-def engine(config, num_devices):
-    """Compiled once for all runs of a configuration; what a run changes is not in it."""
-    return Engine(config, linear_family(), num_devices)
-
-
-@pytest.fixture(autouse=True)
-def compiled_once(monkeypatch):
-    monkeypatch.setattr(outer_train_module, "Engine", lambda config, family, num_devices: engine(config, num_devices))
-
-
-class Stop(Exception):
-    """Raised in the middle of a run, as if the process had ended there."""
-
-
-def run(config, folder, stop_after=None, stopping=Stop, **options):
-    """(best theta, metrics, facts, last checkpoint's arrays), or None where the run was stopped."""
-
-    def on_step(progress):
-        if progress.outer_step == stop_after:
-            raise stopping
-
-    try:
-        theta, log, facts = outer_train(config, linear_family(), folder=folder, on_step=on_step, **options)
-    except stopping:
-        return None
-    return theta, log, facts
+ROOT = Path(__file__).parent.parent.parent.parent
+MERGED = dataclasses.replace(FULL, estimator=("reparam", "es"), stages=(Stage(5, 6), Stage(5, 6)))
+KINDS = {"es": FULL, "merged": MERGED, "pes": PES}
 
 
 def last_arrays(folder):
@@ -103,7 +67,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(kind, tmp_path):
         folder = tmp_path / str(stop_after)
         # A checkpoint after every outer step, so that it is stopped just there.
         assert run(config, folder, stop_after, checkpoint_seconds=0.0) is None
-        assert has_checkpoint(folder) == stop_after
+        assert last_checkpoint(folder) == stop_after
         assert_same(run(config, folder, resume=True), whole)
     ends = [last_arrays(tmp_path / name) for name in ("whole", "4")]
     assert ends[0].keys() == ends[1].keys()
@@ -126,51 +90,17 @@ def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
     assert len(log) == facts["total_outer_steps"] == 6
     assert facts["outer_step"] in (5, 6)  # judged every five outer steps, and at the end of a stage
     assert run(config, there, 7, resume=True, checkpoint_seconds=0.0) is None
-    assert has_checkpoint(there) == 7
+    assert last_checkpoint(there) == 7
     end = run(config, there, resume=True)
     assert_same(end, whole)
     assert any(not np.array_equal(theta[name], end[0][name]) for name in theta)
-
-
-def test_with_a_stage_the_unrolls_that_are_carried_begin_anew():
-    config = KINDS["pes"]
-    made = engine(config, 1)
-    num_steps, horizon = config.lengths_at(0)
-    state, _ = made.step(made.init(), made.arrays, 0, num_steps=num_steps, horizon=horizon)
-    assert np.all(np.asarray(state.carried.episode.position) == num_steps)
-    again = made.begin_stage(state, 6)
-    assert np.all(np.asarray(again.carried.episode.position) == -1)
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(again.carried.noise))
-    # Other tasks than at the run's beginning, and theta as it stands.
-    keys = [jax.random.key_data(s.carried.episode.key) for s in (made.init(), again)]
-    assert not np.any(np.all(keys[0] == keys[1], axis=1))
-    assert again.theta is state.theta
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "expected stage.safetensors, which a run writes at the end of a stage"), (b"no", "expected the end of")],
-)
-def test_a_folder_without_a_readable_end_of_a_stage_is_named(content, message, tmp_path):
-    if content is not None:
-        (tmp_path / STAGE_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=message) as caught:
-        stage_end(tmp_path, FULL)
-    assert_one_line(caught.value)
-
-
-def test_the_end_of_a_stage_of_another_configuration_is_refused(tmp_path):
-    run(FULL, tmp_path, 6)
-    with pytest.raises(ValueError, match=r"made with sigma = 0\.05, the configuration has 0\.5") as caught:
-        stage_end(tmp_path, dataclasses.replace(FULL, sigma=0.5))
-    assert_one_line(caught.value)
 
 
 def test_what_was_done_since_the_last_checkpoint_is_done_again(tmp_path):
     whole = run(FULL, None)
     assert run(FULL, tmp_path, 3, checkpoint_seconds=0.0) is None
     assert run(FULL, tmp_path, 5, resume=True, checkpoint_seconds=1e9) is None  # as if killed: two outer steps lost
-    assert has_checkpoint(tmp_path) == 3
+    assert last_checkpoint(tmp_path) == 3
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
 
@@ -187,7 +117,7 @@ def test_metrics_past_the_checkpoint_are_cut_off(tmp_path):
 def test_an_interruption_keeps_the_last_whole_outer_step(tmp_path):
     whole = run(FULL, None)
     assert run(FULL, tmp_path, 7, KeyboardInterrupt, checkpoint_seconds=1e9) is None
-    assert has_checkpoint(tmp_path) == 7
+    assert last_checkpoint(tmp_path) == 7
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
 
@@ -195,10 +125,9 @@ def test_an_interruption_before_the_first_outer_step_leaves_nothing(tmp_path, mo
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    made = engine(FULL, 1)
-    monkeypatch.setattr(made, "step", interrupted)
+    monkeypatch.setattr(engine(FULL), "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        outer_train(FULL, linear_family(), folder=tmp_path)
+        outer_train(engine(FULL), RunFolder(tmp_path))
     assert outer_step_reached(tmp_path) is None
 
 
@@ -224,15 +153,9 @@ def test_a_budget_ends_a_sitting_and_changes_nothing(tmp_path):
     whole = run(FULL, None)
     for sitting in (1, 2, 3):
         _, log, facts = run(FULL, tmp_path, resume=True, budget_seconds=0.0)
-        assert len(log) == facts["total_outer_steps"] == has_checkpoint(tmp_path) == sitting
+        assert len(log) == facts["total_outer_steps"] == last_checkpoint(tmp_path) == sitting
         assert "outer_validation_loss" in log[-1]  # judged for whoever looks now
     assert_same(run(FULL, tmp_path, resume=True), whole)
-
-
-def test_two_checkpoints_are_kept(tmp_path):
-    run(FULL, tmp_path, checkpoint_seconds=0.0)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["11", "12"]
-    assert [row["outer_step"] for row in read_metrics(tmp_path)] == list(range(1, 13))
 
 
 def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
@@ -248,14 +171,12 @@ from pathlib import Path
 import numpy as np
 import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
-from learned.outer_train import outer_train
-from tests.helpers import linear_family
-from tests.learned.test_resume import KINDS
+from learned.outer import Callbacks, RunFolder, outer_train
+from tests.learned.outer.linear import PES, engine
 
 folder = Path(sys.argv[1])
-tell = lambda progress: print(progress.outer_step, flush=True)
-options = dict(folder=folder, resume=True, on_step=tell, checkpoint_seconds=0)
-theta, log, _ = outer_train(KINDS["pes"], linear_family(), **options)
+tell = Callbacks(on_step=lambda progress: print(progress.outer_step, flush=True))
+theta, _, _ = outer_train(engine(PES), RunFolder(folder, resume=True, checkpoint_seconds=0), callbacks=tell)
 np.savez(folder / "theta.npz", **theta)
 """
 
@@ -267,7 +188,7 @@ def start(folder, cache):
 
 
 def test_a_process_killed_with_minus_nine_at_any_moment_goes_on_to_the_same_theta(tmp_path):
-    theta, log, _ = run(KINDS["pes"], tmp_path / "whole")
+    theta, log, _ = run(PES, tmp_path / "whole")
     kills, rng = 0, np.random.default_rng(0)
     while True:
         process = start(tmp_path, tmp_path / "compiled")

@@ -1,0 +1,195 @@
+"""The loop of outer-training.
+
+After every outer step: from time to time the outer-validation classes judge the average of theta, and the best theta is
+kept; from time to time a checkpoint is written. After `patience` updates in a row with a gradient that is not finite,
+theta goes back to the best.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from learned.base import Theta
+from learned.curriculum import stage_ends
+from learned.outer.engine import Engine
+from learned.outer.record import Metrics, Position, Progress, Record, Trained, facts_of_best, inner_steps_of, summary
+from learned.outer.storage import RunFolder, Storage
+
+
+def _ignore(*told: Any) -> None:
+    """Does nothing with what it is told."""
+    del told
+
+
+@dataclasses.dataclass(frozen=True)
+class Callbacks:
+    """What a caller is told while a run goes on.
+
+    Attributes:
+      on_step: called after every outer step.
+      on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
+      on_checkpoint: called with the metrics so far after every checkpoint.
+      on_damage: called with the new path of a damaged checkpoint set aside; the run goes on from an earlier one.
+    """
+
+    on_step: Callable[[Progress], None] = _ignore
+    on_best: Callable[[Theta, dict[str, Any]], None] = _ignore
+    on_checkpoint: Callable[[pd.DataFrame], None] = _ignore
+    on_damage: Callable[[Path], None] = _ignore
+
+
+QUIET = Callbacks()
+
+
+def outer_train(
+    engine: Engine,
+    folder: RunFolder | None = None,
+    *,
+    callbacks: Callbacks = QUIET,
+    budget_seconds: float = float("inf"),
+) -> Trained:
+    """Runs outer-training.
+
+    Args:
+      engine: the compiled parts, which know the configuration, the data and the devices.
+      folder: where the run is kept, and whether it is resumed; None keeps no files.
+      callbacks: whom to tell.
+      budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
+
+    Returns:
+      The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
+
+    Raises:
+      ValueError: what is to be resumed is of another configuration, of other data or from other weights, or not as it
+        was written; one line.
+    """
+    state = engine.init()
+    at, metrics = Position(state, Record(), jax.device_get(state.average)), []
+    with Storage(folder, engine) if folder else contextlib.nullcontext() as storage:
+        if storage:
+            at, metrics = storage.begin(at, callbacks.on_damage)
+        sitting = _Sitting(engine, storage, callbacks, budget_seconds, at, metrics)
+        try:
+            while sitting.at.record.outer_step < engine.config.outer_steps:
+                sitting.outer_step()
+                if sitting.is_over():
+                    break
+        except KeyboardInterrupt:
+            if sitting.at.record.outer_step:
+                sitting.save()  # the last whole outer step
+            raise
+    at, metrics = sitting.at, sitting.metrics
+    return Trained(at.best_theta, metrics, summary(at.record, metrics) | engine.beginning)
+
+
+class _Sitting:
+    """A run from where it stands until it ends, its budget is spent, or it is interrupted.
+
+    Attributes:
+      at: where it stands after the last whole outer step.
+      metrics: of all outer steps up to there; of one more while an outer step is under way.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage | None,
+        callbacks: Callbacks,
+        budget_seconds: float,
+        at: Position,
+        metrics: Metrics,
+    ):
+        self.at, self.metrics = at, metrics
+        self._engine, self._config = engine, engine.config
+        self._storage, self._callbacks = storage, callbacks
+        self._ends = stage_ends(engine.config.stages)
+        self._budget_seconds = budget_seconds
+        self._before = at.record
+        self._begin = self._last_saved = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.at.record.seconds - self._before.seconds > self._budget_seconds
+
+    def outer_step(self) -> None:
+        """Updates theta; validates, and writes a checkpoint, where it is time to.
+
+        An interruption before `at` is replaced loses the outer step, which is then taken again; one after it keeps it.
+        """
+        moved, row = self._updated()
+        outer_step = moved.record.outer_step
+        self.metrics[outer_step - 1 :] = [row]
+        if outer_step % self._config.validation_every == 0 or outer_step in self._ends:
+            moved = self._validated(moved, row)
+        self.at = moved
+        if self.is_over() or outer_step in self._ends or self._is_checkpoint_due():
+            self.save()
+        if self.is_over() and "outer_validation_loss" not in row:
+            # For whoever looks now; no checkpoint knows, so that resuming changes nothing.
+            self.at = self._validated(moved, row)
+        self._callbacks.on_step(_progress(self.at.record, row))
+
+    def save(self) -> None:
+        """Writes a checkpoint of where the run stands, where it has a folder."""
+        if self._storage is None:
+            return
+        metrics = self.metrics[: self.at.record.outer_step]
+        self._storage.save(self.at, metrics)
+        self._callbacks.on_checkpoint(pd.DataFrame(metrics))
+        self._last_saved = time.monotonic()
+
+    def _is_checkpoint_due(self) -> bool:
+        if self._storage is None:
+            return False
+        return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_seconds
+
+    def _updated(self) -> tuple[Position, dict[str, float]]:
+        """Where the next update of theta leads, and its metrics."""
+        engine, state, outer_step = self._engine, self.at.state, self.at.record.outer_step
+        num_steps, horizon = self._config.lengths_at(outer_step)
+        if outer_step in self._ends:
+            state = engine.begin_stage(state, outer_step)
+        state, metrics = engine.step(state, engine.arrays, outer_step, num_steps=num_steps, horizon=horizon)
+        row: dict[str, float] = {"outer_step": outer_step + 1, "num_steps": num_steps, "horizon": horizon}
+        row |= {name: float(value) for name, value in metrics.items()}
+        record = self._counted(num_steps, int(row["skipped"]))
+        if record.skipped_in_a_row >= self._config.patience:
+            state = engine.back_to(self.at.best_theta, state)
+            record = dataclasses.replace(record, skipped_in_a_row=0, restored=record.restored + 1)
+        return self.at._replace(state=state, record=record), row
+
+    def _counted(self, num_steps: int, skipped: int) -> Record:
+        """The record after one more outer step, of unrolls of `num_steps` inner steps; skipped is 0 or 1."""
+        record, elapsed = self.at.record, time.monotonic() - self._begin
+        return dataclasses.replace(
+            record,
+            outer_step=record.outer_step + 1,
+            inner_steps=record.inner_steps + inner_steps_of(self._config, num_steps),
+            seconds=self._before.seconds + elapsed,
+            device_seconds=self._before.device_seconds + self._engine.mesh.size * elapsed,
+            skipped=record.skipped + skipped,
+            skipped_in_a_row=record.skipped_in_a_row + 1 if skipped else 0,
+        )
+
+    def _validated(self, position: Position, row: dict[str, float]) -> Position:
+        """Notes the outer-validation loss among the metrics of an outer step; keeps theta if it is the best so far."""
+        average = position.state.average
+        row["outer_validation_loss"] = loss = float(self._engine.validate(average, self._engine.arrays))
+        if not position.record.is_best(loss):
+            return position
+        record = position.record.with_best(loss, jax.devices()[0].device_kind)
+        position = position._replace(record=record, best_theta=jax.device_get(average))
+        facts = facts_of_best(record.best, self.metrics)
+        self._callbacks.on_best(position.best_theta, facts | self._engine.beginning)
+        return position
+
+
+def _progress(record: Record, row: dict[str, float]) -> Progress:
+    """What is told after an outer step, of its record and its metrics."""
+    return Progress(record.outer_step, int(row["num_steps"]), row, record.seconds, record.inner_steps, record.skipped)

@@ -1,0 +1,91 @@
+"""The compiled parts: one outer step by hand, what is skipped, what is clipped, what a stage begins anew."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned.outer.engine import Engine, clipped, mean_clipped
+from tests.helpers import linear_family
+from tests.learned.outer.linear import CONFIG, PES, Broken, engine
+
+
+def one_step(made, state, outer_step=0):
+    num_steps, horizon = made.config.lengths_at(outer_step)
+    return made.step(state, made.arrays, outer_step, num_steps=num_steps, horizon=horizon)
+
+
+@pytest.mark.slow
+def test_an_outer_step_by_hand():
+    """The mean of the samples, clipped by value and then by norm, and one step of Adam: sign times rate."""
+    changes = {"clip_value": 0.05, "clip_norm": 0.08, "learning_rate": 0.01, "final_learning_rate": 1.0, "b1": 0.5}
+    made = engine(dataclasses.replace(CONFIG, ema=0.25, **changes))
+    state = made.init()
+    key = jax.random.fold_in(made.key, 1)
+    estimate, _ = made.estimator.estimate(state.theta, (), made.arrays, key, 10, 10)
+    mean = {name: np.mean(np.asarray(leaf, np.float64), axis=0) for name, leaf in estimate.gradients.items()}
+    by_value = {name: np.clip(leaf, -0.05, 0.05) for name, leaf in mean.items()}
+    norm = math.sqrt(sum(np.sum(leaf**2) for leaf in by_value.values()))
+    assert norm > 0.08
+    after, metrics = one_step(made, state)
+    np.testing.assert_allclose(metrics["gradient_norm"], math.sqrt(sum(np.sum(g**2) for g in mean.values())), rtol=1e-4)
+    for name, leaf in by_value.items():
+        gradient = leaf * 0.08 / norm
+        expected = np.asarray(state.theta[name]) - 0.01 * gradient / (np.abs(gradient) + 1e-8)
+        np.testing.assert_allclose(after.theta[name], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            after.average[name], 0.25 * state.theta[name] + 0.75 * expected, rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.slow
+def test_an_update_that_is_not_finite_is_skipped_and_the_step_halved():
+    made = Engine(CONFIG, linear_family())
+    made.estimator = Broken(made.estimator, [1, 2])
+    state, factors = made.init(), []
+    for outer_step in range(5):
+        before = state
+        state, metrics = one_step(made, state, outer_step)
+        factors.append(float(metrics["step_factor"]))
+        same = np.array_equal(state.theta["w1"], before.theta["w1"])
+        assert same == bool(metrics["skipped"]) == (outer_step in (1, 2))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((state.theta, state.opt_state)))
+    np.testing.assert_allclose(factors, [1.0, 1.0, 0.5, 0.25, 0.275], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_with_a_stage_the_unrolls_that_are_carried_begin_anew():
+    made = engine(PES)
+    state, _ = one_step(made, made.init())
+    assert np.all(np.asarray(state.carried.episode.position) == PES.window)
+    again = made.begin_stage(state, 6)
+    assert np.all(np.asarray(again.carried.episode.position) == -1)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(again.carried.noise))
+    # Other tasks than at the run's beginning, and theta as it stands.
+    keys = [jax.random.key_data(s.carried.episode.key) for s in (made.init(), again)]
+    assert not np.any(np.all(keys[0] == keys[1], axis=1))
+    assert again.theta is state.theta
+
+
+def test_each_sample_is_clipped_before_the_mean():
+    one = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
+    found = clipped(one, 1.0)
+    np.testing.assert_allclose(found["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 0.8, rtol=1e-6)
+    assert clipped(one, 6.0) == {name: pytest.approx(np.asarray(leaf)) for name, leaf in one.items()}
+    other = {"a": jnp.array([0.0, 0.5]), "b": jnp.array(0.0)}
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, other)
+    for limit, expected in ((1.0, {"a": [0.3, 0.25], "b": 0.4}), (0.0, {"a": [1.5, 0.25], "b": 2.0})):
+        for name, leaf in mean_clipped(both, limit).items():
+            np.testing.assert_allclose(leaf, expected[name], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_one_chaotic_sample_does_not_outweigh_the_others_where_samples_are_clipped():
+    """With every sample clipped to next to nothing, no update is longer than that."""
+    still, free = engine(dataclasses.replace(CONFIG, clip_sample=1e-30, clip_norm=0.0)), engine(CONFIG)
+    norms = [float(one_step(made, made.init())[1]["gradient_norm"]) for made in (still, free)]
+    assert norms[0] <= 1e-30 < norms[1]
