@@ -71,8 +71,7 @@ def write_report(
     rows = read_rows(cells, curves)
     devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
     screen = first_screen(rows, targets or {}, suite, label, devices, headline)
-    results = read_rows(*without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders)))
-    page = _page(results, screen, targets or {}, costs)
+    page = _page(rows.without_controls(), screen, targets or {}, costs)
 
     out_dir = Path(out_dir)
     write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
@@ -100,15 +99,6 @@ def write_files(out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure
             (out_dir / "figures" / f"{figure.slug}.{suffix}").write_bytes(getattr(figure, suffix))
 
 
-def without_controls(
-    cells: pd.DataFrame, curves: pd.DataFrame, controls: set[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of what is compared; the controls have a table of their own."""
-    names = curves["metric"].map(lambda metric: str(metric).partition("/")[2])
-    kept: tuple[Frame, Frame] = cells[~cells["optimizer"].isin(list(controls))], curves[~names.isin(list(controls))]
-    return kept
-
-
 def terminal_tables(
     cells: pd.DataFrame,
     curves: pd.DataFrame,
@@ -124,8 +114,7 @@ def terminal_tables(
 
     rows = read_rows(cells, curves)
     screen = first_screen(rows, targets or {}, "", "", "", headline)
-    kept = without_controls(cells, curves, set(rows.optimizers) - set(rows.contenders))
-    return Group(terminal.tasks(read_rows(*kept)), terminal.scores(screen))
+    return Group(terminal.tasks(rows.without_controls()), terminal.scores(screen))
 
 
 def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:

@@ -93,7 +93,12 @@ def _loss(
     columns: dict[str, Frame] = {}
     for task, share in zip(tasks, within, strict=True):
         curve = rows.series[task, name, metric]
-        columns[task] = curve[curve.index <= share * rows.horizon(task)].iloc[-1]
+        columns[task] = curve.iloc[: np.searchsorted(curve.index, share * rows.horizon(task), side="right")].iloc[-1]
+    first = columns[tasks[0]].index
+    if all(column.index.equals(first) for column in columns.values()):
+        values = np.stack([column.to_numpy(dtype=float) for column in columns.values()])
+        finished = np.compress(~np.isnan(values).any(axis=0), values, axis=1)
+        return (t_interval(finished.mean(axis=0)) if finished.size else None), int(np.isnan(values).sum())
     failed = sum(int(column.isna().sum()) for column in columns.values())
     whole: Frame = pd.DataFrame(columns).dropna()  # a seed that some task lacks is left out
     return (t_interval(whole.mean(axis=1).to_numpy()) if len(whole) else None), failed

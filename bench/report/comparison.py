@@ -6,6 +6,7 @@ In a comparison the side whose run failed loses the pair (protocol rule 11).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -57,11 +58,14 @@ class Comparison:
     p_value: float | None  # of the t test behind the interval that the difference is zero; None where there is none
 
 
+@lru_cache(maxsize=4096)
 def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: str) -> Comparison:
     """Compares two optimizers within (seed, task), the seed being what is replicated (protocol rules 5, 11, 12)."""
-    x, y = results.losses(a, tasks, metric).align(results.losses(b, tasks, metric))
-    paired = (x.notna() & y.notna()).to_numpy()
+    x, y = results.losses(a, tasks, metric), results.losses(b, tasks, metric)
+    if not x.index.equals(y.index):
+        x, y = x.align(y)
     x_values, y_values = x.to_numpy(dtype=float), y.to_numpy(dtype=float)
+    paired = ~np.isnan(x_values) & ~np.isnan(y_values)
     finite = np.isfinite(x_values) & np.isfinite(y_values)
     failed_a, failed_b = (int((np.isinf(values) & paired).sum()) for values in (x_values, y_values))
 

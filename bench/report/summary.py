@@ -32,15 +32,16 @@ def loss_summary(results: Results, optimizer: str, tasks: tuple[str, ...], metri
     loss lets the test images vary too (protocol rule 12).
     """
     losses = results.losses(optimizer, tasks, metric)
-    if losses.empty or losses.isna().all().any():
+    values = losses.to_numpy(dtype=float)
+    if not values.size or np.isnan(values).all(axis=0).any():
         return None
-    usable = np.isfinite(losses).all(axis=1)
+    usable = np.isfinite(values).all(axis=1)
     if not usable.any():
         return None
     if metric == HEADLINE_LOSS and usable.all():
         return loss(results, tasks, optimizer, metric)[0]
     interval = t_interval(losses[usable].mean(axis=1).to_numpy())
-    return interval.without_bounds() if np.isinf(losses).any(axis=None) else interval
+    return interval.without_bounds() if np.isinf(values).any() else interval
 
 
 def step_cost(results: Results, optimizer: str, task: str) -> Interval | None:
@@ -76,6 +77,7 @@ def sorted_optimizers(results: Results, tasks: tuple[str, ...]) -> tuple[str, ..
     return tuple(sorted(present, key=key))
 
 
+@lru_cache(maxsize=4096)
 def display_name(results: Results, optimizer: str, tasks: tuple[str, ...]) -> str:
     """The name with the marks its row carries."""
     marks = FAILED_MARK * (num_failed(results, optimizer, tasks) > 0)

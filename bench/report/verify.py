@@ -24,8 +24,8 @@ from bench.measure.update_cost import update_costs
 from bench.report import write_report
 from bench.report.measurement import write_measurement
 from bench.store.published import LOCAL
-from bench.store.record import Results
-from bench.store.rows import Frame
+from bench.store.record import Results, curve_content
+from bench.store.rows import Frame, curves_by_cell
 from bench.store.store import Store
 from bench.suites.suite import load_suite, suite_names
 from bench.tuning import targets
@@ -55,26 +55,28 @@ def verify(results_dir: Path, reports_dir: Path, suite: str, label: str) -> str 
 
 def _records(results: Results) -> Iterator[str]:
     """Records whose numbers are not what their curve gives."""
-    by_cell = {str(cell): curve for cell, curve in results.curves.groupby("cell", sort=False)}
+    curves, by_cell = curves_by_cell(results.curves)
+    steps, metrics, values = curve_content(curves)
     train: Frame = results.cells[results.cells["kind"] == "train"]
     for row in train.to_dict("records"):
-        curve = by_cell.get(str(row["cell"]))
+        where = by_cell.get(str(row["cell"]))
         cell = f"cell {row['cell']} ({row['task']}, {row['optimizer']}, seed {row['seed']})"
-        if curve is None:
+        if where is None:
             if row["status"] not in ("error", "out_of_memory"):
                 yield f"{cell}: its status is {row['status']} and it has no curve"
             continue
+        curve = list(zip(steps[where], metrics[where], values[where], strict=True))
         try:
-            expected = summarize(list(zip(curve["step"], curve["metric"], curve["value"], strict=True)))
+            expected = summarize(curve)
         except KeyError as error:
             yield f"{cell}: its curve has no {error.args[0]}"
             continue
-        clock = curve.loc[curve["metric"] == "wall_time_sec", "value"].dropna()
-        expected["train_wall_sec"] = clock.iloc[-1] if len(clock) else row["train_wall_sec"]
+        clock = [value for _, metric, value in curve if metric == "wall_time_sec" and not math.isnan(value)]
+        expected["train_wall_sec"] = clock[-1] if clock else row["train_wall_sec"]
         for name, value in expected.items():
             if not _equal(row[name], value):
                 yield f"{cell}: {name} is {row[name]}, its curve gives {value}"
-        ended = bool((curve["metric"] == "final_test_loss").any())
+        ended = "final_test_loss" in metrics[where]
         if ended != (row["status"] == "ok"):
             yield f"{cell}: its status is {row['status']}, its curve has {'a' if ended else 'no'} final test loss"
 

@@ -149,6 +149,9 @@ def _runs(card: weights.Card) -> list[weights.Card]:
 
 def _union(sets: Sequence[Images]) -> Images:
     """Of sets of one data set, which weights and those they began from share (`learned.config.load_config`)."""
+    sets = list({id(found): found for found in sets if found.images}.values()) or sets[:1]
+    if len(sets) == 1:  # the usual case, of a pool that is known already, and hundreds of thousands of images
+        return sets[0]
     classes, images = ([getattr(found, name) for found in sets] for name in ("classes", "images"))
     return Images(sets[0].data_set, frozenset().union(*classes), frozenset().union(*images))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ def test_blocks(rows: Rows, task: str, optimizer: str) -> Frame | None:
     return rows.curve(task, optimizer, "test_block_loss")
 
 
+@functools.cache
 def block_classes(rows: Rows, task: str, num_blocks: int) -> NDArray | None:
     """The class of each block of test images, -1 for a block of several; None where images do not lie class by class.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.score.times import (
-    NUM_RESAMPLES,
     TargetsByTask,
     block_ratio,
     median_steps,
-    resampled_medians,
+    medians,
+    resample,
     steps_to_target,
 )
 from bench.statistics import (
@@ -75,9 +76,7 @@ def speedup(
       None where a task lacks targets for its reference, runs of the contender, or a timing of either, or where the
       reference's loss is not below that of chance: that is reached at step 0.
     """
-    rng = np.random.default_rng(0)
-    logs, step_logs, lows, highs, step_lows, step_highs, bound, sizes = [], [], [], [], [], [], False, []
-    few_blocks = False
+    parts = []
     for task in tasks:
         frozen, name = targets.get(task), reference.get(task, "")
         ratio = block_ratio(rows, task, name, contender)
@@ -86,32 +85,33 @@ def speedup(
         steps = steps_to_target(rows, task, contender, frozen.levels[name][metric][target], metric)
         if not len(steps) or not frozen.levels[name][metric][target] < rows.chance_loss(task):
             return None
-        horizon, share = frozen.horizon, SHARES[target]
+        parts.append((task, name, steps, len(ratio), frozen.horizon))
+    share, sizes = SHARES[target], tuple((len(steps), num_blocks) for _, _, steps, num_blocks, _ in parts)
+    logs, step_logs, lows, highs, step_lows, step_highs, bound = [], [], [], [], [], [], False
+    few_blocks = False
+    for i, (task, name, steps, _, horizon) in enumerate(parts):
         median = median_steps(steps)
         bound |= math.isinf(median)
-        few_blocks |= median_interval(ratio).low is None
-        cost = float(np.median(ratio))
+        cost, has_interval = _median_cost(rows, task, name, contender)
+        few_blocks |= not has_interval
         logs.append(math.log(share * horizon / max(min(median, horizon), 1.0) * cost))
         step_logs.append(math.log(share * horizon / max(min(median, horizon), 1.0)))
-        drawn = _resampled_median_steps(steps, rng)
-        costs = np.log(resampled_medians(ratio, rng))
+        drawn = _median_steps(steps[_resamples(sizes)[i][0]])
+        costs = _resampled_log_costs(rows, task, name, contender, sizes, i)
         # A draw in which half of the runs miss is at most the bound and at least 0.
         reached = np.log(share * horizon / np.clip(drawn, 1.0, horizon))
         step_highs.append(reached)
         step_lows.append(np.where(np.isinf(drawn), -np.inf, reached))
         highs.append(reached + costs)
         lows.append(step_lows[-1] + costs)
-        sizes.append(len(steps))
-    num_seeds = min(sizes)
+    num_seeds = min(num_steps for num_steps, _ in sizes)
 
     def ends(lowest: Sequence[NDArray], highest: Sequence[NDArray]) -> tuple[float | None, float | None]:
         if num_seeds < MIN_SEEDS:
             return None, None
         tail = _expanded_tail(num_seeds)
-        low = float(np.exp(np.quantile(np.mean(lowest, axis=0), tail, method="inverted_cdf")))
-        return 0.0 if bound else low, float(
-            np.exp(np.quantile(np.mean(highest, axis=0), 1 - tail, method="inverted_cdf"))
-        )
+        low = float(np.exp(_order_statistic(np.mean(lowest, axis=0), tail)))
+        return 0.0 if bound else low, float(np.exp(_order_statistic(np.mean(highest, axis=0), 1 - tail)))
 
     low, high = (None, None) if few_blocks else ends(lows, highs)
     return Speedup(
@@ -131,9 +131,47 @@ def _expanded_tail(n: int) -> float:
     return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + CONFIDENCE) / 2)))
 
 
-def _resampled_median_steps(steps: NDArray, rng: np.random.Generator) -> NDArray:
-    drawn = steps[rng.integers(0, len(steps), (NUM_RESAMPLES, len(steps)))]
-    return np.sort(drawn, axis=1)[:, (len(steps) - 1) // 2]
+@functools.lru_cache(maxsize=4)  # the speed-ups over the same tasks follow one another
+def _resamples(sizes: tuple[tuple[int, int], ...]) -> list[tuple[NDArray, NDArray]]:
+    """For each task the seeds and the blocks of every resample, (NUM_RESAMPLES, how many of them).
+
+    They are the same for every speed-up over tasks with so many seeds and blocks.
+    """
+    rng = np.random.default_rng(0)
+    return [(resample(rng, num_seeds), resample(rng, num_blocks)) for num_seeds, num_blocks in sizes]
+
+
+@functools.cache
+def _median_cost(rows: Rows, task: str, numerator: str, denominator: str) -> tuple[float, bool]:
+    """Ratio of seconds per step, and whether there are blocks enough for an interval."""
+    ratio = block_ratio(rows, task, numerator, denominator)
+    assert ratio is not None
+    return float(np.median(ratio)), median_interval(ratio).low is not None
+
+
+@functools.cache  # the same for every target
+def _resampled_log_costs(
+    rows: Rows, task: str, numerator: str, denominator: str, sizes: tuple[tuple[int, int], ...], i: int
+) -> NDArray:
+    """Logarithms of the medians of resampled ratios of step costs, (NUM_RESAMPLES,); task i of those resampled."""
+    ratio = block_ratio(rows, task, numerator, denominator)
+    assert ratio is not None
+    return np.log(medians(ratio[_resamples(sizes)[i][1]]))
+
+
+def _median_steps(drawn: NDArray) -> NDArray:
+    return np.sort(drawn, axis=1)[:, (drawn.shape[1] - 1) // 2]
+
+
+def _order_statistic(draws: NDArray, level: float) -> float:
+    """`np.quantile(draws, level, method="inverted_cdf")`, which is one of the draws."""
+    place = _place(len(draws), level)
+    return float(np.partition(draws, place)[place])
+
+
+@functools.cache
+def _place(num_draws: int, level: float) -> int:
+    return int(np.quantile(np.arange(num_draws), level, method="inverted_cdf"))
 
 
 def three_digits(value: float) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ from bench.statistics import (
     restricted_mean,
     wilson_interval,
 )
-from bench.statistics.crossing import first_crossing, smooth
+from bench.statistics.crossing import first_crossings, smooth
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from bench.tuning.targets import SHARES, Targets
 
@@ -45,21 +46,28 @@ ALL = "all"  # the row over all tasks
 def steps_to_target(rows: Rows, task: str, optimizer: str, level: float, metric: str = "train_loss") -> NDArray:
     """Inner steps to a smoothed loss, (num_seeds,), inf for a miss; a cell without a curve is a miss."""
     runs, curves = rows.runs(optimizer, (task,)), _smoothed(rows, task, optimizer, metric)
-    steps = [
-        first_crossing(level, *curves[seed]) if seed in curves else math.inf
-        for seed in sorted(int(seed) for seed in runs["seed"])
-    ]
-    return np.array(steps, np.float64)
+    ran = sorted(int(seed) for seed in runs["seed"])
+    if curves is None:
+        return np.full(len(ran), math.inf)
+    arrived = dict(zip(curves.seeds, first_crossings(level, curves.steps, curves.losses), strict=True))
+    return np.array([arrived.get(seed, math.inf) for seed in ran], np.float64)
+
+
+class _Smoothed(NamedTuple):
+    """Smoothed losses of the runs of an optimizer on a task."""
+
+    steps: NDArray  # (num_points,)
+    losses: NDArray  # (num_points, num_seeds)
+    seeds: list[int]
 
 
 @functools.cache
-def _smoothed(rows: Rows, task: str, optimizer: str, metric: str) -> dict[int, tuple[NDArray, NDArray]]:
-    """Seed -> (steps, smoothed losses)."""
+def _smoothed(rows: Rows, task: str, optimizer: str, metric: str) -> _Smoothed | None:
     curve = rows.curve(task, optimizer, metric)
     if curve is None:
-        return {}
-    steps, losses = curve.index.to_numpy(dtype=float), smooth(curve.to_numpy(dtype=float))
-    return {int(seed): (steps, losses[:, i]) for i, seed in enumerate(curve.columns)}
+        return None
+    losses = smooth(curve.to_numpy(dtype=float))
+    return _Smoothed(curve.index.to_numpy(dtype=float), losses, [int(seed) for seed in curve.columns])
 
 
 def median_steps(steps: NDArray) -> float:
@@ -89,7 +97,12 @@ def step_cost_ratio(
     The interval over several tasks resamples blocks within each. `denominator` may differ between tasks.
     """
     below = dict.fromkeys(tasks, denominator) if isinstance(denominator, str) else denominator
-    ratios = [block_ratio(rows, task, numerator, below.get(task, "")) for task in tasks]
+    return _step_cost_ratio(rows, numerator, tuple((task, below.get(task, "")) for task in tasks))
+
+
+@functools.cache
+def _step_cost_ratio(rows: Rows, numerator: str, below: tuple[tuple[str, str], ...]) -> Interval | None:
+    ratios = [block_ratio(rows, task, numerator, denominator) for task, denominator in below]
     if any(ratio is None for ratio in ratios):
         return None
     known = [ratio for ratio in ratios if ratio is not None]
@@ -99,14 +112,19 @@ def step_cost_ratio(
     if any(median_interval(ratio).low is None for ratio in known):  # too few blocks to say how far they spread
         return Interval(estimate, None, None, min(len(ratio) for ratio in known))
     rng = np.random.default_rng(0)
-    draws = np.mean([np.log(resampled_medians(ratio, rng)) for ratio in known], axis=0)
+    draws = np.mean([np.log(medians(ratio[resample(rng, len(ratio))])) for ratio in known], axis=0)
     low, high = np.exp(np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
     return Interval(estimate, float(low), float(high), min(len(ratio) for ratio in known))
 
 
-def resampled_medians(values: NDArray, rng: np.random.Generator) -> NDArray:
-    """Medians of `NUM_RESAMPLES` samples drawn with replacement, (NUM_RESAMPLES,)."""
-    return np.median(values[rng.integers(0, len(values), (NUM_RESAMPLES, len(values)))], axis=1)
+def resample(rng: np.random.Generator, size: int) -> NDArray:
+    """Places of values drawn with replacement, (NUM_RESAMPLES, size)."""
+    return rng.integers(0, size, (NUM_RESAMPLES, size))
+
+
+def medians(drawn: NDArray) -> NDArray:
+    """The median of each resample, (NUM_RESAMPLES,)."""
+    return np.median(drawn, axis=1)
 
 
 def success_rate(

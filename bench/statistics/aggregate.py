@@ -122,10 +122,8 @@ def stratified_bootstrap(
     if num_seeds < MIN_SEEDS:
         return Interval(estimate, None, None, num_seeds)
     rng, task = np.random.default_rng(seed), np.arange(num_tasks)
-    draws = np.empty(num_resamples)
-    for r in range(num_resamples):
-        indices = rng.integers(0, num_seeds, (num_seeds, num_tasks))
-        draws[r] = number([x[indices, task] for x in data])
+    resamples = rng.integers(0, num_seeds, (num_resamples, num_seeds, num_tasks))
+    draws = np.array([number([x[indices, task] for x in data]) for indices in resamples])
     low, high = percentile_bounds(draws, confidence)
     return Interval(estimate, float(low), float(high), num_seeds)
 

@@ -40,15 +40,17 @@ def steps_to(level: float, steps: ArrayLike, losses: ArrayLike) -> float:
       >>> steps_to(1.5, [0, 10, 20], [3.0, 2.0, 1.0])
       15.0
     """
-    return first_crossing(level, np.asarray(steps, np.float64), smooth(losses))
+    return float(first_crossings(level, np.asarray(steps, np.float64), smooth(losses)[:, None])[0])
 
 
-def first_crossing(level: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """`steps_to` on a curve that is smoothed already."""
-    reached = np.flatnonzero(y <= level)
-    if not len(reached) or not math.isfinite(level):  # the level of a run that diverged is no target
-        return math.inf
-    i = int(reached[0])
-    if i == 0 or not math.isfinite(y[i - 1]):
-        return float(x[i])
-    return float(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - level) / (y[i - 1] - y[i]))
+def first_crossings(level: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`steps_to` of curves (num_points, num_seeds) that are smoothed already, (num_seeds,)."""
+    if not len(x) or not math.isfinite(level):  # the level of a run that diverged is no target
+        return np.full(y.shape[1], math.inf)
+    reached, seeds = y <= level, np.arange(y.shape[1])
+    i = reached.argmax(axis=0)
+    before, after = y[i - 1, seeds], y[i, seeds]
+    with np.errstate(invalid="ignore", divide="ignore"):  # of the cases that are sorted out below
+        between = x[i - 1] + (x[i] - x[i - 1]) * (before - level) / (before - after)
+    at = np.where((i == 0) | ~np.isfinite(before), x[i], between)
+    return np.where(reached.any(axis=0), at, math.inf)

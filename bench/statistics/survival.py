@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,15 +66,10 @@ def kaplan_meier(times: ArrayLike, events: ArrayLike, confidence: float = CONFID
       Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data, 2nd edition, section 1.4: the band.
       Clopper and Pearson, The use of confidence or fiducial limits, Biometrika 26, 1934.
     """
-    from scipy.stats import CensoredData, ecdf
-
     t, reached = _observations(times, events)
     check_confidence(confidence)
-    curve = ecdf(CensoredData(uncensored=t[reached], right=t[~reached])).sf
+    curve, at_risk, num_events = _steps_down(t, reached)
     at, survival = curve.quantiles, curve.probabilities
-    ordered, arrivals = np.sort(t), np.sort(t[reached])
-    at_risk = t.size - np.searchsorted(ordered, at, side="left")
-    num_events = np.searchsorted(arrivals, at, side="right") - np.searchsorted(arrivals, at, side="left")
     with warnings.catch_warnings():  # scipy's bounds are NaN, with a warning, where survival is 1 or 0
         warnings.simplefilter("ignore", RuntimeWarning)
         band = curve.confidence_interval(confidence, method="log-log")
@@ -85,6 +81,17 @@ def kaplan_meier(times: ArrayLike, events: ArrayLike, confidence: float = CONFID
         num_last = np.sum(t > t[~reached].max(initial=-math.inf))
         low[-1], high[-1] = 0.0, min(1 - tail ** (1 / num_last), high[-2] if len(at) > 1 else 1.0)
     return KaplanMeier(at, survival, low, high, at_risk, num_events)
+
+
+def _steps_down(t: NDArray[np.float64], reached: NDArray[np.bool_]) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
+    """The curve as scipy has it, and who is at risk and who arrives at each of its times."""
+    from scipy.stats import CensoredData, ecdf
+
+    curve = ecdf(CensoredData(uncensored=t[reached], right=t[~reached])).sf
+    ordered, arrivals = np.sort(t), np.sort(t[reached])
+    at_risk = t.size - np.searchsorted(ordered, curve.quantiles, side="left")
+    num_events = [np.searchsorted(arrivals, curve.quantiles, side=side) for side in ("left", "right")]
+    return curve, at_risk, num_events[1] - num_events[0]
 
 
 def km_median(times: ArrayLike, events: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -147,18 +154,21 @@ def restricted_mean(times: ArrayLike, events: ArrayLike, tau: float, confidence:
     """
     from scipy.special import ndtri
 
-    curve = kaplan_meier(times, events, confidence)
+    t, reached = _observations(times, events)
+    check_confidence(confidence)
+    curve, at_risk, num_events = _steps_down(t, reached)
+    at, survival = curve.quantiles, curve.probabilities
     if not 0 < tau < math.inf:
         raise ValueError(f"`tau` must be positive and finite, got {tau}.")
-    if tau > curve.times[-1] and curve.survival[-1] > 0:
+    if tau > at[-1] and survival[-1] > 0:
         raise ValueError(
-            f"The curve is known up to the largest time, {curve.times[-1]}, where it is {curve.survival[-1]:.3g} and "
+            f"The curve is known up to the largest time, {at[-1]}, where it is {survival[-1]:.3g} and "
             f"not 0: `tau` must not be later, got {tau}."
         )
-    steps = (curve.num_events > 0) & (curve.times < tau)
-    at, at_risk, num_events = curve.times[steps], curve.at_risk[steps], curve.num_events[steps]
-    pieces = np.diff(np.concatenate([[0.0], at, [tau]])) * np.concatenate([[1.0], curve.survival[steps]])
-    mean, num_runs = float(pieces.sum()), int(curve.at_risk[0])
+    num_runs, steps = int(at_risk[0]), (num_events > 0) & (at < tau)
+    at, at_risk, num_events = at[steps], at_risk[steps], num_events[steps]
+    pieces = np.diff(np.concatenate([[0.0], at, [tau]])) * np.concatenate([[1.0], survival[steps]])
+    mean = float(pieces.sum())
     if num_runs < MIN_SEEDS:
         return Interval(mean, None, None, num_runs)
     areas = np.cumsum(pieces[:0:-1])[::-1]

@@ -9,15 +9,16 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.store.files import locked, safe_name, write_atomically
 from bench.store.record import (
-    CURVE_COLUMNS,
     SCHEMA,
     AlteredError,
     Results,
     cell_id,
     cell_row,
-    curve_digest,
+    content_digest,
+    curve_content,
     parse_record,
 )
+from bench.store.rows import curves_by_cell
 
 LOCAL = "local"
 
@@ -28,7 +29,8 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
     Checked: each record against its checksum and its configuration's digest, each column against the record, each
     curve against the record's digest of it.
     """
-    by_cell = {str(cell): curve for cell, curve in curves.groupby("cell", sort=False)}
+    ordered, by_cell = curves_by_cell(curves)
+    content = curve_content(ordered)
     rows: list[dict[str, Any]] = cells.to_dict("records")  # pyright: ignore[reportAssignmentType]
     for row in rows:
         what = row["kind"] if pd.isna(row["optimizer"]) else row["optimizer"]
@@ -46,7 +48,7 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
             stored: Any = row.get(column)
             if not (stored == value or (pd.isna(stored) and pd.isna(value))):
                 return f"{name}: column {column} is {stored!r}, its record says {value!r}"
-        if curve_digest(by_cell.pop(row["cell"], pd.DataFrame(columns=CURVE_COLUMNS))) != record.curve_sha256:
+        if content_digest(*content, by_cell.pop(row["cell"], slice(0))) != record.curve_sha256:
             return f"{name}: its curve is altered, the digest does not fit"
     if by_cell:
         return f"curves of cells that are not among the rows: {', '.join(list(by_cell)[:3])}"

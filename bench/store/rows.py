@@ -6,6 +6,8 @@ it ended (protocol rule 11).
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import math
 import re
@@ -64,7 +66,7 @@ class Rows:
     roles: dict[str, str]
     slugs: dict[str, str]  # task -> file name part, distinct
 
-    @property
+    @functools.cached_property
     def trained(self) -> tuple[str, ...]:
         """Optimizers with training runs."""
         names = set(self.train["optimizer"])
@@ -74,6 +76,38 @@ class Rows:
     def contenders(self) -> tuple[str, ...]:
         """What is compared: every optimizer that is no control."""
         return tuple(name for name in self.optimizers if self.role(name) != CONTROL)
+
+    def without_controls(self) -> Rows:
+        """The rows of what is compared; the controls have a table of their own.
+
+        Raises:
+          ValueError: there are only controls.
+        """
+        controls = set(self.optimizers) - set(self.contenders)
+        train = self.train[~self.train["optimizer"].isin(list(controls))]
+        raced = {
+            task: [name for name in table if name.partition("/")[2] not in controls]
+            for task, table in self.races.items()
+        }
+        timed = {task: [name for name in table if name not in controls] for task, table in self.blocks.items()}
+        present = {*train["task"], *self.timing["task"], *self.races}
+        tasks = tuple(task for task in self.tasks if task in present)
+        if not tasks:
+            raise ValueError("There is no cell to report.")
+        return dataclasses.replace(
+            self,
+            train=train,
+            runs_by_optimizer={name: runs for name, runs in self.runs_by_optimizer.items() if name not in controls},
+            loss_tables={(name, metric): t for (name, metric), t in self.loss_tables.items() if name not in controls},
+            series={key: table for key, table in self.series.items() if key[1] not in controls},
+            blocks={task: self.blocks[task][names] for task, names in timed.items() if names},
+            races={task: self.races[task][names] for task, names in raced.items()},
+            compile_sec={key: seconds for key, seconds in self.compile_sec.items() if key[1] not in controls},
+            step_bytes={key: size for key, size in self.step_bytes.items() if key[1] not in controls},
+            tasks=tasks,
+            optimizers=self.contenders,
+            slugs=slugs(tasks),
+        )
 
     @property
     def controls(self) -> dict[str, str]:
@@ -97,13 +131,21 @@ class Rows:
 
     def horizon(self, task: str) -> int:
         """Inner steps of the task's runs; its rows have one horizon, else the longest."""
-        runs = self.train[self.train["task"] == task]
-        return int((runs if len(runs) else self.timing[self.timing["task"] == task])["horizon"].max())
+        return int(self._horizons.get(task, math.nan))
+
+    @functools.cached_property
+    def _horizons(self) -> dict[str, float]:
+        frames = (self.timing, self.train)  # the later replaces the earlier
+        return {str(task): end for each in frames for task, end in each.groupby("task")["horizon"].max().items()}
 
     def chance_loss(self, task: str) -> float:
         """The loss of a guess on the task; infinite where it is not known."""
-        known = as_floats(self.train.loc[self.train["task"] == task, "chance_loss"]).dropna()
-        return float(known.iloc[0]) if len(known) else math.inf
+        return self._chance_losses.get(task, math.inf)
+
+    @functools.cached_property
+    def _chance_losses(self) -> dict[str, float]:
+        known = as_floats(self.train["chance_loss"]).dropna()
+        return {str(task): float(losses.iloc[0]) for task, losses in known.groupby(self.train["task"])}
 
     def curve(self, task: str, optimizer: str, metric: str) -> Frame | None:
         """(step x seed) values of a metric, NaN from where a run ended; None without rows."""
@@ -111,13 +153,28 @@ class Rows:
 
     def runs(self, optimizer: str, tasks: tuple[str, ...]) -> Frame:
         """The training cells of an optimizer on the tasks."""
-        runs = self.runs_by_optimizer.get(optimizer)
-        return self.train.iloc[:0] if runs is None else runs[runs["task"].isin(list(tasks))]
+        found = self._runs.get((optimizer, tasks))
+        if found is None:
+            runs = self.runs_by_optimizer.get(optimizer)
+            found = self.train.iloc[:0] if runs is None else runs[runs["task"].isin(list(tasks))]
+            self._runs[optimizer, tasks] = found
+        return found
+
+    @functools.cached_property
+    def _runs(self) -> dict[tuple[str, tuple[str, ...]], Frame]:
+        return {}  # a report asks for the same runs, and for the same losses, hundreds of times over
 
     def losses(self, optimizer: str, tasks: tuple[str, ...], metric: str) -> Frame:
         """(seed x task) losses: NaN where there is no cell, infinite where the run failed."""
-        table = self.loss_tables.get((optimizer, metric), pd.DataFrame())
-        return table.reindex(columns=list(tasks)).dropna(how="all")
+        found = self._losses.get((optimizer, tasks, metric))
+        if found is None:
+            found = _columns(self.loss_tables.get((optimizer, metric), pd.DataFrame()), tasks)
+            self._losses[optimizer, tasks, metric] = found
+        return found
+
+    @functools.cached_property
+    def _losses(self) -> dict[tuple[str, tuple[str, ...], str], Frame]:
+        return {}
 
 
 def read_rows(cells: Frame, curves: Frame) -> Rows:
@@ -145,20 +202,16 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
     timing = cells[cells["kind"] == "time"]
     tasks = tuple(dict.fromkeys(cells["task"]))
 
-    values = curves.merge(train[["cell", "task", "optimizer", "seed"]], on="cell")
-    values["value"] = as_floats(values["value"]).replace([np.inf, -np.inf], np.nan)
-    series = {
-        (str(task), str(optimizer), str(metric)): _wide(group, "step", "seed")
-        for (task, optimizer, metric), group in values.groupby(["task", "optimizer", "metric"], sort=False)
-    }
+    ordered, by_cell = curves_by_cell(curves)
+    series = _series(train, ordered, by_cell)
 
     runs_by_optimizer = {str(name): runs for name, runs in train.groupby("optimizer")}
     loss_tables = {}
     for name, runs in runs_by_optimizer.items():
         for metric in LOSSES:
             losses = as_floats(runs[metric])
-            losses = runs.assign(value=losses.where(runs["finished"] & np.isfinite(losses), np.inf))
-            loss_tables[name, metric] = _wide(losses, "seed", "task")
+            losses = losses.where(runs["finished"] & np.isfinite(losses), np.inf)
+            loss_tables[name, metric] = _wide(seed=runs["seed"], task=runs["task"], value=losses)
 
     blocks: dict[str, Frame] = {}
     compile_sec: dict[tuple[str, str], float] = {}
@@ -167,7 +220,7 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
         if len(seconds := as_floats(runs["compile_sec"]).dropna()):
             compile_sec[str(task), str(optimizer)] = float(seconds.median())
     for _, cell in timing.sort_values("started_at").iterrows():
-        rows = curves[curves["cell"] == cell["cell"]]
+        rows = ordered.iloc[by_cell.get(cell["cell"], slice(0))]
         metric = rows["metric"].astype(str)
         for prefix, found in (("compile_seconds/", compile_sec), ("step_bytes/", step_bytes)):
             for _, row in rows[metric.str.startswith(prefix)].iterrows():
@@ -178,7 +231,9 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
             blocks[cell["task"]] = table.pivot(index="step", columns="optimizer", values="value").sort_index()
 
     races = {
-        cell["task"]: curves[curves["cell"] == cell["cell"]].pivot(index="step", columns="metric", values="value")
+        cell["task"]: ordered.iloc[by_cell.get(cell["cell"], slice(0))].pivot(
+            index="step", columns="metric", values="value"
+        )
         for _, cell in cells[(cells["kind"] == "race") & (cells["status"] == "ok")].sort_values("started_at").iterrows()
     }
     timed = [name for table in blocks.values() for name in table.columns]
@@ -201,19 +256,65 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
     )
 
 
-def _wide(frame: Frame, index: str, columns: str) -> Frame:
-    """`frame.pivot` of its column `value`, both axes sorted. A report makes hundreds; pandas takes ten times as long.
+def _series(train: Frame, curves: Frame, by_cell: dict[str, slice]) -> dict[tuple[str, str, str], Frame]:
+    """(task, optimizer, metric) -> (step x seed) values of the training cells, not finite ones as NaN."""
+    metrics, names = pd.factorize(curves["metric"])
+    steps, values = curves["step"].to_numpy(), as_floats(curves["value"]).to_numpy()
+    values = np.where(np.isfinite(values), values, np.nan)
+    series = {}
+    for (task, optimizer), runs in train.groupby(["task", "optimizer"], sort=False):
+        parts = [
+            (seed, by_cell[cell]) for cell, seed in zip(runs["cell"], runs["seed"], strict=True) if cell in by_cell
+        ]
+        if not parts:
+            continue
+        seeds = np.repeat([seed for seed, _ in parts], [where.stop - where.start for _, where in parts])
+        own = np.concatenate([np.arange(where.start, where.stop) for _, where in parts])
+        for metric in np.unique(metrics[own]):
+            mine = metrics[own] == metric
+            rows = own[mine]
+            table = _wide(step=steps[rows], seed=seeds[mine], value=values[rows])
+            series[str(task), str(optimizer), str(names[metric])] = table
+    return series
+
+
+def _wide(*, value: Frame, **axes: Frame) -> Frame:
+    """A table of `value` with the two other arguments as rows and columns, named and sorted; NaN where there is none.
+
+    As `DataFrame.pivot`; a report makes thousands, and pandas takes ten times as long.
 
     Raises:
       ValueError: two values for one place.
     """
-    rows, row = np.unique(frame[index].to_numpy(), return_inverse=True)
-    names, column = np.unique(frame[columns].to_numpy(), return_inverse=True)
+    index, columns = axes
+    rows, row = np.unique(np.asarray(axes[index]), return_inverse=True)
+    names, column = np.unique(np.asarray(axes[columns]), return_inverse=True)
     values = np.full((len(rows), len(names)), np.nan)
-    values[row, column] = frame["value"].to_numpy(dtype=float)
-    if len(np.unique(row * len(names) + column)) < len(frame):
+    values[row, column] = np.asarray(value, dtype=float)
+    if len(np.unique(row * len(names) + column)) < len(row):
         raise ValueError(f"Two values for one {index} and {columns}.")
     return pd.DataFrame(values, index=pd.Index(rows, name=index), columns=pd.Index(names, name=columns))
+
+
+def curves_by_cell(curves: Frame) -> tuple[Frame, dict[str, slice]]:
+    """Curves with the rows of each cell together, in their order, and where those of each are."""
+    codes, names = pd.factorize(curves["cell"])
+    known = np.flatnonzero(codes >= 0)  # a row without a cell is of none
+    if len(known) < len(codes) or (np.diff(codes) < 0).any():
+        order = known[np.argsort(codes[known], kind="stable")]
+        curves, codes = curves.iloc[order], codes[order]
+    ends = np.searchsorted(codes, np.arange(len(names) + 1))
+    return curves, {str(name): slice(a, b) for name, a, b in zip(names, ends[:-1], ends[1:], strict=True)}
+
+
+def _columns(table: Frame, names: tuple[str, ...]) -> Frame:
+    """`table.reindex(columns=names).dropna(how="all")` of numbers, at a fraction of the time."""
+    columns = pd.Index(list(names), name=table.columns.name)
+    values = np.full((len(names), len(table)), np.nan)
+    places = table.columns.get_indexer(columns)
+    values[places >= 0] = table.to_numpy(dtype=float).T[places[places >= 0]]
+    kept = ~np.isnan(values).all(axis=0)
+    return pd.DataFrame(np.compress(kept, values, axis=1).T, index=table.index[kept], columns=columns)
 
 
 def as_floats(values: Frame) -> Frame:
