@@ -65,7 +65,7 @@ class OuterConfig:
     stages: Annotated[
         tuple[Stage, ...], Meta(min_length=1, description="tables of num_steps and outer_steps, at least one")
     ]
-    design_options: Annotated[tuple[tuple[str, float], ...], Meta(description="a table of numbers")] = ()
+    design_options: Annotated[tuple[tuple[str, int | float], ...], Meta(description="a table of numbers")] = ()
     begin_from: Text | None = None
     objective: Annotated[Literal["train", "validation"], Meta(description="train or validation")] = "train"
     outer_batch: bool = False

@@ -2,17 +2,17 @@
 
 import contextlib
 import functools
-import multiprocessing
+import importlib
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 
 import tasks
@@ -20,9 +20,11 @@ from bench.clock.engine import compile_program
 from bench.clock.timing import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
 from bench.device import use_devices
 from bench.entries.entrants import resolve
+from bench.entries.plugins import failure
 from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
 from bench.outer.folders import as_config
+from bench.processes import Child, EndedError, all_messages, speaking
 from bench.statistics import median_interval, ratio_interval
 from learned import outer
 from learned.config import OuterConfig
@@ -157,38 +159,46 @@ def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> 
     if jax.default_backend() != "cpu":
         yield compiled_outer_step(config, load(), 1)[0]
         return
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_on_one_core, args=(theirs, config, load), daemon=True)
-    process.start()
-    theirs.close()
+    with Child("bench.outer.cost", {"config": config.as_dict(), "load": _reference(load)}) as child:
 
-    def outer_step() -> None:
-        try:
-            ours.send(True)
-            ours.recv()
-        except (EOFError, OSError):
-            raise UsageError("the process that takes outer steps on one core has ended; see above for why") from None
+        def outer_step() -> None:
+            child.send("another outer step")
+            try:
+                answer = child.receive()
+            except EndedError as ended:
+                raise UsageError(f"the process that takes outer steps on one core {ended}") from None
+            if answer and "error" in answer:
+                raise UsageError(f"the process that takes outer steps on one core: {answer['error']}")
 
-    try:
         outer_step()  # compiles
         yield outer_step
-    finally:
-        ours.close()
-        process.join(timeout=10)
-        process.terminate()
 
 
-def _serve_on_one_core(connection: Connection, config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> None:
-    """Takes an outer step whenever it is told to, until nobody is there to tell."""
+def _reference(load: Callable[[], tasks.TaskFamily]) -> dict[str, Any]:
+    """A function of a module, or `functools.partial` of one, as something to say to another process."""
+    part = load if isinstance(load, functools.partial) else functools.partial(load)
+    named = {name: str(value) for name, value in part.keywords.items() if value is not None}
+    function: Any = part.func
+    return {"module": function.__module__, "name": function.__qualname__, "args": part.args, "kwargs": named}
+
+
+def _serve_on_one_core() -> None:
+    """In a process of its own: takes an outer step whenever it is asked to, until nobody is there to ask."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax counts cores
     jax.config.update("jax_platforms", "cpu")
-    outer_step, _ = compiled_outer_step(config, load(), 1)
-    with contextlib.suppress(EOFError):
-        while True:
-            connection.recv()
-            outer_step()
-            connection.send(True)
+    asked = all_messages()
+    task = next(asked)
+    with speaking() as say:
+        try:
+            where = task["load"]
+            load = getattr(importlib.import_module(where["module"]), where["name"])
+            config = msgspec.convert(task["config"], OuterConfig)
+            outer_step, _ = compiled_outer_step(config, load(*where["args"], **where["kwargs"]), 1)
+            for _ in asked:
+                outer_step()
+                say(taken=True)
+        except Exception as error:  # whatever it is, who asks hears of it
+            say(error=failure(error)[1])
 
 
 def peak_memory_bytes() -> int:
@@ -198,3 +208,7 @@ def peak_memory_bytes() -> int:
         return int(counted["peak_bytes_in_use"])
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts kibibytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    _serve_on_one_core()

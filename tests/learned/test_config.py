@@ -51,6 +51,7 @@ def test_a_configuration_of_ones_own_loads_by_path(tmp_path):
         stages=(Stage(10, 3), Stage(20, 2)),
         design_options=(("hidden", 8),),
     )
+    assert isinstance(config.design_options[0][1], int), "a width stays a whole number"
 
 
 def test_a_configuration_inherits_what_it_does_not_say_itself(tmp_path):
@@ -160,7 +161,7 @@ def replaced(key, value):
         (MINIMAL + "[design_options]\nhiden = 8\n", "unknown option of per_parameter_mlp 'hiden'; did you mean hidden"),
         (
             MINIMAL + '[design_options]\nhidden = "8"\n',
-            "design_options to be a table of numbers: Expected `float`, got `str`",
+            "design_options to be a table of numbers: Expected `int | float`, got `str`",
         ),
         (MINIMAL + "design_options = 3\n", "design_options"),
     ],

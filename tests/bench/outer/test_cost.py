@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from bench.errors import UsageError
-from bench.outer import cost
-from bench.outer.cost import _serve_on_one_core, measure, on_one_device
+from bench.outer.cost import measure, on_one_device
 from tests.helpers import REPOSITORY, assert_one_line, linear_family
 from tests.learned.outer.linear import CONFIG
 
@@ -61,31 +60,11 @@ def test_several_devices_are_timed_beside_one_on_a_core_of_its_own():
     assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"] < 100
 
 
-class Told:
-    """The other end of a pipe: tells so many times, then is gone."""
-
-    def __init__(self, times):
-        self.left, self.answers = times, 0
-
-    def recv(self):
-        if not self.left:
-            raise EOFError
-        self.left -= 1
-
-    def send(self, answer):
-        self.answers += 1
-
-
-def test_one_device_is_that_of_a_process_on_one_core(monkeypatch):
-    """Told twice to take an outer step, it takes two, on one core; then it ends."""
-    steps, cores = [], []
-    monkeypatch.setattr(cost.os, "sched_setaffinity", lambda pid, some: cores.append(some))
-    monkeypatch.setattr(cost, "compiled_outer_step", lambda *args: (lambda: steps.append(args), 0.0))
-    told = Told(2)
-    _serve_on_one_core(told, CONFIG, lambda: "family")
-    assert told.answers == 2
-    assert steps == [(CONFIG, "family", 1)] * 2
-    assert [len(some) for some in cores] == [1]
+@pytest.mark.slow
+def test_one_device_is_that_of_a_process_on_one_core_which_takes_a_step_when_asked():
+    with on_one_device(CONFIG, linear_family) as outer_step:
+        outer_step()
+        outer_step()
 
 
 def no_data():
@@ -93,9 +72,9 @@ def no_data():
 
 
 @pytest.mark.slow
-def test_a_process_on_one_core_that_ends_is_named():
+def test_what_fails_in_the_process_on_one_core_is_told():
     with (
-        pytest.raises(UsageError, match="on one core has ended") as caught,
+        pytest.raises(UsageError, match="on one core: ValueError: no data") as caught,
         on_one_device(CONFIG, no_data),
     ):
         pass
