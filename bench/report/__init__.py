@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bench.report.figures import Figure
     from bench.report.table import Table
+    from bench.score.first_screen import Screen
     from bench.store.rows import Frame, Rows
     from bench.tuning.targets import Targets
 
@@ -65,7 +66,7 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.score.first_screen import first_screen
+    from bench.score.first_screen import as_json, first_screen
     from bench.store.rows import read_rows
 
     rows = read_rows(cells, curves)
@@ -75,11 +76,13 @@ def write_report(
 
     out_dir = Path(out_dir)
     write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
-    (out_dir / "report.json").write_text(json.dumps(screen, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (out_dir / "report.json").write_text(
+        json.dumps(as_json(screen), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
     path = out_dir / "report.html"
     head = {"title": title, "suite": suite, "label": label, "description": description}
-    text = template("page").render(**head, verdict=screen["verdict"], rules=_rules(), draw=draw, **page)
+    text = template("page").render(**head, verdict=screen.scores, rules=_rules(), draw=draw, **page)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -117,14 +120,14 @@ def terminal_tables(
     return Group(terminal.tasks(rows.without_controls()), terminal.scores(screen))
 
 
-def _page(results: Rows, screen: dict[str, Any], targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
+def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
     from bench.report import aggregate, budgets, comparison, figures, first_screen, provenance, summary, tuning
     from bench.report.fairness import card_tables
     from bench.score import fairness
     from bench.score.times import ALL
 
-    contender, floor = screen["verdict"]["optimizer"], screen["controls"]["clock_floor"]
+    contender, floor = screen.scores.contender, screen.floor
     cards = fairness.cards(results, targets)
     every_mark = {card.optimizer: {entry.task: entry.mark for entry in card.exposures} for card in cards}
     marks = every_mark.get(contender or "", {})

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
-from bench.score.speedup import three_digits
+from bench.score.controls import Controls
+from bench.score.first_screen import Screen, six_digits
+from bench.score.speedup import Speedup, three_digits
 from bench.score.times import ALL
-from bench.score.verdict import beyond_floor
+from bench.score.verdict import Row, beyond_floor
 from bench.statistics import Interval
 from bench.store.rows import LEARNED
 
 FIRST = "score"  # slug of the table of the first screen
 TARGETS = ("hard", "medium", "easy")
 SPEEDUP_COLUMNS = tuple(Column(f"{target}_speedup", f"speed-up, {target}", True, True) for target in TARGETS)
-MEASURES = {  # key of a row of the first screen -> header
-    "step_cost_ratio": "step cost, learned / row",
-    "train_loss": "train loss",
-    "validation_loss": "validation loss",
-    "test_loss": "test loss",
-    "success_rate": "success rate",
+MEASURES: dict[str, tuple[str, Callable[[Row], Interval | None]]] = {  # key -> header, what a row has of it
+    "step_cost_ratio": ("step cost, learned / row", lambda row: row.step_cost),
+    "train_loss": ("train loss", lambda row: row.losses["train_loss"]),
+    "validation_loss": ("validation loss", lambda row: row.losses["validation_loss"]),
+    "test_loss": ("test loss", lambda row: row.losses["test_loss"]),
+    "success_rate": ("success rate", lambda row: row.success),
 }
-# Key of the first screen -> what it is, what is expected, whether that was measured (protocol rules 8 and 14).
+# Field of `Controls` -> what it is, what is expected, whether that was measured (protocol rules 8 and 14).
 CONTROLS: dict[str, tuple[str, str, Callable[[Interval], bool]]] = {
     "aa": (
         "the same optimizer entered twice: ratio of step costs",
@@ -39,16 +40,17 @@ CONTROLS: dict[str, tuple[str, str, Callable[[Interval], bool]]] = {
         "0",
         lambda found: found.estimate == 0,
     ),
-    "adam_10x_minus_adam": (
+    "tenfold": (
         "ten times the tuned rate: final train loss minus that at the tuned rate",
         "above 0",
         lambda found: (found.estimate if found.low is None else found.low) > 0,
     ),
 }
+NO_CONTROLS = Controls("", None, None, None, None, None, 0)
 RACES = (0.9, 1.1)  # predicted over raced (protocol rule 9)
 
 
-def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
+def score_table(screen: Screen, scope: str, slug: str) -> Table:
     """Speed-up to each target, step cost, final losses and success of every optimizer, as `report.json` has them.
 
     Args:
@@ -56,20 +58,20 @@ def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
       scope: a task, or `bench.score.times.ALL`.
       slug: of the table.
     """
-    found = [row for row in screen["rows"] if row["task"] == scope]
+    found = [row for row in screen.scores.rows if row.task == scope]
     # The learned ones first, in the order of the screen; then the strongest rival on top.
     rows = []
-    for row in sorted(found, key=lambda row: (row["role"] != LEARNED, row["role"] != LEARNED and _strength(row))):
-        entries = _speedup_entries(screen, row["speedup"])
-        entries += [score_entry(row[key]) for key in MEASURES]
-        rows.append((text_entry(row["optimizer"], bold=row["role"] == LEARNED), *entries, text_entry(row["role"])))
+    for row in sorted(found, key=lambda row: (row.role != LEARNED, row.role != LEARNED and _strength(row))):
+        entries = _speedup_entries(screen, row.speedups)
+        entries += [score_entry(measure(row)) for _, measure in MEASURES.values()]
+        rows.append((text_entry(row.optimizer, bold=row.role == LEARNED), *entries, text_entry(row.role)))
     columns = (
         Column("optimizer", "optimizer"),
         *SPEEDUP_COLUMNS,
-        *(Column(key, header, True, True) for key, header in MEASURES.items()),
+        *(Column(key, header, True, True) for key, (header, _) in MEASURES.items()),
         Column("role", "role"),
     )
-    failed = [f"{row['optimizer']} {row['failed_runs']}" for row in found if row["failed_runs"]]
+    failed = [f"{row.optimizer} {row.num_failed}" for row in found if row.num_failed]
     notes = [
         "Speed-up in wall-clock of the learned optimizer over the row's, to the row's own frozen losses at 100, 50 and "
         "25 % of the horizon (hard, medium, easy); in a learned row over the best hand-designed one of each task. "
@@ -87,15 +89,15 @@ def score_table(screen: dict[str, Any], scope: str, slug: str) -> Table:
     return Table(slug, f"The learned optimizer against every other, {name}", columns, tuple(rows), tuple(notes))
 
 
-def validation_table(screen: dict[str, Any], scope: str) -> Table:
+def validation_table(screen: Screen, scope: str) -> Table:
     """Speed-ups to the validation losses that the same runs of the reference had, frozen beside the train losses."""
     rows = [
         (
-            text_entry(row["optimizer"], bold=row["role"] == LEARNED),
-            *_speedup_entries(screen, row["validation_speedup"]),
+            text_entry(row.optimizer, bold=row.role == LEARNED),
+            *_speedup_entries(screen, row.validation_speedups),
         )
-        for row in screen["rows"]
-        if row["task"] == scope
+        for row in screen.scores.rows
+        if row.task == scope
     ]
     columns = (Column("optimizer", "optimizer"), *SPEEDUP_COLUMNS)
     notes = (
@@ -105,13 +107,14 @@ def validation_table(screen: dict[str, Any], scope: str) -> Table:
     return Table("validation_score", "Speed-up in wall-clock to validation losses", columns, tuple(rows), notes)
 
 
-def decomposition_table(screen: dict[str, Any], scope: str) -> Table:
+def decomposition_table(screen: Screen, scope: str) -> Table:
     """The speed-up to the hard target in wall-clock as that in steps over the ratio of step costs (protocol rule 9)."""
     rows = []
-    for row in screen["rows"]:
-        if row["task"] == scope:
-            parts = (row["speedup"]["hard"], row["speedup_in_steps"]["hard"], row["step_cost_ratio"])
-            rows.append((text_entry(row["optimizer"], bold=row["role"] == LEARNED), *map(score_entry, parts)))
+    for row in screen.scores.rows:
+        if row.task == scope:
+            hard = row.speedups["hard"]
+            parts = score_entry(hard), score_entry(hard and hard.steps, bound=bool(hard and hard.bound))
+            rows.append((text_entry(row.optimizer, bold=row.role == LEARNED), *parts, score_entry(row.step_cost)))
     columns = (
         Column("optimizer", "optimizer"),
         Column("speedup", "speed-up in wall-clock", True, True),
@@ -122,71 +125,74 @@ def decomposition_table(screen: dict[str, Any], scope: str) -> Table:
     return Table("decomposition", "To the hard target: steps, and what a step costs", columns, tuple(rows), notes)
 
 
-def _strength(row: dict[str, Any]) -> float:
-    speedup = row["speedup"]["hard"]["estimate"]
-    return float("inf") if speedup is None else speedup
+def _strength(row: Row) -> float:
+    speedup = row.speedups["hard"]
+    return float("inf") if speedup is None else speedup.estimate
 
 
-def _speedup_entries(screen: dict[str, Any], speedups: dict[str, dict[str, Any]]) -> list[Entry]:
+def _speedup_entries(screen: Screen, speedups: Mapping[str, Speedup | None]) -> list[Entry]:
     """To each target; bold where the interval excludes 1 and the estimate is beyond the clock's floor."""
-    floor, entries = screen["controls"]["clock_floor"], []
+    entries = []
     for target in TARGETS:
         entry = score_entry(speedups[target])
         found = entry.value
-        bold = found is not None and found.excludes(1.0) and beyond_floor(found.estimate, floor)
+        bold = found is not None and found.excludes(1.0) and beyond_floor(found.estimate, screen.floor)
         entries.append(Entry(entry.text, found, bold))
     return entries
 
 
-def score_entry(value: dict[str, Any]) -> Entry:
-    """A value of the first screen, `{"estimate", "low", "high"}`, with "<" before a bound."""
-    if value["estimate"] is None:
+def score_entry(found: Interval | Speedup | None, *, bound: bool = False) -> Entry:
+    """An estimate with its interval to three digits; "<" before one that is an upper bound."""
+    if found is None:
         return Entry(NONE_TEXT)
-    interval = Interval(value["estimate"], value["low"], value["high"], 0)
-    if "bound" in value:
-        return Entry(f"<{three_digits(value['estimate'])}", interval)
+    interval = found
+    if isinstance(found, Speedup):
+        interval, bound = Interval(found.estimate, found.low, found.high, found.num_seeds), found.bound
+    assert isinstance(interval, Interval)
+    if bound:
+        return Entry(f"<{three_digits(interval.estimate)}", interval)
     text = three_digits(interval.estimate)
     if interval.low is not None and interval.high is not None:
         text += f" [{three_digits(interval.low)}, {three_digits(interval.high)}]"
     return Entry(text, interval)
 
 
-def controls_table(screen: dict[str, Any]) -> Table:
+def controls_table(screen: Screen) -> Table:
     """The controls of the suite: what is expected, what was measured (protocol rules 8, 9 and 14)."""
-    found = screen["controls"]
+    found = screen.scores.controls or NO_CONTROLS
     rows = []
     for key, (text, expected, holds) in CONTROLS.items():
-        entry = score_entry(found[key])
+        entry = score_entry(getattr(found, key))
         held = holds(entry.value) if isinstance(entry.value, Interval) else None
         remark = None
-        if failed := found["adam_10x_failed"] if key == "adam_10x_minus_adam" else 0:
+        if failed := found.tenfold_failed if key == "tenfold" else 0:
             held = held is not False  # a failed run is worse than any that finished
             remark = f"{plural(failed, 'run')} failed, in no mean"
-        ends = found["by_task"].get(key)
-        if ends and ends["lowest"] != ends["highest"]:
-            remark = "by task " + " to ".join(three_digits(end) for end in ends.values())
+        lowest, highest = map(six_digits, found.by_task.get(key, (None, None)))
+        if lowest is not None and highest is not None and lowest != highest:
+            remark = f"by task {three_digits(lowest)} to {three_digits(highest)}"
         rows.append((text_entry(text), text_entry(expected), entry, _held(held), text_entry(remark)))
-    rank = found["frozen_rank"]
-    shown = f"{rank['rank']} of {rank['of']}" if rank["rank"] else NONE_TEXT
-    last = rank["rank"] == rank["of"] if rank["rank"] else None
-    tied = f"shared with {', '.join(found['frozen_tied_with'])}" if found["frozen_tied_with"] else None
-    place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(shown), _held(last)
-    rows.insert(3, (*place, text_entry(tied)))
-    headline = screen["verdict"]["optimizer"]  # judged on speed, its twin on test loss
-    for name, value in found.get("untrained", {}).items():
+    rank, of = found.frozen_rank or (None, None)
+    shown = f"{rank} of {of}" if rank else NONE_TEXT
+    tied = f"shared with {', '.join(found.frozen_ties)}" if found.frozen_ties else None
+    place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(shown)
+    rows.insert(3, (*place, _held(rank == of if rank else None), text_entry(tied)))
+    headline = screen.scores.contender  # judged on speed, the one outer-trained on validation loss on test loss
+    for name, value in found.untrained.items():
         entry = score_entry(value)
         text = f"{name} before outer-training: steps to the hard target, over those after it"
-        before, after = value["misses_untrained"], value["misses"]
+        before, after = found.untrained_misses[name]
         remark = f"misses count as the horizon: {before} before, {after} after" if before or after else None
         rows.append((text_entry(text), *_expected_above(1, entry, name == headline), text_entry(remark)))
-    for name, value in found.get("untrained_test_loss", {}).items():
+    for name, value in found.untrained_test.items():
         entry = score_entry(value)
         text = f"{name} before outer-training: final test loss, minus that after it"
         # Of the headline nothing is expected: outer-training on train loss may well teach to memorize.
         rows.append((text_entry(text), *_expected_above(0, entry, name != headline), text_entry(None)))
-    if screen["races"] or screen["races_not_decided"]:
-        ratios = [race["predicted_over_raced"] for race in screen["races"]]
-        on = plural(len({race["task"] for race in screen["races"]}), "task")
+    if screen.races:
+        decided = [race for race in screen.races if race.raced is not None and race.predicted is not None]
+        ratios = [ratio for race in decided if (ratio := six_digits(race.predicted_over_raced)) is not None]
+        on = plural(len({race.task for race in decided}), "task")
         text = "speed-up predicted from steps and step cost, over that of a race"
         entry, held, remark = Entry(NONE_TEXT), None, "no race is decided: one of the two never arrives"
         if ratios:
@@ -222,16 +228,16 @@ def _held(held: bool | None) -> Entry:
     return Entry(NONE_TEXT) if held is None else text_entry("yes" if held else "no", bold=not held)
 
 
-def races_table(screen: dict[str, Any]) -> Table | None:
+def races_table(screen: Screen) -> Table | None:
     """Every target of every race: the speed-up as raced and as predicted, or who never arrives; None without a race."""
-    if not screen["races"] and not screen["races_not_decided"]:
+    if not screen.races:
         return None
-    keys = ("raced", "predicted", "predicted_over_raced")
-    rows = []
-    for race in screen["races"] + screen["races_not_decided"]:
-        names = [text_entry(race[key]) for key in ("task", "target", "contender", "reference")]
-        values = [Entry(three_digits(race[key]), race[key]) if key in race else Entry(NONE_TEXT) for key in keys]
-        rows.append((*names, *values, text_entry(", ".join(race.get("not_arrived", [])) or None)))
+    rows, keys = [], ("raced", "predicted", "predicted_over_raced")
+    for race in sorted(screen.races, key=lambda race: race.raced is None):
+        names = [text_entry(text) for text in (race.task, race.target, race.contender, race.reference)]
+        values = [six_digits(getattr(race, key)) for key in keys]
+        entries = [Entry(NONE_TEXT) if value is None else Entry(three_digits(value), value) for value in values]
+        rows.append((*names, *entries, text_entry(", ".join(race.missed) or None)))
     columns = (
         *(Column(key, key) for key in ("task", "target", "contender", "reference")),
         *(Column(key, key.replace("_over_", " / "), number=True) for key in keys),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report.first_screen import controls_table, score_entry
 from bench.report.summary import (
@@ -20,7 +20,8 @@ from bench.report.summary import (
     untuned,
 )
 from bench.report.table import NONE_TEXT, PERCENT, format_half_width, format_number
-from bench.score.times import step_cost_ratio
+from bench.score.first_screen import Screen
+from bench.score.times import ALL, step_cost_ratio
 from bench.statistics import MIN_SEEDS
 from bench.store.rows import HAND_DESIGNED, LEARNED
 from bench.store.rows import Rows as Results
@@ -29,25 +30,25 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def scores(screen: dict[str, Any]) -> RenderableType:
+def scores(screen: Screen) -> RenderableType:
     """Verdict, speed-ups and controls for the terminal."""
     from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    scope = "all" if any(row["task"] == "all" for row in screen["rows"]) else None
+    scope = ALL if any(row.task == ALL for row in screen.scores.rows) else None
     speeds = RichTable(title=Text("Learned against each optimizer: speed-up in wall-clock"), title_justify="left")
     speeds.add_column("against", overflow="fold")
     for target in ("hard", "medium", "easy"):
         speeds.add_column(target, justify="right")
-    for row in screen["rows"]:
-        if row["role"] == HAND_DESIGNED and scope in (None, row["task"]):
-            entries = (score_entry(row["speedup"][target]).text for target in ("hard", "medium", "easy"))
-            speeds.add_row(Text(row["optimizer"]), *map(Text, entries))
+    for row in screen.scores.rows:
+        if row.role == HAND_DESIGNED and scope in (None, row.task):
+            entries = (score_entry(row.speedups[target]).text for target in ("hard", "medium", "easy"))
+            speeds.add_row(Text(row.optimizer), *map(Text, entries))
     controls = RichTable(title=Text("Controls"), title_justify="left", show_header=False)
     for row in controls_table(screen).rows:
         controls.add_row(*(Text(entry.text) for entry in row))
-    return Group(speeds, controls, Text(screen["verdict"]["text"], style="bold"))
+    return Group(speeds, controls, Text(screen.scores.verdict, style="bold"))
 
 
 def tasks(results: Results) -> RenderableType:

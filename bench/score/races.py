@@ -25,6 +25,11 @@ class Race:
     predicted: float | None  # the same from steps to target times the step-cost ratio of the timing cell
     missed: tuple[str, ...] = ()  # who does not arrive within the horizon
 
+    @property
+    def predicted_over_raced(self) -> float | None:
+        """How far the prediction is off; None where not both arrive."""
+        return None if self.raced is None or self.predicted is None else self.predicted / self.raced
+
 
 def race_result(
     task: str,

@@ -1,11 +1,15 @@
 """The tables of the first screen: scores, controls and races."""
 
+import dataclasses
+
 import pytest
 
 from bench.report import first_screen
 from bench.report.first_screen import controls_table
 from bench.report.table import NONE_TEXT
 from bench.score.first_screen import first_screen as screen_of
+from bench.score.races import Race
+from bench.statistics import Interval
 from tests.bench.pairs import CONTENDER, LEVELS, REFERENCE, SLOW, learning, raced, targets_on_t
 from tests.bench.report.reading import entries
 from tests.bench.synthetic import falling
@@ -27,8 +31,8 @@ def test_what_was_learned_is_as_expected_only_with_an_interval(seeds, before, af
 def test_what_was_learned_shows_in_the_test_loss_too():
     rows = learning([falling(0.01)] * 5, [falling(0.02)] * 5)
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
-    found = screen["controls"]["untrained_test_loss"][CONTENDER]
-    assert (found["estimate"], found["low"], found["high"]) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
+    found = screen.scores.controls.untrained_test[CONTENDER]
+    assert (found.estimate, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
     row = next(row for row in controls_table(screen).rows if "before outer-training: final test" in row[0].text)
     assert (row[1].text, row[2].text, row[3].text) == (NONE_TEXT, "1.00 [1.00, 1.00]", NONE_TEXT)  # nothing expected
 
@@ -38,10 +42,10 @@ def test_what_was_learned_shows_in_the_test_loss_too():
     ("seeds", "before", "after", "held"),
     [(5, 0.01, 0.02, "yes"), (5, 0.02, 0.01, "no"), (3, 0.01, 0.02, NONE_TEXT), (3, 0.02, 0.01, "no")],
 )
-def test_the_twin_is_to_have_learned_a_lower_test_loss_and_no_speed(seeds, before, after, held):
+def test_another_than_the_one_judged_on_speed_is_to_have_learned_a_lower_test_loss(seeds, before, after, held):
     rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
-    screen["verdict"]["optimizer"] = "another"  # that claims of speed are judged on
+    screen = dataclasses.replace(screen, scores=dataclasses.replace(screen.scores, contender="another"))
     table = {row[0].text.partition("before outer-training: ")[2]: row for row in controls_table(screen).rows}
     assert table["final test loss, minus that after it"][3].text == held
     assert table["steps to the hard target, over those after it"][3].text == NONE_TEXT
@@ -72,40 +76,38 @@ def test_a_speed_up_that_is_only_a_bound_is_marked_and_bold_below_one():
 def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
     table = first_screen.controls_table(screen_of_race())
     assert [[entry.text for entry in row[2:]] for row in table.rows] == [["–", "–", "–"]] * 5
-    found = screen_of_race()
-    found["races"] = [
-        {"task": task, "target": "hard", "contender": "a", "reference": "b", "raced": 2.0, "predicted": 2.0 * ratio}
-        | {"predicted_over_raced": ratio}
-        for task, ratio in (("t", 0.95), ("u", 1.08))
-    ]
+    races = tuple(Race(task, "a", "b", "hard", 2.0, 2.0 * ratio) for task, ratio in (("t", 0.95), ("u", 1.08)))
+    found = dataclasses.replace(screen_of_race(), races=races)
     last = first_screen.controls_table(found).rows[-1]
     assert [entry.text for entry in last[2:]] == ["0.950 to 1.08", "yes", "2 targets reached by both on 2 tasks"]
     assert [row[-2].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
-    found["races"][0]["predicted_over_raced"] = 0.89
-    assert first_screen.controls_table(found).rows[-1][3].text == "no"
+    slower = dataclasses.replace(races[0], predicted=2.0 * 0.89)
+    assert first_screen.controls_table(dataclasses.replace(found, races=(slower,))).rows[-1][3].text == "no"
 
 
 def test_a_race_that_nobody_decides_is_said():
-    found = screen_of_race()
-    one = {"task": "t", "target": "hard", "contender": "a", "reference": "b", "not_arrived": ["a"]}
-    found["races_not_decided"] = [one]
+    race = Race("t", "a", "b", "hard", None, None, ("a",))
+    found = dataclasses.replace(screen_of_race(), races=(race,))
     assert "no race is decided" in first_screen.controls_table(found).rows[-1][-1].text
     assert [entry.text for entry in first_screen.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
 
 
-def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
+def with_controls(**fields):
+    """The screen of a race whose controls measured this."""
     found = screen_of_race()
-    for estimate, text in ((None, "–"), (0.5, "0.500")):
-        others = {"estimate": estimate, "low": None, "high": None}
-        found["controls"] |= {"adam_10x_failed": 3, "adam_10x_minus_adam": others}
+    measured = dataclasses.replace(first_screen.NO_CONTROLS, **fields)
+    return dataclasses.replace(found, scores=dataclasses.replace(found.scores, controls=measured))
+
+
+def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
+    for others, text in ((None, "–"), (Interval(0.5, None, None, 2), "0.500")):
+        found = with_controls(tenfold=others, tenfold_failed=3)
         last = [entry.text for entry in first_screen.controls_table(found).rows[-1]]
         assert last[2:] == [text, "yes", "3 runs failed, in no mean"]
 
 
 def test_a_control_that_is_not_as_expected_says_so():
-    found = screen_of_race()
-    interval = {"estimate": 1.04, "low": 1.0, "high": 1.1}
-    found["controls"] |= {"aa": interval, "frozen_rank": {"rank": 2, "of": 3}}
+    found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), frozen_rank=(2, 3))
     held = {row[0].text.partition(":")[0]: row[3].text for row in first_screen.controls_table(found).rows}
     assert held["the same optimizer entered twice"] == "no"
     assert [row[3].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last

@@ -7,7 +7,7 @@ import pytest
 
 from bench.report import verify
 from bench.score.controls import Controls, read_controls
-from bench.score.first_screen import first_screen
+from bench.score.first_screen import as_json, first_screen
 from bench.score.times import mean_restricted_steps
 from bench.statistics import Interval
 from bench.suites.suite import load_suite
@@ -67,7 +67,7 @@ def test_a_beginning_that_never_arrives_counts_as_the_horizon():
     assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)  # 100 steps over 50
     assert found.untrained_misses == {CONTENDER: (5, 0)}
     rows = learning([falling(0)] * 5, [falling(0.02)] * 5)
-    screen = first_screen(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
+    screen = as_json(first_screen(rows, targets_on_t(LEVELS), "s", "l", "cpu", None))
     assert screen["controls"]["untrained"][CONTENDER]["misses_untrained"] == 5
 
 

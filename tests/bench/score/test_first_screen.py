@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bench.score.first_screen import first_screen
+from bench.score.first_screen import as_json, first_screen
 from bench.store.rows import read_rows
 from tests.bench.pairs import CONTENDER, FLAT, LEVELS, REFERENCE, ROLES, controlled, pair, suite_rows, targets_on_t
 from tests.bench.synthetic import cells_of, diverging, failed_cell, falling, frames, frozen, rows_of
@@ -13,7 +13,7 @@ from tests.bench.synthetic import cells_of, diverging, failed_cell, falling, fra
 
 @pytest.mark.rule(8)
 def test_the_measured_floor_is_on_the_first_screen():
-    screen = first_screen(controlled(falling(0.005)), targets_on_t(LEVELS), "s", "l", "cpu", None)
+    screen = as_json(first_screen(controlled(falling(0.005)), targets_on_t(LEVELS), "s", "l", "cpu", None))
     # Ratios of 1.01 and .99, half of each: the median is 1, its interval goes from .99 to 1.01.
     assert screen["controls"]["aa"] == {"estimate": 1.0, "low": 0.99, "high": 1.01}
 
@@ -48,7 +48,7 @@ HARD_CASES = {
 class TestFirstScreen:
     @pytest.mark.parametrize("case", HARD_CASES)
     def test_it_is_json_with_every_key_whatever_the_rows(self, case):
-        screen = first_screen(*HARD_CASES[case](), "quick", "machine", "cpu", None)
+        screen = as_json(first_screen(*HARD_CASES[case](), "quick", "machine", "cpu", None))
         assert json.loads(json.dumps(screen, allow_nan=False)) == screen
         assert screen.keys() >= TOP
         assert (screen["suite"], screen["label"], screen["device"]) == ("quick", "machine", "cpu")
@@ -72,7 +72,7 @@ class TestFirstScreen:
             assert screen["controls"][name].keys() >= VALUE
 
     def test_its_numbers_are_those_worked_by_hand(self):
-        screen = first_screen(*HARD_CASES["whole"](), "quick", "machine", "cpu", None)
+        screen = as_json(first_screen(*HARD_CASES["whole"](), "quick", "machine", "cpu", None))
         assert screen["verdict"]["optimizer"] == CONTENDER
         for against in screen["verdict"]["against"]:
             assert against["reference"] == REFERENCE
@@ -91,11 +91,11 @@ class TestFirstScreen:
         assert screen["controls"]["adam_10x_minus_adam"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
 
     def test_a_bound_is_marked(self):
-        screen = first_screen(*HARD_CASES["bound"](), "quick", "machine", "cpu", None)
+        screen = as_json(first_screen(*HARD_CASES["bound"](), "quick", "machine", "cpu", None))
         found = screen["verdict"]["against"][0]["speedup"]["hard"]
         assert (found["bound"], found["estimate"], found["low"]) == ("<", 1.0, 0.0)
 
     def test_failed_runs_are_counted_in_their_row(self):
-        screen = first_screen(*HARD_CASES["an error"](), "quick", "machine", "cpu", None)
+        screen = as_json(first_screen(*HARD_CASES["an error"](), "quick", "machine", "cpu", None))
         failed = {row["optimizer"]: row["failed_runs"] for row in screen["rows"]}
         assert failed == {CONTENDER: 1, REFERENCE: 0}

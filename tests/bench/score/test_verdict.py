@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bench.score.first_screen import first_screen
+from bench.score.first_screen import as_json, first_screen
 from bench.score.speedup import Speedup
 from bench.score.times import reference_text, references
 from bench.score.verdict import score, verdict_word
@@ -43,7 +43,7 @@ def test_slower_is_said_as_plainly_as_faster():
     assert [found.word for found in verdicts] == ["faster", "slower"]
     assert verdicts[0].verdict.startswith("Faster.")
     assert verdicts[1].verdict.startswith("Slower.")
-    screen = first_screen(raced(falling(0.02)), targets_on_t(LEVELS), "s", "l", "cpu", None)
+    screen = as_json(first_screen(raced(falling(0.02)), targets_on_t(LEVELS), "s", "l", "cpu", None))
     json.dumps(screen, allow_nan=False)
     assert screen["verdict"]["against"][0]["speedup"]["hard"]["estimate"] == pytest.approx(2.0)
 
