@@ -9,11 +9,9 @@ prints nothing, and returns what it found. Nothing is imported before it is aske
     >>> page = bench.write_report("quick", results=done.results)  # doctest: +SKIP
 """
 
-from __future__ import annotations
+from importlib import import_module
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for the one of `typing`, whose import takes longer than all of this
 if TYPE_CHECKING:
     from bench.checks.installation import examine_installation as examine_installation
     from bench.checks.installation import prepare_data as prepare_data
@@ -76,44 +74,15 @@ MODULES = {  # what is at hand -> the module that has it
     "write_cards": "bench.report.evidence",
     "write_report": "bench.report.stored",
 }
-__all__ = [
-    "Folders",
-    "UsageError",
-    "check_plugin",
-    "choose_suite",
-    "compare_results",
-    "describe",
-    "examine_installation",
-    "freeze_suite",
-    "list_optimizers",
-    "list_runs",
-    "list_suites",
-    "list_tasks",
-    "load_suite",
-    "outer_train",
-    "plan_suite",
-    "prepare_data",
-    "publish_outer",
-    "publish_suite",
-    "race",
-    "read_results",
-    "rerun_outer",
-    "run_suite",
-    "ship",
-    "time_outer",
-    "time_steps",
-    "tune_family",
-    "verify_reports",
-    "write_cards",
-    "write_report",
-]
+__all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll] (it has the imports above)
 
+if not TYPE_CHECKING:  # else any name would seem to be there
 
-def __getattr__(name: str) -> Any:
-    """What is at hand here, imported when it is asked for (PEP 562)."""
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(MODULES[name]), name)
+    def __getattr__(name: str) -> object:
+        """What is at hand here, imported when it is asked for (PEP 562)."""
+        if name not in MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
