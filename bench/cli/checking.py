@@ -75,19 +75,23 @@ def verify(
             raise UsageError("expected either reports or --outer, got both")
         _verify_outer(outer, outer_steps, devices, folders, device)
         return
+    from rich.console import Console
+
     from bench.report.evidence import verify_reports
 
-    def tell(checked: Checked) -> None:
-        if checked.missing:
-            click.echo(
-                f"card of {checked.name}: not checked, {', '.join(checked.missing)} is not in {folders.results_dir}"
-            )
-        elif checked.kind == "card":
-            click.echo(f"card of {checked.name}: {checked.problem or 'follows from the weights and the rows'}")
-        else:
-            click.echo(f"{checked.name}: {checked.problem or 'every number follows from the rows'}")
+    with progress_bar(1.0, "bench verify", Console()) as (log, advance):
 
-    if any(checked.problem for checked in verify_reports(names, folders=folders, tell=tell)):
+        def tell(checked: Checked) -> None:
+            if checked.missing:
+                absent = ", ".join(checked.missing)
+                log(f"card of {checked.name}: not checked, {absent} is not in {folders.results_dir}")
+            elif checked.kind == "card":
+                log(f"card of {checked.name}: {checked.problem or 'follows from the weights and the rows'}")
+            else:
+                log(f"{checked.name}: {checked.problem or 'every number follows from the rows'}")
+
+        found = verify_reports(names, folders=folders, tell=tell, advance=advance)
+    if any(checked.problem for checked in found):
         sys.exit(EXIT_CHECK_FAILED)
 
 

@@ -123,19 +123,19 @@ def _print_results(results: Results, folders: Folders, console: Console) -> None
 @json_option
 @folder_options
 def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> None:
-    """Write the report of stored results again; --json prints what its first screen shows.
+    """Write the report of stored results again; --json prints what its first screen shows and writes nothing.
 
     Of your own runs it takes the latest of each (task, optimizer, seed).
     """
     from rich.console import Console
 
-    from bench.report.stored import read_results, write_report
+    from bench.report.stored import read_results, report_json, write_report
 
+    if as_json:
+        click.echo(report_json(suite, label, folders=folders), nl=False)
+        return
     results = read_results(suite, label, folders=folders)
     page = write_report(suite, label, results=results, folders=folders)
-    if as_json:
-        click.echo((page.parent / "report.json").read_text(), nl=False)
-        return
     _print_results(results, folders, Console())
     click.echo(f"report: {page}")
 

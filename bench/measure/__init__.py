@@ -74,10 +74,16 @@ def shown(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Path:
     """Writes the figures as `table.csv` and `report.json` in a folder, made if missing; returns the first's path."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    figures, path = measurement_of(cells).table(cells, curves), out_dir / "table.csv"
-    figures.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    # Rounded likewise: the last digits of a double differ between kinds of CPU.
+    path = out_dir / "table.csv"
+    measurement_of(cells).table(cells, curves).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    (out_dir / "report.json").write_text(table_json(cells, curves))
+    return path
+
+
+def table_json(cells: pd.DataFrame, curves: pd.DataFrame) -> str:
+    """The figures as JSON, a record each, rounded as in `table.csv`."""
+    figures = measurement_of(cells).table(cells, curves)
+    # The last digits of a double differ between kinds of CPU.
     numbers = figures.select_dtypes("float").columns
     figures[numbers] = figures[numbers].map(lambda x: float(f"{x:.6g}"))
-    (out_dir / "report.json").write_text(f"{figures.to_json(orient='records', indent=1, double_precision=15)}\n")
-    return path
+    return f"{figures.to_json(orient='records', indent=1, double_precision=15)}\n"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.store.rows import Frame, Rows
     from bench.tuning.targets import Targets
 
-__all__ = ["terminal_tables", "write_report"]
+__all__ = ["report_json", "terminal_tables", "write_report"]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex"}  # suffix -> method of `Table`
@@ -66,25 +66,54 @@ def write_report(
     Raises:
       ValueError: columns are missing, there is no row, or a task has two cells for one optimizer and seed.
     """
-    from bench.score.first_screen import as_json, first_screen
-    from bench.store.rows import read_rows
-
-    rows = read_rows(cells, curves)
-    devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
-    screen = first_screen(rows, targets or {}, suite, label, devices, headline)
+    rows, screen = _indexed(cells, curves, suite, label, targets, headline)
     page = _page(rows.without_controls(), screen, targets or {}, costs)
 
     out_dir = Path(out_dir)
     write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
-    (out_dir / "report.json").write_text(
-        json.dumps(as_json(screen), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    (out_dir / "report.json").write_text(_as_json(screen), encoding="utf-8")
 
     path = out_dir / "report.html"
     head = {"title": title, "suite": suite, "label": label, "description": description}
     text = template("page").render(**head, verdict=screen.scores, rules=_rules(), draw=draw, **page)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def report_json(
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    suite: str,
+    label: str,
+    targets: Mapping[str, Targets] | None = None,
+    headline: str | None = None,
+) -> str:
+    """What `write_report` writes as `report.json`, the first screen; nothing is drawn or written."""
+    return _as_json(_indexed(cells, curves, suite, label, targets, headline)[1])
+
+
+def _indexed(
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    suite: str,
+    label: str,
+    targets: Mapping[str, Targets] | None,
+    headline: str | None,
+) -> tuple[Rows, Screen]:
+    """The rows of a report and its first screen."""
+    from bench.score.first_screen import first_screen
+    from bench.store.rows import read_rows
+
+    rows = read_rows(cells, curves)
+    devices = ", ".join(sorted(set(cells["config"].map(lambda text: str(json.loads(text or "{}").get("device_kind"))))))
+    return rows, first_screen(rows, targets or {}, suite, label, devices, headline)
+
+
+def _as_json(screen: Screen) -> str:
+    from bench.score.first_screen import as_json
+
+    return json.dumps(as_json(screen), indent=1, allow_nan=False) + "\n"
 
 
 def write_files(out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure], formats: Sequence[str]) -> None:

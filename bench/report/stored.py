@@ -1,12 +1,13 @@
 """Reports of what is stored: where they go, one process at a time, and what is said where they cannot be written."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.report import FIGURE_FORMATS
-from bench.report.verify import build_report
+from bench.report import FIGURE_FORMATS, TABLE_FORMATS
+from bench.report.verify import build_report, first_screen_json
 from bench.store.files import locked
 from bench.store.published import LOCAL
 from bench.store.record import Results
@@ -25,6 +26,22 @@ def read_results(suite: str, label: str | None = None, *, folders: Folders | Non
       UsageError: nothing is stored, or a stored file is damaged.
     """
     return Store((folders or Folders()).results_dir, suite, label or LOCAL).read()
+
+
+def report_json(suite: str, label: str | None = None, *, folders: Folders | None = None) -> str:
+    """The file `report.json` of a report, what its first screen shows, as text; nothing is drawn or written.
+
+    Args:
+      suite: name of a suite that ran.
+      label: of published results; one's own without it.
+      folders: where results lie; those of the command line without it.
+
+    Raises:
+      UsageError: nothing is stored, or a stored file is damaged.
+    """
+    folders, label = folders or Folders(), label or LOCAL
+    results = read_results(suite, label, folders=folders)
+    return first_screen_json(results, folders.results_dir, suite, label)
 
 
 def write_report(
@@ -57,9 +74,26 @@ def write_report(
         results = read_results(suite, label, folders=folders)
     folder = folders.reports_dir / suite / label
     try:
-        with locked(folder / ".lock", wait=True):  # two runs that share cells end at the same time
-            return build_report(results, folders.results_dir, folder, suite, label, formats=formats, draw=draw)
+        with (
+            locked(folder / ".lock", wait=True),  # two runs that share cells end at the same time
+            tempfile.TemporaryDirectory(prefix=f".{label}-", dir=folder.parent) as made,
+        ):
+            page = build_report(results, folders.results_dir, Path(made), suite, label, formats=formats, draw=draw)
+            _move(Path(made), folder)
+            return folder / page.name
     except OSError as error:
         raise UsageError(
             f"cannot write the report in {folders.reports_dir}: {error.strerror}; choose another --reports-dir"
         ) from None
+
+
+def _move(made: Path, folder: Path) -> None:
+    """Puts a whole report in the place of an earlier one, file by file: nobody reads half of a file."""
+    files = {path.relative_to(made) for path in made.rglob("*") if path.is_file()}
+    for path in files:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).replace(folder / path)
+    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
+        for stale in (path for suffix in suffixes for path in (folder / kind).glob(f"*.{suffix}")):
+            if stale.relative_to(folder) not in files:
+                stale.unlink(missing_ok=True)

@@ -20,9 +20,9 @@ import pandas as pd
 
 from bench.clock.training import summarize
 from bench.errors import UsageError
+from bench.measure import table_json
 from bench.measure.update_cost import update_costs
-from bench.report import write_report
-from bench.report.measurement import write_measurement
+from bench.report import report_json, write_report
 from bench.store.published import LOCAL
 from bench.store.record import Results, curve_content
 from bench.store.rows import Frame, curves_by_cell
@@ -114,6 +114,8 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
     head = {"title": f"{suite} ({label})", "suite": suite, "label": label}
     head["description"] = known.description if known else ""
     if set(results.cells["kind"]) == {"measure"}:
+        from bench.report.measurement import write_measurement  # imports matplotlib
+
         return write_measurement(results.cells, results.curves, out_dir, **head, **drawing)
     return write_report(
         results.cells,
@@ -124,6 +126,22 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
         headline=learned.HEADLINE,
         costs=_update_costs(results_dir, label),
         **drawing,
+    )
+
+
+def first_screen_json(results: Results, results_dir: Path, suite: str, label: str) -> str:
+    """What `build_report` writes as `report.json`, of a measurement its table; nothing is drawn or written."""
+    import learned
+
+    if set(results.cells["kind"]) == {"measure"}:
+        return table_json(results.cells, results.curves)
+    return report_json(
+        results.cells,
+        results.curves,
+        suite=suite,
+        label=label,
+        targets=targets_of(results, results_dir),
+        headline=learned.HEADLINE,
     )
 
 

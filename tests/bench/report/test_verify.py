@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.cli import main as cli
-from bench.report import verify
+from bench.folders import Folders
+from bench.processes import EndedError
+from bench.report import evidence, verify
 from bench.store.published import publish
 from bench.store.store import Store
 from tests.bench.report.published import NAME, bumped, parts, repack, report, the_cell, verdict
@@ -210,6 +212,36 @@ def test_a_report_that_fails_does_not_hide_the_others(root, command, page_made_o
     assert code == 4
     assert [line.partition(":")[0] for line in out.splitlines()] == ["altered/machine", "made/machine"]
     assert out.splitlines()[1].endswith("every number follows from the rows")
+
+
+def test_what_a_process_does_not_come_to_an_end_with_is_checked_here(root, page_made_once, monkeypatch):
+    class Dead:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def send(self, message):
+            pass
+
+        def receive(self, timeout_sec):
+            raise EndedError("died")
+
+    shutil.copytree(root / "results" / "made", root / "results" / "other")
+    shutil.copytree(root / "reports" / "made", root / "reports" / "other")
+    monkeypatch.setattr(evidence, "Child", lambda *args: Dead())
+    shares = []
+    found = evidence.verify_reports(
+        ["other/machine", "made/machine"],
+        folders=Folders(root / "results", root / "reports"),
+        advance=shares.append,
+    )
+    assert [(checked.name, checked.problem is None) for checked in found] == [
+        ("other/machine", True),
+        ("made/machine", True),
+    ]
+    assert sum(shares) == pytest.approx(1)
 
 
 def test_a_users_own_report_is_not_a_published_one(root, command):

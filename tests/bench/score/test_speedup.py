@@ -35,6 +35,12 @@ def test_speed_up_is_the_references_share_of_the_horizon_over_the_median_time(ta
     assert not found.bound
 
 
+@given(draws=st.lists(st.floats(-10, 10) | st.just(-math.inf), min_size=1, max_size=50), level=st.floats(0.001, 0.999))
+def test_an_order_statistic_is_the_quantile_that_is_one_of_the_draws(draws, level):
+    expected = np.quantile(np.array(draws), level, method="inverted_cdf")
+    assert speedup_._order_statistic(np.array(draws), level) == expected
+
+
 @pytest.mark.rule(10)
 def test_a_median_never_reached_is_a_bound():
     rows = raced(np.full(len(GRID), 2.9), 2.0)
