@@ -52,7 +52,8 @@ def time_command(
             raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
         _time_outer(outer, blocks, devices, as_json, folders, device)
         return
-    from bench.run import timing
+    from bench.run.timing import race as race_to_targets
+    from bench.run.timing import time_steps
     from bench.store.provenance import device as device_facts
 
     where = {"folders": folders, "plugins": plugins, "device": device}
@@ -60,10 +61,10 @@ def time_command(
         if len(optimizers) > 1:
             raise UsageError(f"--race takes one optimizer, to race against the reference; got {', '.join(optimizers)}")
         (contender,) = optimizers or ("learned",)
-        rows = _race_rows(timing.race(tasks_, contender, steps=steps, blocks=blocks, **where))
+        rows = _race_rows(race_to_targets(tasks_, contender, steps=steps, blocks=blocks, **where))
         print_json({"device": device_facts(), "rows": rows}) if as_json else print_table(rows)
         return
-    found = timing.time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where)
+    found = time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where)
     if as_json:
         print_json({"device": device_facts(), "rows": _json_rows(found)})
     else:

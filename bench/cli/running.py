@@ -234,11 +234,11 @@ def publish(
     click.echo(f"published: {folder}\nreport: {page}")
 
 
-def _publish_outer(config: str, label: str | None, ship: bool, force: bool, folders: Folders) -> None:
-    from bench.outer import publish as publish_
+def _publish_outer(config: str, label: str | None, ships: bool, force: bool, folders: Folders) -> None:
+    from bench.outer.publish import publish_outer, ship
 
     if label is not None:
-        click.echo(f"published: {publish_.publish_outer(config, label, folders=folders)}")
-    if ship:
-        path = publish_.ship(config, folders=folders, force=force)
+        click.echo(f"published: {publish_outer(config, label, folders=folders)}")
+    if ships:
+        path = ship(config, folders=folders, force=force)
         click.echo(f"shipped: {path}\nuse: bench run -o {path.stem}, or learned.load({path.stem!r})")

@@ -61,6 +61,13 @@ def ship(
     config, folders = as_config(config), folders or Folders()
     weights_dir = weights_dir or weights.WEIGHTS_DIR
     source, path = run_folder(folders.results_dir, config), weights_dir / f"{config.name}.safetensors"
+    known = (
+        *BASELINES,
+        *learned.ALIASES,
+        *(p.stem for p in (weights_dir / weights.INTERMEDIATE).glob("*.safetensors")),
+    )
+    if config.name in known:  # and would be looked up there
+        raise UsageError(f"the name {config.name!r} is taken; give the configuration another one")
     with usage_errors():
         reached = outer.outer_step_reached(source)
     if reached is None:
@@ -72,7 +79,8 @@ def ship(
         )
     with usage_errors():
         theta, _, facts = outer.stage_end(source, config)
-    _refuse_a_taken_name(config.name, path, weights.digest(theta), force)
+    if not force:
+        _refuse_other_weights(path, weights.digest(theta))
     with usage_errors():
         outer.save_best(path, config, theta, facts)
         cards.published.cache_clear()  # in a notebook, results may have been published since
@@ -80,12 +88,9 @@ def ship(
     return path
 
 
-def _refuse_a_taken_name(name: str, path: Path, digest: str, force: bool) -> None:
-    """Refuses a name that stands for something else, and other weights that are there already."""
-    intermediate = path.parent / weights.INTERMEDIATE / path.name
-    if name in BASELINES or name in learned.ALIASES or intermediate.exists():
-        raise UsageError(f"the name {name!r} is taken; give the configuration another one")
-    if not path.exists() or force:
+def _refuse_other_weights(path: Path, digest: str) -> None:
+    """Refuses a file that is there and has not the theta of this digest."""
+    if not path.exists():
         return
     try:
         there = weights.digest(weights.read(path)[0])
