@@ -1,7 +1,7 @@
-"""Child processes for what may crash or hang, or needs a core of its own.
+"""Child processes for work that may crash or hang, or that is pinned to one core.
 
-A child is `python -m MODULE`. Parent and child exchange messages, lines of JSON, on its standard input and output. The
-child ends with its parent, however that ends.
+A child is `python -m MODULE`. Parent and child exchange messages, lines of JSON, over its standard input and output.
+The child is killed when its parent ends, however the parent ends.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any, Self
 
 
 class EndedError(Exception):
-    """A child has ended before it said that it was done; the text says how."""
+    """A child ended before it sent that it is done; the message says how."""
 
 
 class Child:
-    """A child process, ended together with all that it started when the context is left.
+    """A child process. Leaving the context kills it and all processes that it started.
 
     Args:
-      module: what to run.
-      task: the first message to it, JSON-ready (`first_message`).
+      module: name of the module to run.
+      task: the first message to the child, JSON-ready (`first_message`).
     """
 
     def __init__(self, module: str, task: Any):
@@ -39,7 +39,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # so that what it started ends with it
+            start_new_session=True,  # a process group, so that processes it starts are killed too
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -66,21 +66,21 @@ class Child:
         self._lines.put(None)
 
     def send(self, message: Any) -> None:
-        """Sends a message, JSON-ready; to a child that has ended it is lost."""
+        """Sends a message, JSON-ready. It is lost if the child has ended."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
     def receive(self, timeout_sec: float = math.inf) -> dict[str, Any] | None:
-        """The child's next message; None where none comes in time.
+        """The child's next message; None after a timeout.
 
         Raises:
           EndedError: the child has ended.
         """
         deadline = time.monotonic() + timeout_sec
         while True:
-            # The queue is not waited for without end: a Ctrl-C has to come through.
+            # Waiting at most a second at a time lets Ctrl-C interrupt.
             left = deadline - time.monotonic()
             try:
                 line = self._lines.get(timeout=min(max(left, 0.0), 1.0))
@@ -94,16 +94,15 @@ class Child:
 
 
 def converse(module: str, task: Any, watchdog_sec: float) -> Iterator[dict[str, Any]]:
-    """The messages of a child until it says that it is done.
+    """Runs a child and yields its messages until it is done.
 
-    The last message is {"ended": why, "late": whether this process ended it} where the child did not come to its own
-    end.
+    If the child does not finish, the last message is {"ended": reason, "late": whether the watchdog killed it}.
 
     Args:
-      module: what to run, see `Child`.
-      task: what it has to do, JSON-ready.
-      watchdog_sec: the child is ended if it takes longer than this to its first message that something begins, or from
-        one such message to the next; a message that it waits for another process stops the watchdog.
+      module: name of the module to run, see `Child`.
+      task: the first message, JSON-ready.
+      watchdog_sec: watchdog timeout. It starts with the child and restarts with each message "begins"; a message
+        "waits" switches it off until the next "begins".
     """
     with Child(module, task) as child:
         deadline = time.monotonic() + watchdog_sec
@@ -135,38 +134,39 @@ def _exit_text(code: int) -> str:
 
 
 def first_message() -> Any:
-    """In a child: what it has to do. From then on it is killed as soon as its parent is gone."""
-    told = _standard_input()
-    line = told.readline()
+    """In a child: the first message. From then on the child is killed when its parent ends."""
+    messages = _standard_input()
+    line = messages.readline()
 
     def watch() -> None:
-        while told.read(1):
+        while messages.read(1):
             pass
-        os.killpg(0, signal.SIGKILL)  # the group that `Child` has begun
+        os.killpg(0, signal.SIGKILL)  # the process group that `Child` started
 
     threading.Thread(target=watch, daemon=True).start()
     return json.loads(line)
 
 
 def all_messages() -> Iterator[Any]:
-    """In a child that answers: message after message, until the parent is gone."""
-    told = _standard_input()
-    while line := told.readline():
+    """In a child: all messages, until the parent ends."""
+    messages = _standard_input()
+    while line := messages.readline():
         yield json.loads(line)
 
 
 def _standard_input() -> Any:
-    """Standard input for messages alone: what a plug-in reads is empty."""
-    told = os.fdopen(os.dup(0), "rb", buffering=0)
+    """A copy of standard input for messages; standard input itself becomes empty, so that plug-ins cannot read them."""
+    messages = os.fdopen(os.dup(0), "rb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    return told
+    return messages
 
 
 @contextlib.contextmanager
 def speaking() -> Iterator[Callable[..., None]]:
-    """In a child: a function that sends a message, a keyword each; what a plug-in prints is no message.
+    """In a child: yields a function that sends its keyword arguments as a message.
 
-    Where the context is left without an error the parent is told that the child is done.
+    Standard output is redirected to standard error, so that a plug-in's prints are not read as messages. Leaving the
+    context without an error sends that the child is done.
     """
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)

@@ -16,9 +16,8 @@ import learned
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
-from bench.score.speedup import three_digits
 from bench.score.times import ALL
-from bench.statistics import Interval
+from bench.statistics import Interval, three_digits
 from learned import weights
 from tests.helpers import REPOSITORY
 

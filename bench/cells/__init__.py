@@ -1,1 +1,1 @@
-"""What can be run: a module for each kind of cell, with its configuration, plan, title and execution."""
+"""One module for each kind of cell: its configuration, plan, title and execution."""

@@ -1,7 +1,7 @@
-"""What every kind of cell has: a configuration that identifies it, a title, and how it is run.
+"""The base of every kind of cell: a configuration that identifies it, a title, and a method that runs it.
 
-A kind is a module of this folder with a configuration, `plan` and a `Cell` with `title` and `execute`; nothing outside
-asks what kind a cell is.
+A kind is a module of this folder with a configuration, a function `plan` and a subclass of `Cell`. Code outside this
+folder does not depend on the kind of a cell.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NO_CURVE = pd.DataFrame(columns=["step", "metric", "value"])
 
 
 class Outcome(NamedTuple):
-    """What a cell came to: the parts of its record, and its curve (step, metric, value)."""
+    """The outcome of a cell: the parts of its record, and its curve (step, metric, value)."""
 
     status: Status
     curve: pd.DataFrame = NO_CURVE
@@ -47,9 +47,9 @@ class Cell(abc.ABC):
     """A planned cell.
 
     Attributes:
-      config: its resolved configuration, a dataclass whose fields are JSON-ready.
-      entrants: the one that trains, or all that are timed.
-      failure: how it ends, of a cell that has no task to run on.
+      config: the resolved configuration, a dataclass with JSON-ready fields.
+      entrants: the optimizer that trains, or all optimizers that are timed.
+      failure: the outcome of a cell whose task cannot be built; else None.
     """
 
     kind: ClassVar[str]
@@ -59,7 +59,7 @@ class Cell(abc.ABC):
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """The configuration as a dict for JSON: what the digest is of, and what the record holds."""
+        """The configuration as a JSON-ready dict; it is stored in the record, and its digest names the cell."""
         return {"kind": self.kind, **dataclasses.asdict(self.config)}
 
     @functools.cached_property
@@ -70,15 +70,15 @@ class Cell(abc.ABC):
     @property
     @abc.abstractmethod
     def title(self) -> str:
-        """What a progress line says."""
+        """Text of a progress line."""
 
     @property
     def data_of(self) -> str | None:
-        """The task whose data the cell reads; None where it reads none."""
+        """The task whose data the cell reads; None if it reads none."""
         return None if self.failure else self.config.task
 
     def prepare(self, session: Session) -> None:
-        """Loads what the cell needs; what this raises is the user's to mend, and no outcome of the cell.
+        """Loads what the cell needs. Its exceptions are usage errors and are not stored as the cell's outcome.
 
         Raises:
           tasks.data.MissingDataError: the task's data is neither cached nor found.
@@ -88,25 +88,25 @@ class Cell(abc.ABC):
 
     @abc.abstractmethod
     def execute(self, session: Session, advance: Advance) -> Outcome:
-        """Runs the cell; what it raises is recorded as its outcome by the caller."""
+        """Runs the cell. The caller stores an exception as the cell's outcome."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """What the configurations of all cells of a task share.
+    """The part of a configuration that all cells of a task share.
 
     Attributes:
-      version: of the results; they compare within it.
-      suite: its name.
-      task: its name.
-      task_digest: of its definition.
-      data_digest: of its data.
-      family: of the task.
+      version: version of the results; results of one version compare.
+      suite: name.
+      task: name.
+      task_digest: digest of the task's definition.
+      data_digest: digest of its data.
+      family: task family.
       horizon: inner steps.
-      batch_size: examples of a step.
-      num_params: of the network.
-      chance_loss: the loss of a guess.
-      device_kind: what it runs on.
+      batch_size: examples of a training batch.
+      num_params: parameters of the network.
+      chance_loss: loss of a predictor that knows nothing.
+      device_kind: kind of device that the cell runs on.
     """
 
     version: str
@@ -123,10 +123,10 @@ class TaskConfig:
 
     @classmethod
     def of(cls, suite: Suite, registry: Registry, task: str) -> TaskConfig:
-        """The part that a task of a suite settles.
+        """The configuration of a task of a suite.
 
         Raises:
-          bench.entries.plugins.BrokenTask: a plug-in's task that cannot be built.
+          bench.entries.plugins.BrokenTask: a plug-in's task cannot be built.
           tasks.data.MissingDataError: the task's data is neither cached nor found.
         """
         problem = registry.problem(task)
@@ -146,7 +146,7 @@ class TaskConfig:
 
     @classmethod
     def of_broken(cls, suite: Suite, registry: Registry, task: str) -> TaskConfig:
-        """What is known of a task that cannot be built."""
+        """The configuration of a task that cannot be built; unknown numbers are 1."""
         return cls(
             version=VERSION,
             suite=suite.name,
@@ -169,15 +169,15 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lineup:
-    """Who takes part on a task of a suite.
+    """The optimizers that take part on a task of a suite.
 
     Attributes:
       suite: the suite.
-      task: what the cells share.
-      entrants: what is compared, in the order of the suite.
-      trained: those and the controls that train.
-      timed: those and the controls of the clock.
-      frozen: the task's targets at this horizon, where there are any and the clock is on.
+      task: the configuration that the cells share.
+      entrants: the optimizers that are compared, in the order of the suite.
+      trained: these, and the controls that train.
+      timed: these, and the controls of the clock.
+      frozen: the task's frozen targets at this horizon; None without targets, or where the suite does not time.
     """
 
     suite: Suite
@@ -191,10 +191,11 @@ class Lineup:
     def of(
         cls, suite: Suite, registry: Registry, task: TaskConfig, tuned_dir: Path | None, targets_dir: Path | None
     ) -> Lineup:
-        """The line-up of a task; the folders are of a user's own tuned values and targets.
+        """The line-up of a task; the folders hold the user's own tuned values and targets.
 
         Raises:
-          UsageError: an unknown optimizer or hyperparameter, two optimizers of one name, or damaged values or targets.
+          UsageError: an optimizer or hyperparameter is unknown, two optimizers have one name, or tuned values or
+            targets are damaged.
         """
         entrants = suite_entrants(suite, registry, task.family, task.horizon, tuned_dir)
         base = controls.base_of(entrants) if suite.controls else None
@@ -206,7 +207,7 @@ class Lineup:
 
 
 class Session:
-    """What cells that run one after the other share: the task that is loaded, and programs that are compiled."""
+    """The state that cells share when they run one after the other: the loaded task and compiled programs."""
 
     def __init__(self, registry: Registry, time_limit_sec: float):
         self.registry, self.time_limit_sec = registry, time_limit_sec
@@ -214,7 +215,7 @@ class Session:
         self._loaded: dict[str, tasks.Task] = {}
 
     def task(self, name: str) -> tasks.Task:
-        """A task with its data on the device; one is kept, and programs as long as its problem is the same."""
+        """A task with its data on the device. One task is kept; programs are kept while its problem stays the same."""
         if name not in self._loaded:
             problem = self.registry.problem(name)
             if not any(self.registry.problem(other) == problem for other in self._loaded):
@@ -223,7 +224,7 @@ class Session:
         return self._loaded[name]
 
     def program(self, entrant: Entrant, config: TaskConfig) -> tuple[Program, bool]:
-        """An entrant's program on a task, and whether it was compiled just now."""
+        """An entrant's program for a task, and whether this call compiled it."""
         key = json.dumps([entrant.program or entrant.name, config.horizon, config.family])
         fresh = key not in self._programs
         if fresh:
@@ -233,5 +234,5 @@ class Session:
 
 
 def identities(entrants: tuple[Entrant, ...]) -> dict[str, Mapping[str, Any]]:
-    """Name -> what the record of each says of its hyperparameters."""
+    """Name -> hyperparameters as a record stores them."""
     return {entrant.name: dict(entrant.identity) for entrant in entrants}

@@ -1,4 +1,4 @@
-"""Cells of kind "measure": one part of a named measurement (`bench.measure`), which trains no task of a suite."""
+"""Cells of kind "measure": one part of a named measurement (`bench.measure`)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class MeasureConfig:
     """The configuration of a part of a measurement.
 
     Attributes:
-      version: of the results.
-      suite: its name.
-      measurement: its name.
-      family: likewise.
+      version: version of the results.
+      suite: name.
+      measurement: name.
+      family: the same name; cells of other kinds have their task family here.
       horizon: inner steps, for schedules.
-      device_kind: what it runs on.
-      task: MEASUREMENT/PART.
-      facts: what defines the part.
-      repeats: "blocks" or "replications", and how many.
-      timed: of a measurement that times optimizers, what they run with and their roles.
+      device_kind: kind of device that the cell runs on.
+      task: "MEASUREMENT/PART".
+      facts: the part's definition.
+      repeats: "blocks" or "replications", and their number.
+      timed: hyperparameters and roles of the optimizers that are timed; empty if none are.
     """
 
     version: str
@@ -60,7 +60,7 @@ class MeasureCell(Cell):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The configuration with its facts side by side."""
+        """The configuration as a flat dict, with `facts`, `timed` and `repeats` merged into it."""
         found = {"kind": self.kind, **dataclasses.asdict(self.config)}
         facts, timed, (repeats, number) = found.pop("facts"), found.pop("timed"), found.pop("repeats")
         return {**found, repeats: number, **timed, **facts}
@@ -72,11 +72,11 @@ class MeasureCell(Cell):
 
     @property
     def data_of(self) -> str | None:
-        """The task that the part unrolls, if it does."""
+        """The task that the part unrolls; None if it unrolls none."""
         return self.config.facts.get("inner_task")
 
     def prepare(self, session: Session) -> None:
-        """A measurement loads its own data."""
+        """Does nothing: a measurement loads its own data."""
 
     def execute(self, session: Session, advance: Advance) -> Outcome:
         """Takes the measurement."""
@@ -89,10 +89,10 @@ class MeasureCell(Cell):
 
 
 def plan(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[MeasureCell]:
-    """A cell for each part of a measurement, or for those that the suite's tasks name.
+    """A cell for each part of a measurement, or for the parts that the suite names as tasks.
 
     Raises:
-      UsageError: an unknown measurement, part, optimizer or hyperparameter, or what the measurement has not.
+      UsageError: a measurement, part, optimizer or hyperparameter is unknown, or a key does not apply.
     """
     if suite.seeds or suite.steps:
         raise UsageError(f"suite {suite.name} is a measurement: it takes neither seeds nor steps")

@@ -1,4 +1,4 @@
-"""Cells of kind "race": a learned optimizer and the reference side by side to the hard target (protocol rule 9)."""
+"""Cells of kind "race": a learned optimizer and the reference train to the hard target (protocol rule 9)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RaceConfig(TaskConfig):
     """The configuration of a race.
 
     Attributes:
-      seed: of initialization and data order, the same for both.
-      hyperparameters: optimizer -> what it runs with.
+      seed: seed of initialization and data order, the same for both optimizers.
+      hyperparameters: optimizer -> hyperparameters.
       level: smoothed train loss at which the race ends.
-      targets_digest: of the frozen targets that say so.
+      targets_digest: digest of the frozen targets that this level is taken from.
     """
 
     seed: int
@@ -39,11 +39,11 @@ class RaceCell(Cell):
 
     @property
     def title(self) -> str:
-        """The task, and that it is raced on."""
+        """The task, and "race"."""
         return f"{self.config.task} race"
 
     def execute(self, session: Session, advance: Advance) -> Outcome:
-        """Trains both in turns, each under a clock of its own."""
+        """Trains both optimizers in turns, each with its own clock."""
         config = self.config
         found = race(
             self.entrants,
@@ -58,23 +58,23 @@ class RaceCell(Cell):
 
 
 def plan(lineup: Lineup) -> list[RaceCell]:
-    """One cell, where the clock is on, targets are frozen, and both a learned optimizer and the reference take part."""
-    racers = _racers(lineup)
-    if not (lineup.frozen and racers):
+    """One cell if there are frozen targets and both a learned optimizer and the reference take part; else none."""
+    pair = _pair(lineup)
+    if not (lineup.frozen and pair):
         return []
     config = RaceConfig(
         **lineup.task.fields,
         seed=lineup.suite.seeds[0],
-        hyperparameters=identities(racers),
-        level=lineup.frozen.levels[racers[1].name]["train_loss"]["hard"],
+        hyperparameters=identities(pair),
+        level=lineup.frozen.levels[pair[1].name]["train_loss"]["hard"],
         targets_digest=lineup.frozen.digest,
     )
-    return [RaceCell(config, racers)]
+    return [RaceCell(config, pair)]
 
 
-def _racers(lineup: Lineup) -> tuple[Entrant, ...]:
-    """The headline learned optimizer, else the first learned one, and the best hand-designed one; or nobody."""
-    learners = sorted((e for e in lineup.entrants if e.role == "learned"), key=lambda e: e.name != learned.HEADLINE)
+def _pair(lineup: Lineup) -> tuple[Entrant, ...]:
+    """(the headline or else the first learned optimizer, the best hand-designed one); empty if one is missing."""
+    learned_ones = sorted((e for e in lineup.entrants if e.role == "learned"), key=lambda e: e.name != learned.HEADLINE)
     reference = lineup.frozen.references.get("all_hand_designed") if lineup.frozen else None
     references = [e for e in lineup.entrants if e.name == reference]
-    return (learners[0], references[0]) if learners and references else ()
+    return (learned_ones[0], references[0]) if learned_ones and references else ()

@@ -19,8 +19,8 @@ class TimeConfig(TaskConfig):
     Attributes:
       blocks: number of interleaved blocks.
       chunk_steps: inner steps of a timed chunk.
-      hyperparameters: optimizer -> what it runs with.
-      controls: which of them are controls of the clock.
+      hyperparameters: optimizer -> hyperparameters.
+      controls: names of the controls among the optimizers.
     """
 
     blocks: int
@@ -37,7 +37,7 @@ class TimeCell(Cell):
 
     @property
     def title(self) -> str:
-        """The task, and that it is timed."""
+        """The task, and "timing"."""
         return f"{self.config.task} timing"
 
     def execute(self, session: Session, advance: Advance) -> Outcome:
@@ -55,7 +55,7 @@ class TimeCell(Cell):
 
 
 def plan(lineup: Lineup) -> list[TimeCell]:
-    """One cell, unless the suite switches the clock off."""
+    """One cell; none if the suite has no timing blocks."""
     if not lineup.suite.timing_blocks:
         return []
     config = TimeConfig(

@@ -26,9 +26,9 @@ class TrainConfig(TaskConfig):
     Attributes:
       optimizer: name.
       role: "hand-designed", "learned" or "control".
-      hyperparameters: that it runs with; of a learned optimizer its design and the digest of its weights.
+      hyperparameters: hyperparameters, or the design and the digest of the weights of a learned optimizer.
       tuned_horizon: inner steps that they were tuned at; None for defaults and learned optimizers.
-      seed: of initialization and data order.
+      seed: seed of initialization and data order.
       num_evaluations: points of the evaluation grid.
     """
 
@@ -52,7 +52,7 @@ class TrainCell(Cell):
         return f"{self.config.task} {self.config.optimizer} seed {self.config.seed}"
 
     def execute(self, session: Session, advance: Advance) -> Outcome:
-        """Trains under the clock; a loss that is not finite ends the run as diverged."""
+        """Trains and measures the time; a non-finite loss ends the run as diverged."""
         config, (entrant,) = self.config, self.entrants
         task = session.task(config.task)
         program, fresh = session.program(entrant, config)
@@ -72,7 +72,7 @@ class TrainCell(Cell):
 
 
 def plan(lineup: Lineup) -> list[TrainCell]:
-    """Seed by seed every optimizer, and on the first seeds every control, once in random order (protocol rule 7)."""
+    """For each seed one run of every optimizer, in random order (protocol rule 7); controls on the first seeds only."""
     suite, found = lineup.suite, []
     for seed in suite.seeds:
         for i in np.random.default_rng(seed).permutation(len(lineup.trained)):
@@ -83,7 +83,7 @@ def plan(lineup: Lineup) -> list[TrainCell]:
 
 
 def plan_broken(suite: Suite, registry: Registry, task: str, broken: BrokenTask) -> list[TrainCell]:
-    """The cells of a task that cannot be built: they fail as building it does."""
+    """The cells of a task that cannot be built; each has the failure of building it as its outcome."""
     config = TaskConfig.of_broken(suite, registry, task)
     failure = Outcome(Status(broken.status), reason=broken.reason)
     entrants = suite_entrants(suite, registry, config.family, config.horizon)

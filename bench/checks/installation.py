@@ -36,8 +36,8 @@ def examine_installation(folders: Folders | None = None, *, device: str | None =
     """Looks at versions, devices, data and folders.
 
     Args:
-      folders: where results, reports and data lie; those of the command line without it.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      folders: where results, reports and data lie; by default those of the command line.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
 
     Raises:
       UsageError: no such device.
@@ -108,7 +108,7 @@ def prepare_data(
     Args:
       names: of data sets; all that come from TFDS without any.
       force: whether to decode again what is cached.
-      folders: where data lies and is cached; those of the command line without it.
+      folders: where data lies and is cached; by default those of the command line.
       log: called with a line for every data set.
       advance: called with the share of all that is done since it was called last, and the data set in hand.
 

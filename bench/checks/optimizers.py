@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from baselines import Baseline
 from bench.checks.contract import Broken, agreement, largest_of, listed, no_callback, same_bits, same_kinds, stack
 
-SLOW_TRACE = 20.0  # seconds that tracing and compiling one step may take
+SLOW_TRACE_SEC = 20.0  # seconds that tracing and compiling one step may take
 HORIZON = 20
 MAX_STATE = 100  # bytes of state per parameter: 25 float32 arrays as large as the parameters
 HUGE = 1e6  # of an update, for parameters and gradients of order one
@@ -223,7 +223,7 @@ def _optimizer_cost(subject: OptimizerSubject) -> str:
     begin = time.perf_counter()
     jax.jit(optimizer.update).lower(params, state, params, value=jnp.float32(1.0)).compile()
     seconds = time.perf_counter() - begin
-    if seconds > SLOW_TRACE:
+    if seconds > SLOW_TRACE_SEC:
         raise Broken(f"tracing and compiling one step took {seconds:.0f} s: does it sleep, or unroll a loop in Python?")
     return f"{per_parameter:.3g} bytes of state per parameter; one step compiles in {seconds:.1f} s"
 

@@ -18,18 +18,18 @@ from bench.checks.contract import BUILT, Broken, Verdict, examine, shortened
 from bench.checks.optimizers import HORIZON, OPTIMIZER_CHECKS, OptimizerSubject
 from bench.checks.tasks import TASK_CHECKS, TaskSubject
 
-TIME_LIMIT = 120.0  # seconds of a check, importing included; one that compiles takes about one
+TIME_LIMIT_SEC = 120.0  # seconds of a check, importing included; one that compiles takes about one
 
 
 def check_plugin(
-    file: str, time_limit: float = TIME_LIMIT, tell: Callable[[Verdict], None] = lambda _: None
+    file: str, time_limit_sec: float = TIME_LIMIT_SEC, on_verdict: Callable[[Verdict], None] = lambda _: None
 ) -> list[Verdict]:
     """Checks everything that a plug-in file defines, each in a process of its own.
 
     Args:
       file: of the plug-in.
-      time_limit: seconds of one check.
-      tell: called with each verdict as it falls.
+      time_limit_sec: seconds of one check.
+      on_verdict: called with each verdict as it falls.
 
     Returns:
       All verdicts, in the order of the file and of the tables of checks.
@@ -38,7 +38,7 @@ def check_plugin(
       UsageError: a file that is no plug-in, cannot be imported, or does not come to an end being imported.
     """
     names: list[tuple[str, str]] = []
-    for message in converse("bench.checks.plugin", [file], time_limit):
+    for message in converse("bench.checks.plugin", [file], time_limit_sec):
         if "ended" in message:
             raise UsageError(f"plug-in {file} cannot be imported: its process {message['ended']}")
         if "error" in message:
@@ -47,7 +47,7 @@ def check_plugin(
     found = []
     for kind, name in names:
         check = BUILT
-        for message in converse("bench.checks.plugin", [file, kind, name], time_limit):
+        for message in converse("bench.checks.plugin", [file, kind, name], time_limit_sec):
             if "begins" in message:
                 check = message["begins"]
                 continue
@@ -57,7 +57,7 @@ def check_plugin(
             else:
                 verdict = Verdict(kind, name, message["check"], message["passed"], message["detail"])
             found.append(verdict)
-            tell(verdict)
+            on_verdict(verdict)
     return found
 
 

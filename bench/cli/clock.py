@@ -60,8 +60,8 @@ def time_command(
     if race:
         if len(optimizers) > 1:
             raise UsageError(f"--race takes one optimizer, to race against the reference; got {', '.join(optimizers)}")
-        (contender,) = optimizers or ("learned",)
-        rows = _race_rows(race_to_targets(tasks_, contender, steps=steps, blocks=blocks, **where))
+        (optimizer,) = optimizers or ("learned",)
+        rows = _race_rows(race_to_targets(tasks_, optimizer, steps=steps, blocks=blocks, **where))
         print_json({"device": device_facts(), "rows": rows}) if as_json else print_table(rows)
         return
     found = time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where)
@@ -80,7 +80,7 @@ def _json_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:
             "optimizer": row.optimizer,
             "seconds_per_step": printed(row.seconds_per_step),
             "cost_ratio_to_first": printed(row.cost_ratio_to_first),
-            "compile_seconds": round(row.compile_seconds, 3),
+            "compile_seconds": round(row.compile_sec, 3),
         }
         for row in found
     ]
@@ -114,7 +114,7 @@ def _race_row(race: Race) -> dict[str, Any]:
     row: dict[str, Any] = {
         "task": race.task,
         "target": race.target,
-        "contender": race.contender,
+        "contender": race.optimizer,
         "reference": race.reference,
         "raced_speedup": None,
         "predicted_speedup": None,

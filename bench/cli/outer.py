@@ -33,7 +33,7 @@ def outer_train_command(
     `bench publish --outer CONFIG` packs the last whole stage into files that can be committed; --resume-from takes up
     such a run on another machine.
     """
-    budget_seconds = _seconds(budget)
+    budget_sec = _seconds(budget)
     from rich.console import Console
 
     from bench.outer.run import outer_train
@@ -43,7 +43,7 @@ def outer_train_command(
             config,
             resume=resume,
             resume_from=resume_from,
-            budget_seconds=budget_seconds,
+            budget_sec=budget_sec,
             num_devices=devices,
             device=device,
             folders=folders,

@@ -1,1 +1,1 @@
-"""Training and timing under the clock: programs, runs, interleaved blocks, races (protocol rules 6, 7 and 9)."""
+"""Timed training: compiled programs, runs, interleaved timing blocks, races (protocol rules 6, 7 and 9)."""

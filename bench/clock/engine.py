@@ -1,4 +1,4 @@
-"""The compiled parts of a run: programs ahead of time, the grid of evaluation, and losses of whole splits."""
+"""The compiled parts of a run: programs compiled ahead of time, the evaluation grid, and losses on whole splits."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from tasks.base import Key, Split, Task
 from tasks.unroll import EVAL_EXAMPLES
 
 NUM_EVALUATIONS = 100  # protocol rule 10: one evaluation grid for all, every 1 % of the horizon
-NUM_TEST_BLOCKS = 25  # test images are resampled by blocks of neighbours (protocol rule 12)
+NUM_TEST_BLOCKS = 25  # blocks of neighbouring test images, for the interval over images (protocol rule 12)
 
 
 def run_key(task: str, seed: int) -> Key:
@@ -33,7 +33,7 @@ def evaluation_grid(horizon: int) -> list[int]:
 
 
 def chunk_lengths(horizon: int) -> list[int]:
-    """The different numbers of steps between points of the evaluation grid."""
+    """The distinct numbers of steps between neighbouring points of the evaluation grid, ascending."""
     return sorted({b - a for a, b in itertools.pairwise(evaluation_grid(horizon))})
 
 
@@ -45,13 +45,13 @@ class Program:
       init_params: (task, key) -> params.
       start: (variables, params) -> InnerState.
       chunks: number of steps -> (task, variables, state, key, repeats) -> (state, inner losses (steps,)): trains that
-        many steps `repeats` times in one dispatch; the losses are of the last. Repeats are an argument, so that one
-        program serves training, where it is once, and the clock, whose regions are long.
-      evaluate: split -> (task, params) -> mean loss on its sample. One program a split: on a CPU, one program of both
-        takes nearly twice as long (2 x 1,000 images of `imagenet32_cnn3`: 174 against 95 ms).
-      step_bytes: memory of the training program beside the data: parameters and state after it, and temporaries; NaN
-        where the backend does not say.
-      compile_sec: what compiling took, for each part; what optimizers share is compiled once and charged to the first.
+        many steps `repeats` times in one dispatch; the losses are those of the last repeat. `repeats` is an argument,
+        so that one program serves training (once) and timing (as often as fills a timed region).
+      evaluate: split -> (task, params) -> mean loss on the evaluation sample. There is a program for each split: on a
+        CPU, one program for both takes nearly twice as long (2 x 1,000 images of `imagenet32_cnn3`: 174 against 95 ms).
+      step_bytes: memory of the training program without the data: outputs and temporaries; NaN where the backend does
+        not report it.
+      compile_sec: compile time of each part. Parts that optimizers share are compiled once, for the first of them.
     """
 
     init_params: Callable[..., Any]
@@ -66,7 +66,7 @@ class Program:
         return self.start(entrant.variables, self.init_params(task, key))
 
 
-# Jitted once, so that jax's own cache shares them between the optimizers of a task.
+# Jitted at module level, so that jax's cache shares them between the optimizers of a task.
 _init_params = jax.jit(tasks.unroll.init_params)
 _eval_loss = jax.jit(tasks.unroll.eval_loss, static_argnames="split")
 
@@ -77,7 +77,7 @@ def _loss_on(task: Task, params: Any, split: Split, indices: jax.Array) -> jax.A
 
 
 def block_losses(task: Task, params: Any, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Mean losses on up to `NUM_TEST_BLOCKS` blocks of a whole split, and the examples in each, (blocks,) both."""
+    """Mean losses on up to `NUM_TEST_BLOCKS` blocks of a whole split, and their numbers of examples, both (blocks,)."""
     size = task.problem.size(split)
     blocks = np.array_split(np.arange(size, dtype=np.int32), min(NUM_TEST_BLOCKS, size))
     losses = [_loss_on(task, params, split, jnp.asarray(block)) for block in blocks]
@@ -110,9 +110,10 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
             def steps(_, carry):
                 state, _ = carry
                 for _ in range(entrant.repeats - 1):
-                    # The same work again must depend on its having been done, to the last update: a barrier alone is
-                    # taken away on CPUs, two equal loops become one, and of a loop of one step that is asked for its
-                    # loss nothing is left but the forward pass. Unless a number is NaN, nothing is added.
+                    # A data dependency on the result of the first pass keeps XLA from removing the second. An
+                    # optimization barrier alone is not enough: on CPUs it is dropped, and two equal loops are merged.
+                    # The dependency covers the updated parameters, else a loop of one step that only returns its loss
+                    # is reduced to the forward pass. It adds 0 to the step count unless a number is NaN.
                     end, done = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
                     total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(end.params)) + done.inner_loss[-1]
                     failed = jax.lax.optimization_barrier(jnp.isnan(total)).astype(jnp.int32)

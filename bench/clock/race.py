@@ -1,4 +1,4 @@
-"""A race: optimizers trained side by side to a loss, each with a clock of its own (protocol rule 9)."""
+"""A race: optimizers train in turns until all reach a loss, each with its own clock (protocol rule 9)."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ from bench.statistics.crossing import SMOOTHING, steps_to
 from tasks.base import Task
 from tasks.unroll import eval_loss
 
-MIN_RACE_SEC = 0.02  # the same in a race, which has a hundred times as many regions
+MIN_RACE_SEC = 0.02  # shorter than `MIN_REGION_SEC`, since a race has a hundred times as many timed regions
 
 
 def race(
@@ -28,19 +28,19 @@ def race(
     compile_for: Callable[[Entrant], Program] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Trains entrants side by side in one process until all have reached a loss (protocol rule 9).
+    """Trains entrants in turns in one process until all have reached a loss (protocol rule 9).
 
-    They alternate: a chunk between two points of the evaluation grid each, first one then the other first. Each has a
-    clock of its own, which runs over its chunks alone. Where a chunk is short against dispatch, the clock runs while
-    several are trained ahead in one dispatch, and takes a chunk's share of that; training then goes on by one.
+    Each trains one chunk, from one point of the evaluation grid to the next; the order alternates. Each has its own
+    clock, which runs during its chunks only. Where a chunk is too short to be timed, the clock times several chunks in
+    one dispatch and counts the share of one; training then advances by one chunk.
 
     Args:
-      entrants: what races.
-      task: what is trained.
-      key: of the run, the same for all.
-      horizon: inner steps, at which a race that is not decided ends.
+      entrants: the optimizers.
+      task: the task that they train.
+      key: key of the run, the same for all.
+      horizon: inner steps after which the race ends even if the loss is not reached.
       level: smoothed train loss to reach.
-      compile_for: entrant -> its program with chunks of the grid's lengths, where one is compiled already.
+      compile_for: entrant -> a program with chunks of the grid's lengths; by default programs are compiled here.
       tick: called after every point of the grid.
 
     Returns:
@@ -80,7 +80,7 @@ def race(
             states[i], _ = ahead if repeats[i] == 1 else chunk(task, entrants[i].variables, states[i], key, 1)
             record(i, step)
         tick()
-        # The ends of a smoothed curve may still move: what counts is what the next points cannot undo.
+        # The last points of a smoothed curve still change with the next points, so they do not count yet.
         settled = [grid[: len(values)][:-SMOOTHING] for values in losses]
         if all(
             len(steps) and steps_to(level, grid[: len(values)], values) <= steps[-1]

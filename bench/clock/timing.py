@@ -2,7 +2,7 @@
 
 In each block every optimizer runs once, in random order, on one device; ratios are taken within a block (protocol
 rule 7: google/benchmark's random interleaving; Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM
-2013). Compile time is apart and the clock stops on `block_until_ready`.
+2013). Compile time is reported apart, and the clock stops on `block_until_ready`.
 """
 
 import gc
@@ -16,18 +16,20 @@ import pandas as pd
 
 from bench.clock.engine import Program, chunk_lengths, compile_program, run_key
 from bench.entries.entrants import Entrant
-from bench.statistics import Interval
+from bench.statistics import Interval, significant
 from tasks.base import Task
 
-MIN_REGION_SEC = 0.05  # a timed region is long against dispatch and the clock's resolution
-NUM_TRIES = 3  # the fastest of so many says how much fills a region
+MIN_REGION_SEC = 0.05  # a timed region is long compared with dispatch and the clock's resolution
+NUM_TRIES = 3  # runs of a region, of which the fastest estimates its length
 NUM_BLOCKS = 20
 
 
 def printed(interval: Interval) -> dict[str, float]:
-    """An interval of medians as `bench time` prints it; six blocks and more always have one of 95 %."""
-    ends = (("median", interval.estimate), ("low", interval.low), ("high", interval.high))
-    return {name: float(f"{value:.5g}") for name, value in ends}
+    """An interval of a median as `bench time` prints it; it needs at least six blocks."""
+    assert interval.low is not None
+    assert interval.high is not None
+    ends = {"median": interval.estimate, "low": interval.low, "high": interval.high}
+    return {name: significant(value, 5) for name, value in ends.items()}
 
 
 class Timings(NamedTuple):
@@ -35,12 +37,12 @@ class Timings(NamedTuple):
 
     Attributes:
       seconds_per_step: (num_blocks, num_optimizers).
-      compile_seconds: (num_optimizers,), of the training program.
-      step_bytes: (num_optimizers,), its memory beside the data, NaN where it is not known.
+      compile_sec: (num_optimizers,), compile time of the training program.
+      step_bytes: (num_optimizers,), its memory without the data, NaN where it is not known.
     """
 
     seconds_per_step: np.ndarray
-    compile_seconds: np.ndarray
+    compile_sec: np.ndarray
     step_bytes: np.ndarray
 
 
@@ -52,7 +54,7 @@ def interleave(
     Args:
       regions: callables that return when their work is done.
       num_blocks: number of blocks.
-      seed: of the orders.
+      seed: seed of the random orders.
       tick: called after every block.
 
     Returns:
@@ -61,7 +63,7 @@ def interleave(
     rng = np.random.default_rng(seed)
     seconds = np.empty((num_blocks, len(regions)))
     collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle of a region would be charged to it
+    gc.disable()  # a garbage collection during a region would be counted as its time
     try:
         for block in range(num_blocks):
             for index in rng.permutation(len(regions)):
@@ -76,23 +78,23 @@ def interleave(
 
 
 def filling(regions: Sequence[Callable[[], None]], seconds: float) -> np.ndarray:
-    """How often each of some warm regions has to be repeated to take `seconds`, (num_regions,), int.
+    """The number of repeats after which each of some warm regions takes `seconds`, (num_regions,), int.
 
-    A number of its own for each: with that of the fastest, a Muon step on a wide layer, which costs hundreds of steps
-    of SGD, would be timed for minutes.
+    The numbers differ between regions: a Muon step on a wide layer costs as much as hundreds of SGD steps, and with
+    SGD's number of repeats its region would take minutes.
     """
     return np.maximum(1, np.ceil(seconds / interleave(regions, NUM_TRIES).min(axis=0))).astype(int)
 
 
 def chunk_steps(horizon: int) -> int:
-    """Steps of the chunk that a timed region repeats: the program of the evaluation grid, which training runs too."""
+    """Steps of the chunk that a timed region repeats: the shortest chunk of training."""
     return chunk_lengths(horizon)[0]
 
 
 def training_region(
     program: Program, entrant: Entrant, task: Task, key: jax.Array, num_steps: int, repeats: int
 ) -> Callable[[], None]:
-    """A region of `repeats` chunks of `num_steps`, one dispatch, that goes on from where the last one ended."""
+    """A region that trains `repeats` chunks of `num_steps` in one dispatch, continuing from its last state."""
     state = jax.block_until_ready(program.init(task, entrant, key))
     chunk = program.chunks[num_steps]
 
@@ -116,12 +118,11 @@ def time_entrants(
     """Times the training step of entrants on a task.
 
     Args:
-      entrants: what trains.
-      task: what is trained.
-      horizon: for schedules.
+      entrants: the optimizers.
+      task: the task that they train.
+      horizon: inner steps, for schedules.
       num_blocks: number of interleaved blocks.
-      compile_for: entrant -> its program with the grid's chunks, where one is compiled already; its compile seconds
-        are of then.
+      compile_for: entrant -> a program with the grid's chunks; by default programs are compiled here.
       tick: called after every block.
 
     Returns:
@@ -132,7 +133,7 @@ def time_entrants(
     programs = [compile_for(entrant) for entrant in entrants]
 
     def regions_of(repeats: Sequence[int]) -> list[Callable[[], None]]:
-        """A region of each entrant, of so many chunks."""
+        """A region for each entrant, with its number of chunks."""
         each = zip(programs, entrants, repeats, strict=True)
         return [training_region(program, entrant, task, key, num_steps, number) for program, entrant, number in each]
 
@@ -142,18 +143,18 @@ def time_entrants(
     repeats = filling(regions, MIN_REGION_SEC)
     regions = regions_of(repeats.tolist())
     seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
-    compile_seconds = [program.compile_sec[f"chunk{num_steps}"] for program in programs]
-    return Timings(seconds, np.array(compile_seconds), np.array([program.step_bytes for program in programs]))
+    compile_sec = [program.compile_sec[f"chunk{num_steps}"] for program in programs]
+    return Timings(seconds, np.array(compile_sec), np.array([program.step_bytes for program in programs]))
 
 
 def curve(timings: Timings, names: Sequence[str]) -> pd.DataFrame:
-    """Timings as the curve of a cell of kind "time": step is the block."""
+    """Timings as the curve of a cell of kind "time"; the step is the number of the block."""
     rows: list[tuple[int, str, Any]] = [
         (block, f"seconds_per_step/{name}", timings.seconds_per_step[block, i])
         for block in range(len(timings.seconds_per_step))
         for i, name in enumerate(names)
     ]
-    rows += [(0, f"compile_seconds/{name}", timings.compile_seconds[i]) for i, name in enumerate(names)]
+    rows += [(0, f"compile_seconds/{name}", timings.compile_sec[i]) for i, name in enumerate(names)]
     known = [(name, timings.step_bytes[i]) for i, name in enumerate(names) if np.isfinite(timings.step_bytes[i])]
     rows += [(0, f"step_bytes/{name}", value) for name, value in known]
     return pd.DataFrame(rows, columns=["step", "metric", "value"])

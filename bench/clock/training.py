@@ -1,7 +1,7 @@
-"""Runs one training cell: compile, train by chunks under the clock, evaluate outside it.
+"""Runs one training cell: trains by chunks, which are timed, and evaluates between them, which is not.
 
-The clock (protocol rule 6): programs are compiled ahead of time and timed apart; a chunk of steps is one dispatch
-and ends with one `block_until_ready`; data lies on the device; the clock stops for evaluation.
+The clock (protocol rule 6): programs are compiled ahead of time, and compile time is reported apart. A chunk of steps
+is one dispatch and ends with one `block_until_ready`. The data is on the device. The clock stops during evaluation.
 """
 
 import itertools
@@ -19,15 +19,15 @@ from bench.entries.entrants import Entrant
 from tasks.base import Key, Task
 from tasks.unroll import EVAL_EXAMPLES
 
-STEP_METRICS = ("inner_loss", "wall_time_sec")  # of the steps since the last grid point, so absent at step 0
+STEP_METRICS = ("inner_loss", "wall_time_sec")  # about the steps since the last grid point, so absent at step 0
 METRICS = (*(f"{split}_loss" for split in EVAL_EXAMPLES), *STEP_METRICS)  # on the evaluation grid
-# Of whole splits, a row each, at the step whose parameters they are of (protocol rule 4).
+# On whole splits; one row each, at the step of the parameters (protocol rule 4).
 WHOLE_METRICS = ("final_validation_loss", "final_test_loss", "test_loss_at_best_validation")
-BLOCK_METRIC = "test_block_loss"  # of the final parameters on a block of test images; "step" is the block
+BLOCK_METRIC = "test_block_loss"  # final parameters on a block of test images; "step" is the block
 
 
 class Outcome(NamedTuple):
-    """What a cell came to: the parts of its record, and its curve (step, metric, value)."""
+    """The outcome of a training run: the parts of its record, and its curve (step, metric, value)."""
 
     status: str
     reason: str | None
@@ -50,17 +50,17 @@ def run_cell(
     """Trains a task for the horizon, evaluating on the grid.
 
     Args:
-      program: from `compile_program`, with a chunk for every difference of the evaluation grid.
-      entrant: what trains.
-      task: what is trained.
+      program: from `compile_program`, with a chunk of each length in `chunk_lengths`.
+      entrant: the optimizer.
+      task: the task that it trains.
       key: from `run_key`.
       horizon: inner steps.
-      time_limit_sec: wall-clock after which the cell ends as "time_limit".
-      tick: called with the steps of every finished chunk.
+      time_limit_sec: wall-clock after which the run ends as "time_limit".
+      tick: called after every chunk with its number of steps.
 
     Returns:
-      The outcome. Divergence, a non-finite inner or evaluation loss, ends the run; the rest of its grid is NaN, never a
-      missing row.
+      The outcome. A non-finite inner or evaluation loss ends the run as diverged; the rest of its grid is NaN, not
+      missing.
     """
     begin = time.perf_counter()
     grid = evaluation_grid(horizon)
@@ -123,7 +123,7 @@ def _finite_or_nan(value: float) -> float:
 
 
 def whole_grid(values: Mapping[tuple[int, str], float], grid: Sequence[int]) -> list[tuple[int, str, float]]:
-    """Rows (step, metric, value) on the whole grid: what an ended run did not reach, and what is infinite, is NaN."""
+    """Rows (step, metric, value) on the whole grid; missing and infinite values are NaN."""
     rows = []
     for step in grid:
         for metric in METRICS:
@@ -133,9 +133,9 @@ def whole_grid(values: Mapping[tuple[int, str], float], grid: Sequence[int]) -> 
 
 
 def summarize(rows: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
-    """The numbers of a cell's record, from its curve (protocol rule 4); None where they are not finite.
+    """The losses in a cell's record, from its curve (protocol rule 4); None where they are not finite.
 
-    The horizon's mean leaves out step 0, which no optimizer has a part in.
+    The mean train loss leaves out step 0, which does not depend on the optimizer.
 
     Args:
       rows: (step, metric, value), steps of a metric ascending, as `run_cell` makes them.

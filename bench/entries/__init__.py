@@ -1,1 +1,1 @@
-"""Who takes part: hand-designed and learned optimizers, controls, and what plug-ins add."""
+"""The optimizers that take part: hand-designed, learned, controls, and those of plug-ins."""

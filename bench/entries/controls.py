@@ -1,15 +1,14 @@
-"""The controls of every suite (protocol rules 8 and 14): rows whose outcome is known before they run.
+"""The controls of every suite (protocol rules 8 and 14): optimizers whose outcome is known before they run.
 
-again    the base once more under another name: the ratio of step costs is 1, and what is measured is the floor
-         below which no ranking is claimed (the A/A control)
+again    the A/A control, the base under another name: the ratio of step costs is 1; its interval gives the floor below
+         which no difference is claimed
 twice    every step performed twice, behind an optimization barrier: the ratio of step costs is 2
-frozen   rate 0: reaches no target and ranks last
-10x      ten times the tuned rate: worse than the base
+frozen   the zero-rate control, learning rate 0: reaches no target and ranks last
+10x      ten times the tuned learning rate: worse than the base
 
-and, of the learned optimizers that claims are judged on,
+and for the learned optimizers that claims are judged on
 
-untrained  theta before any outer-training: arrives later, or ends at a higher test loss, so that what was learned has a
-           part in what is claimed
+untrained  theta before outer-training: needs more steps to the target, or ends at a higher test loss
 """
 
 import dataclasses
@@ -22,12 +21,12 @@ from bench.store.rows import UNTRAINED
 from learned import weights
 
 BASE = "adam"
-NUM_TRAINED_SEEDS = 5  # of the controls that train: enough for an interval (bench.statistics.MIN_SEEDS)
+NUM_TRAINED_SEEDS = 5  # seeds of the controls that train: enough for an interval (bench.statistics.MIN_SEEDS)
 ROLE = "control"
 
 
 def base_of(entrants: Sequence[Entrant]) -> Entrant | None:
-    """The row that the controls vary: Adam, else the first hand-designed one with a rate, else None."""
+    """The optimizer that the controls vary: Adam, else the first hand-designed one with a learning rate, else None."""
     rated = [e for e in entrants if e.role == "hand-designed" and "learning_rate" in e.variables]
     return next((e for e in rated if e.name == BASE), rated[0] if rated else None)
 
@@ -45,7 +44,7 @@ def trained_controls(base: Entrant) -> list[Entrant]:
 
 
 def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """The headline optimizer and its twin, where they are among the entrants, as before any outer-training."""
+    """The two headline optimizers, where they take part, with theta before outer-training."""
     begun = [(entrant, entrant.untrained()) for entrant in entrants if entrant.untrained is not None]
     return [
         dataclasses.replace(
@@ -61,7 +60,7 @@ def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
 
 
 def control_name(base: str, control: str) -> str:
-    """How a control is called in rows and tables."""
+    """The name of a control in rows and tables."""
     return f"{base}_{control}"
 
 

@@ -1,7 +1,7 @@
-"""Entrants: hand-designed and learned optimizers under one roof, so that the harness has no branch for either.
+"""Entrants: hand-designed and learned optimizers behind one interface, so that the harness treats both alike.
 
-An entrant is `make(variables, horizon) -> optax transformation`, with its variables, the tuned hyperparameters or
-theta, always an argument of the compiled program.
+An entrant is `make(variables, horizon) -> optax transformation`. Its variables are tuned hyperparameters or theta, and
+are always an argument of the compiled program.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ from learned.designs import make_design, run_key, untrained_theta
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entrant:
-    """One row of a comparison, ready to run on tasks of a family.
+    """One optimizer of a comparison, ready to run on the tasks of a family.
 
     Attributes:
-      name: the real name (never an alias).
+      name: the real name, not an alias.
       role: "hand-designed", "learned" or "control".
       make: (variables, horizon) -> optax transformation.
       variables: pytree of float32 arrays: hyperparameters, or theta.
-      identity: JSON-ready, what a record stores as its hyperparameters.
-      tuned_horizon: the horizon they were tuned at; None for defaults and learned optimizers.
-      repeats: how often the harness performs each step; 2 in the control of protocol rule 14.
-      program: name of the row whose compiled program it shares, since only variables differ; empty for its own.
-      untrained: of the headline optimizer, makes theta as before any outer-training; None of all others.
+      identity: the hyperparameters that a record stores, JSON-ready.
+      tuned_horizon: the horizon that they were tuned at; None for defaults and learned optimizers.
+      repeats: how often the harness performs each step; 2 for the control of protocol rule 14.
+      program: name of the entrant whose compiled program this one shares, where only variables differ; else empty.
+      untrained: for a headline optimizer, a function that makes theta before outer-training; else None.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Entrant:
 
 
 def optimizer_names(registry: Registry | None = None) -> list[str]:
-    """Names that `-o` takes."""
+    """Names that the option `-o` accepts."""
     plugged = (*registry.baselines, *registry.learned) if registry else ()
     return [*BASELINES, *plugged, *weights.shipped_names(), *learned.ALIASES]
 
 
 def real_name(name: str) -> str:
-    """The name, an alias resolved."""
+    """The name with an alias resolved."""
     return learned.ALIASES.get(name, name)
 
 
@@ -68,19 +68,19 @@ def resolve(
     tuned_dir: Path | None = None,
     registry: Registry | None = None,
 ) -> Entrant:
-    """The entrant of a name on a family at a horizon.
+    """The entrant with a name, for a family and a horizon.
 
     Args:
-      name: a row of `BASELINES`, a plug-in's, one of optax (`baselines.of_optax`), one of `learned.ALIASES` or of
-        `weights.known_names`, or the path of a weights file.
-      family: task family, for tuned values.
-      horizon: inner steps, for the nearest tuned values.
+      name: a row of `BASELINES` or of a plug-in, an optimizer of optax (`baselines.of_optax`), one of
+        `learned.ALIASES` or `weights.known_names`, or the path of a weights file.
+      family: task family whose tuned values are used.
+      horizon: inner steps; the values tuned at the nearest horizon are used.
       overrides: hyperparameters set by hand.
-      tuned_dir: a user's own tuned values.
-      registry: what plug-ins add.
+      tuned_dir: folder of the user's own tuned values.
+      registry: tables with the plug-ins' optimizers.
 
     Raises:
-      UsageError: unknown name or hyperparameter, damaged tuned values or weights.
+      UsageError: the name or a hyperparameter is unknown, or tuned values or weights are damaged.
     """
     name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
     with usage_errors():
@@ -130,7 +130,7 @@ def _learned(name: str) -> Entrant:
     digest = weights.digest(theta)
     judged = name in (learned.HEADLINE, learned.HEADLINE_VALID)
     return Entrant(
-        # A file may hold another theta of a shipped name: its digest tells them apart.
+        # A file may hold another theta under a shipped name: the digest distinguishes them.
         name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
         role="learned",
         make=design.optimizer,

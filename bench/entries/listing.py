@@ -1,4 +1,4 @@
-"""What can be named: tasks and optimizers, built in and of plug-ins, a row of facts each, ready for JSON."""
+"""Lists of tasks and optimizers, built-in and from plug-ins, one JSON-ready dict each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from tasks.registry import describe_problem
 
 
 def list_tasks(plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Facts of every task: name, family, weights, horizon (inner steps), batch size, loss of chance, data and digest.
+    """Facts of every task: name, family, number of parameters, horizon, batch size, loss of chance, data, digest.
 
     Args:
       plugins: Python files that add tasks.
 
     Raises:
-      UsageError: a plug-in that cannot be imported, or a task of one that cannot be built.
+      UsageError: a plug-in cannot be imported, or one of its tasks cannot be built.
 
     Example:
       >>> next(row["batch_size"] for row in list_tasks() if row["name"] == "imagenet32_cnn3/0")
@@ -40,7 +40,7 @@ def list_optimizers(plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
       plugins: Python files that add optimizers.
 
     Raises:
-      UsageError: a plug-in that cannot be imported.
+      UsageError: a plug-in cannot be imported.
 
     Example:
       >>> next(row["searched"] for row in list_optimizers() if row["name"] == "sgd_momentum")

@@ -1,8 +1,8 @@
-"""Tasks and optimizers of other packages and files, beside the built-in tables.
+"""Tasks and optimizers from plug-ins, beside the built-in tables.
 
-A plug-in is a module with `TASKS = {name: () -> tasks.Task}` and/or `OPTIMIZERS = {name: row}`, a row being a
-`baselines.Baseline`, or a `learned.External` for a learned optimizer: a file given by `--plugin FILE`, or entry points
-in the groups `bench.tasks` and `bench.optimizers`.
+A plug-in file (`--plugin FILE`) defines `TASKS = {name: () -> tasks.Task}`, `OPTIMIZERS = {name: row}`, or both. A row
+is a `baselines.Baseline`, or a `learned.External` for a learned optimizer. An installed package uses entry points in
+the groups `bench.tasks` and `bench.optimizers` instead.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from tasks.registry import describe_module
 
 
 class BrokenTask(UsageError):
-    """A plug-in's task that cannot be built, with the status and reason that its rows get."""
+    """A plug-in's task cannot be built; holds the status and reason that its cells get."""
 
     def __init__(self, name: str, status: str, reason: str):
         super().__init__(f"plug-in task {name!r} cannot be built: {reason}")
@@ -36,16 +36,16 @@ class BrokenTask(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class Registry:
-    """What can be named on the command line.
+    """The tasks and optimizers that can be named on the command line.
 
     Attributes:
       task_builders: plug-in tasks, name -> constructor.
       baselines: hand-designed plug-in optimizers, name -> row.
-      learned: learned ones.
+      learned: learned plug-in optimizers, name -> row.
       sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
-      broken: tasks whose building has taken down a process, name -> (status, reason); they are not built here.
+      broken: tasks that crashed or hung when another process built them, name -> (status, reason); never built here.
     """
 
     task_builders: dict[str, Callable[[], tasks.Task]] = dataclasses.field(default_factory=dict)
@@ -58,10 +58,10 @@ class Registry:
     _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
 
     def baseline(self, name: str) -> Baseline | None:
-        """The hand-designed row of a name: a built-in one, one of optax, a plug-in's; None where there is none.
+        """The hand-designed optimizer with a name: built-in, of optax or of a plug-in; None if there is none.
 
         Raises:
-          ValueError: a name of optax that is no such optimizer; one line.
+          ValueError: the name begins with "optax." and is no usable optimizer; one line.
         """
         if is_of_optax(name):
             return of_optax(name)
@@ -72,7 +72,7 @@ class Registry:
         return [*tasks.task_names(), *self.task_builders]
 
     def _build(self, name: str) -> tasks.Task:
-        """A plug-in's task, built once: planning and every cell's record ask for it.
+        """A plug-in's task; built once, since planning and every record ask for it.
 
         Raises:
           BrokenTask: it cannot be built.
@@ -122,7 +122,7 @@ def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cach
     """The registry of built-in tables, installed plug-ins and plug-in files.
 
     Raises:
-      UsageError: a plug-in that cannot be imported, holds nothing, or has a name that is taken or no name.
+      UsageError: a plug-in cannot be imported or defines nothing, or a name is taken or not allowed.
     """
     registry = Registry(data_dir=data_dir, cache_dir=cache_dir)
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
@@ -182,7 +182,7 @@ def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> N
 
 
 def _is_name(name: Any, *, parts: bool) -> bool:
-    """Names become parts of paths (tuned values, targets), pages and LaTeX tables: nothing may come of that."""
+    """Whether a name is safe as a part of paths (tuned values, targets), pages and LaTeX tables."""
     return isinstance(name, str) and all(map(SAFE_NAME.fullmatch, name.split("/") if parts else [name]))
 
 
@@ -202,13 +202,13 @@ def _import_file(file: str) -> Any:
 
 
 def failure(error: BaseException) -> tuple[str, str]:
-    """Status and reason, one line, of what a task or optimizer raises."""
+    """(status, reason) of an exception that a task or optimizer raised; the reason is one line."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
-    told = lines[0]
-    if told.endswith("Traceback (most recent call last):"):  # of a host callback: what it raised stands last
-        told = next((line for line in reversed(lines) if not line.startswith(" ")), told)
+    text = lines[0]
+    if text.endswith("Traceback (most recent call last):"):  # of a host callback: its exception is the last line
+        text = next((line for line in reversed(lines) if not line.startswith(" ")), text)
     status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
-    return status, f"{type(error).__name__}: {told[:300]}".removesuffix(": ")
+    return status, f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
 
 
 def _task_digest(task: tasks.Task, source: str) -> str:

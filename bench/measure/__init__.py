@@ -1,7 +1,7 @@
-"""Named measurements: what a claim about the machinery itself rests on.
+"""Named measurements of the benchmark's own machinery: update costs, designs, outer-gradients.
 
-Those of the table are run by suites of kind "measure" and stored and published like any other.
-`bench.measure.convolution` only prints its figures: it needs a process pinned to one core.
+Those in the table are run by suites of kind "measure" and are stored and published like other results.
+`bench.measure.convolution` only prints its figures, since it needs a process pinned to one core.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import pandas as pd
 
 from bench.entries.entrants import Entrant
 from bench.measure import designs, pathologies, update_cost
+from bench.statistics import significant
 
 Tick = Callable[[], None]
 
@@ -23,15 +24,15 @@ class Measurement:
     """A named measurement.
 
     Attributes:
-      name: of the measurement.
-      parts: () -> {name: what defines the part, JSON-ready}; each is a cell.
+      name: name of the measurement.
+      parts: () -> {name: definition of the part, JSON-ready}; each part is a cell.
       horizon: inner steps, for schedules.
       measure: (part, entrants, repeats, tick) -> the cell's curve (step, metric, value); tick is called after every
         repeat.
-      table: (cells, curves) -> the figures that follow from the rows.
-      shown: columns of the table that a terminal has room for; all without.
-      timed: whether it times the optimizers of the suite, in so many interleaved blocks; else it has none, and repeats
-        are independent replications.
+      table: (cells, curves) -> table of figures computed from the rows.
+      shown: columns of the table that fit a terminal; all columns if empty.
+      timed: whether it times the optimizers of the suite, and repeats are interleaved blocks. Otherwise it has no
+        optimizers, and repeats are independent replications.
     """
 
     name: str
@@ -59,20 +60,20 @@ MEASUREMENTS = {row.name: row for row in _ROWS}
 
 
 def measurement_of(cells: pd.DataFrame) -> Measurement:
-    """The measurement that all cells are of."""
+    """The measurement that the cells belong to."""
     (name,) = {json.loads(config)["measurement"] for config in cells["config"]}
     return MEASUREMENTS[name]
 
 
 def shown(cells: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The figures of the measurement that all cells are of, as far as a terminal has room for them."""
+    """The figures of the cells' measurement, in the columns that fit a terminal."""
     measurement = measurement_of(cells)
     figures = measurement.table(cells, curves)
     return figures.loc[:, list(measurement.shown)] if measurement.shown else figures
 
 
 def write_table(cells: pd.DataFrame, curves: pd.DataFrame, out_dir: Path) -> Path:
-    """Writes the figures as `table.csv` and `report.json` in a folder, made if missing; returns the first's path."""
+    """Writes the figures to `table.csv` and `report.json` in a folder; returns the path of the table."""
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "table.csv"
     measurement_of(cells).table(cells, curves).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
@@ -85,5 +86,5 @@ def table_json(cells: pd.DataFrame, curves: pd.DataFrame) -> str:
     figures = measurement_of(cells).table(cells, curves)
     # The last digits of a double differ between kinds of CPU.
     numbers = figures.select_dtypes("float").columns
-    figures[numbers] = figures[numbers].map(lambda x: float(f"{x:.6g}"))
+    figures[numbers] = figures[numbers].map(significant)
     return f"{figures.to_json(orient='records', indent=1, double_precision=15)}\n"

@@ -1,4 +1,4 @@
-"""What a convolution costs inside a scan: `python -m bench.measure.convolution [--json]`, on one CPU core.
+"""The time of a convolution inside a scan: `python -m bench.measure.convolution [--json]`, on one CPU core.
 
 A training step of `imagenet32_cnn3` (batch 32, Adam, the batch drawn inside) in three forms,
 timed in interleaved blocks:
@@ -26,7 +26,7 @@ import optax
 import tasks
 import tasks.unroll
 from bench.clock.timing import interleave
-from bench.statistics import median_interval, ratio_interval
+from bench.statistics import median_interval, ratio_interval, significant
 from tasks.base import ModuleInit, ModuleLoss
 from tasks.convolution import CONVOLUTIONS
 
@@ -37,7 +37,7 @@ FORMS = ("plain", "patches in scan", "default in scan")
 
 
 def synthetic_task(convolution: str) -> tasks.Task:
-    """The family's task on random images: times do not depend on their content."""
+    """The family's task on random images, since times do not depend on their content."""
     problem = tasks.family_row(FAMILY).problem
     module = problem.init.module.clone(conv=CONVOLUTIONS[convolution])  # pyright: ignore[reportFunctionMemberAccess]
     problem = dataclasses.replace(problem, init=ModuleInit(module, (32, 32, 3)), loss=ModuleLoss(module))
@@ -47,7 +47,7 @@ def synthetic_task(convolution: str) -> tasks.Task:
 
 
 def regions() -> list[Callable[[], None]]:
-    """The three forms as regions of `NUM_STEPS` steps, compiled and warm, in the order of `FORMS`."""
+    """The three forms as timed regions of `NUM_STEPS` steps, compiled and warmed up, in the order of `FORMS`."""
     optimizer, key = optax.adam(1e-3), jax.random.key(0)
 
     def scan(convolution: str) -> Callable[[], None]:
@@ -99,7 +99,7 @@ def measure(num_blocks: int = NUM_BLOCKS) -> dict[str, object]:
 
 
 def _rounded(interval) -> dict[str, float]:
-    return {name: float(f"{getattr(interval, name):.4g}") for name in ("estimate", "low", "high")}
+    return {name: significant(getattr(interval, name), 4) for name in ("estimate", "low", "high")}
 
 
 def main() -> None:

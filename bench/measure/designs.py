@@ -1,9 +1,9 @@
-"""Designs of learned optimizers side by side: what each costs, and what the same outer-training makes of it.
+"""Comparison of designs of learned optimizers: their costs, and their losses after the same short outer-training.
 
-Two parts for each design. DESIGN/cost, before any outer-training: its update on the trees of `update_cost` and its
-training step on the small and the full convolutional net, both over Adam's in interleaved randomized blocks (protocol
-rule 7); bytes of state a parameter. DESIGN/loss: one short outer-training, the same for all; loss on outer-validation
-classes before and after. The former wants a quiet machine, the latter none.
+There are two parts for each design. DESIGN/cost times its update on the trees of `update_cost` and its training step on
+the small and the full convolutional network, relative to Adam, in interleaved randomized blocks (protocol rule 7), and
+counts bytes of state per parameter. It needs a quiet machine. DESIGN/loss runs one short outer-training, the same for
+all designs, and computes the loss on outer-validation classes before and after.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ class Variant(NamedTuple):
     options: dict[str, float]
 
 
-# Widths of the hidden layer of what runs once a parameter; the paper's is 32. What runs once a tensor has the width of
-# the shipped weights.
+# The numbers are widths of the per-parameter network's hidden layer, 32 in the paper. Per-tensor networks have the
+# width of the shipped weights.
 VARIANTS = {
     "per_parameter_mlp_32": Variant("per_parameter_mlp", {}),
     "per_parameter_mlp_8": Variant("per_parameter_mlp", {"hidden": 8}),
@@ -52,7 +52,7 @@ VARIANTS = {
 TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
 STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3")  # families; a training step on one of their tasks
 SHOWN = ("design", "num_weights", "bytes_per_parameter", f"step/{STEPS_ON[-1]}", "loss_before", "loss_after")
-# Equal outer compute is equal inner steps under one recipe; what a step costs stands beside the loss.
+# The same number of inner steps for all designs; the cost of a step is reported beside the loss.
 OUTER = OuterConfig(
     name="designs",
     design="",
@@ -70,7 +70,7 @@ OUTER = OuterConfig(
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What defines each part: design, options, number of weights; of a loss the outer-training."""
+    """The definition of each part: design, options, number of weights, and for a loss the outer-training."""
     found = {}
     for name, (design, options) in VARIANTS.items():
         num_weights = update_cost.num_params(theta_shapes(design, options))
@@ -85,15 +85,15 @@ def measure(
     """Costs or short outer-training of one design.
 
     Args:
-      part: a name of `VARIANTS`, and "/cost" or "/loss".
-      entrants: timed beside it, Adam among them.
+      part: a name in `VARIANTS`, followed by "/cost" or "/loss".
+      entrants: optimizers to time for comparison, with Adam among them.
       num_blocks: number of interleaved blocks of each tree and each family.
       tick: called after every block of a step's costs.
 
     Returns:
-      Rows (step, metric, value). Of costs: those of `update_cost.measure` as "TREE/...", and "step_seconds/FAMILY/NAME"
-      with step being the block. Of a loss: "outer_validation_loss" with step being outer steps done, from 0, and at
-      step 0 "inner_steps", of the whole outer-training.
+      Rows (step, metric, value). For costs: the metrics of `update_cost.measure` as "TREE/...", and
+      "step_seconds/FAMILY/NAME", whose step is the block. For a loss: "outer_validation_loss", whose step is the number
+      of outer steps done, and at step 0 "inner_steps" of the whole outer-training.
     """
     name, _, which = part.partition("/")
     rows = _costs(name, entrants, num_blocks, tick) if which == "cost" else _outer_training(name)
@@ -103,7 +103,7 @@ def measure(
 def _costs(
     name: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]
 ) -> list[tuple[int, str, float]]:
-    """Seconds of updates and of training steps, of one design beside the others, and bytes of state."""
+    """Times of updates and training steps of one design and the other optimizers, and bytes of state."""
     design, options = VARIANTS[name]
     made = make_design(design, options)
     theta = jax.jit(functools.partial(untrained_theta, made))(run_key(OUTER.name, OUTER.seed))
@@ -126,7 +126,7 @@ def _costs(
 
 
 def _outer_training(name: str) -> list[tuple[int, str, float]]:
-    """Outer-validation loss of one design before and along the way."""
+    """Outer-validation losses of one design before and during outer-training."""
     design, options = VARIANTS[name]
     config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
     family = tasks.load_family(config.family)
@@ -142,18 +142,18 @@ def _outer_training(name: str) -> list[tuple[int, str, float]]:
 
 
 def table(cells: Frame, curves: Frame) -> pd.DataFrame:
-    """What follows from the rows of this measurement.
+    """The table of figures of this measurement.
 
     Args:
-      cells: its cells; designs of which neither part is finished are left out.
+      cells: its cells; designs without a finished part are left out.
       curves: their curves.
 
     Returns:
       A row for each design, in the order of `VARIANTS`: `design` (its name there), `num_weights`,
       `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
       its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's, and `update/TREE/seconds`;
-      `loss_before` and `loss_after`, the best along the way, on outer-validation classes over 2,000 inner steps;
-      `inner_steps` of the outer-training. What a part that is not finished would give is NaN.
+      `loss_before` and `loss_after`, the best during outer-training, on outer-validation classes over 2,000 inner
+      steps; `inner_steps` of the outer-training. Figures of an unfinished part are NaN.
     """
     values: dict[str, dict[str, Any]] = {}
     num_weights: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""What an update costs: seconds of one optimizer update alone, gradients given, for 20 to 670 thousand parameters.
+"""The time of one optimizer update, with given gradients, for 20 to 670 thousand parameters.
 
-Cells of kind "time" take a whole training step, in which an update hides behind the gradient. Here it is
-`optimizer.update` and `optax.apply_updates`, many times over in one jitted loop, so that dispatch does not count; in
-interleaved randomized blocks (protocol rule 7), with the controls of the clock beside them (rules 8 and 14).
+Cells of kind "time" measure whole training steps, which are dominated by the gradient. This measurement times
+`optimizer.update` and `optax.apply_updates` alone. Many updates run in one jitted loop, so that dispatch does not
+count, in interleaved randomized blocks (protocol rule 7), together with the controls of the clock (rules 8 and 14).
 """
 
 import functools
@@ -25,13 +25,13 @@ from tasks.base import ModuleInit, Params, named_key
 from tasks.models import CNN, MLP
 from tasks.registry import NUM_CLASSES, describe_module
 
-HORIZON = 1000  # of schedules; a rate costs the same at every step
+HORIZON = 1000  # for schedules; every step costs the same
 REFERENCE = "adam"
 _IMAGENET, _MNIST = (32, 32, 3), (28, 28, 1)
 
 
 class Tree(NamedTuple):
-    """Parameters to update: those of a network of a kind, "cnn" or "mlp"."""
+    """Parameters to update, those of a network of kind "cnn" or "mlp"."""
 
     kind: str
     init: ModuleInit
@@ -45,7 +45,7 @@ def _mlp(width: int) -> Tree:
     return Tree("mlp", ModuleInit(MLP((width,) * 2, NUM_CLASSES), _MNIST))
 
 
-# Two kinds at about equal numbers of parameters; cnn_20k is the paper's network, mlp_670k that of `mnist28_mlp_wide`.
+# Two kinds with about equal numbers of parameters; cnn_20k is the paper's network, mlp_670k is `mnist28_mlp_wide`.
 TREES = {
     "cnn_20k": _cnn(32),
     "cnn_75k": _cnn(64),
@@ -59,7 +59,7 @@ TREES = {
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What defines each tree: kind, network, number of parameters."""
+    """The definition of each tree: kind, network, number of parameters."""
     return {
         name: {"tree": tree.kind, "network": describe_module(tree.init), "num_params": num_params(shapes(tree.init))}
         for name, tree in TREES.items()
@@ -67,7 +67,7 @@ def parts() -> dict[str, dict[str, Any]]:
 
 
 def shapes(init: Callable[[Array], Params]) -> Params:
-    """Shapes and dtypes of the parameters that `init` makes of a key."""
+    """Shapes and dtypes of the parameters that `init` returns."""
     return jax.eval_shape(init, jax.random.key(0))
 
 
@@ -77,13 +77,13 @@ def num_params(params: Params) -> int:
 
 
 def bytes_per_parameter(entrant: Entrant, params: Params, horizon: int) -> float:
-    """Bytes of optimizer state over the number of parameters, of a tree of arrays or shapes; nothing is computed."""
+    """Bytes of optimizer state per parameter, for a tree of arrays or shapes; nothing is computed."""
     state = jax.eval_shape(lambda variables, p: entrant.make(variables, horizon).init(p), entrant.variables, params)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / num_params(params)
 
 
 def random_like(params: Params, key: Array) -> Params:
-    """Gradients for parameters: normal, of scale 0.01. What an update costs does not depend on them."""
+    """Normal gradients of scale 0.01; the cost of an update does not depend on their values."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     noise = [0.01 * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
@@ -93,26 +93,26 @@ def random_like(params: Params, key: Array) -> Params:
 def run_updates(
     entrant: Entrant, horizon: int, variables: Any, params: Params, grads: Params, num_updates: Array | int
 ) -> tuple[Params, Any]:
-    """Updates parameters in one loop, each update on the outcome of the one before.
+    """Updates parameters repeatedly in one loop.
 
         updates, state = optimizer.update((-1)^k grads, state, params)
         params = params + updates                                          for k = 0, 1, ...
 
     Args:
-      entrant: whose optimizer; its `repeats` updates count as one.
-      horizon: for schedules.
-      variables: of the entrant.
-      params: where it begins.
+      entrant: the optimizer; its `repeats` updates count as one.
+      horizon: inner steps, for schedules.
+      variables: variables of the entrant.
+      params: initial parameters.
       grads: a tree like params.
       num_updates: (), traced, so that one program serves any number.
 
     Returns:
-      Parameters and optimizer state at the end.
+      The last parameters and optimizer state.
     """
     optimizer = entrant.make(variables, horizon)
 
-    # The sign is carried along: of gradients that the compiler knows to be the same each time it would compute squares
-    # once, outside the loop; a function of the step number in its place may be computed anew for every element.
+    # The alternating sign keeps the compiler from computing squares of constant gradients once, outside the loop. It is
+    # part of the carry, since a function of the step number may be computed again for every element.
     def update(_, carry):
         params, state, sign = carry
         updates, state = optimizer.update(jax.tree.map(lambda g: sign * g, grads), state, params)
@@ -128,17 +128,17 @@ def measure(
 ) -> pd.DataFrame:
     """Times one update of every entrant on one tree.
 
-    Each entrant's region is as many updates as fill `MIN_REGION_SEC`, a number of its own: a Muon update on large
-    matrices takes thousands of times as long as one of SGD.
+    Each entrant's region has as many updates as fill `MIN_REGION_SEC`: a Muon update on large matrices takes thousands
+    of times as long as an SGD update.
 
     Args:
-      part: a name of `TREES`.
-      entrants: whose updates.
+      part: a name in `TREES`.
+      entrants: the optimizers.
       num_blocks: number of interleaved blocks.
       tick: called after every block.
 
     Returns:
-      Rows (step, metric, value) with metrics "update_seconds/NAME", step being the block, and at step 0
+      Rows (step, metric, value) with metrics "update_seconds/NAME", whose step is the block, and at step 0
       "updates_per_block/NAME" and "bytes_per_parameter/NAME".
     """
     init = TREES[part].init
@@ -163,7 +163,7 @@ def measure(
 
 
 def updates_that_fill(program: Callable[[int], Any], seconds: float) -> int:
-    """The first of 1, 2, 4, ... updates that take so many seconds, warm, at the better of two tries."""
+    """The first number among 1, 2, 4, ... of updates that take at least `seconds`, by the faster of two runs."""
     count = 1
     program(count)
     while interleave([lambda: program(count)], 2).min() < seconds:  # noqa: B023 (called at once)
@@ -178,10 +178,10 @@ COLUMNS = (
 
 
 def update_costs(cells: Frame, curves: Frame) -> pd.DataFrame:
-    """The cost of an update, from the rows of this measurement.
+    """The table of update costs.
 
     Args:
-      cells: rows of any suites; those of other kinds and those that failed are left out.
+      cells: rows of any suites; other kinds of cells and failed ones are ignored.
       curves: their curves.
 
     Returns:

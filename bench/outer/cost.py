@@ -25,7 +25,7 @@ from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
 from bench.outer.folders import as_config
 from bench.processes import Child, EndedError, all_messages, speaking
-from bench.statistics import median_interval, ratio_interval
+from bench.statistics import median_interval, ratio_interval, significant
 from learned import outer
 from learned.config import OuterConfig
 
@@ -43,9 +43,9 @@ def time_outer(
     Args:
       config: whose first outer step, repeated, is timed, or its name or path.
       blocks: number of interleaved blocks, at least 6.
-      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX does not run yet.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
-      folders: where tuned values and data lie; those of the command line without it.
+      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      folders: where tuned values and data lie; by default those of the command line.
 
     Returns:
       As `measure`, ready for JSON.
@@ -87,7 +87,7 @@ def measure(
       UsageError: too few devices, or samples that do not divide among them.
     """
     family = load()
-    outer_step, compile_seconds = compiled_outer_step(config, family, num_devices)
+    outer_step, compile_sec = compiled_outer_step(config, family, num_devices)
     inner_steps = outer.inner_steps_of(config, config.lengths_at(0)[0])
     adam = resolve("adam", family.problem.family, family.problem.horizon, tuned_dir=tuned_dir)
     key = tasks.named_key("outer-train", "timing")
@@ -111,10 +111,10 @@ def measure(
     found = {
         "config": config.name,
         "inner_steps_per_second": printed(median_interval(1 / each)),
-        "adam_step_seconds": float(f"{np.median(adam_step):.5g}"),
+        "adam_step_seconds": significant(float(np.median(adam_step)), 5),
         "cost_ratio_to_adam": printed(ratio_interval(each, adam_step)),
-        "outer_step_seconds": float(f"{np.median(seconds[:, 0]):.5g}"),
-        "compile_seconds": float(f"{compile_seconds:.4g}"),
+        "outer_step_seconds": significant(float(np.median(seconds[:, 0])), 5),
+        "compile_seconds": significant(compile_sec, 4),
         "peak_memory_bytes": peak_memory_bytes(),
         "devices": num_devices,
     }
@@ -137,7 +137,7 @@ def compiled_outer_step(
     state = jax.block_until_ready(engine.init())
     begin = time.perf_counter()
     step = engine.step.lower(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon).compile()
-    compile_seconds = time.perf_counter() - begin
+    compile_sec = time.perf_counter() - begin
     number = 0
 
     def outer_step() -> None:
@@ -146,7 +146,7 @@ def compiled_outer_step(
         jax.block_until_ready((state, metrics))
         number += 1
 
-    return outer_step, compile_seconds
+    return outer_step, compile_sec
 
 
 @contextlib.contextmanager

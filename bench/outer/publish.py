@@ -22,7 +22,7 @@ def publish_outer(config: OuterConfig | str, label: str, *, folders: Folders | N
     Args:
       config: of the run, or its name or path.
       label: name of the machine.
-      folders: where results lie; those of the command line without it.
+      folders: where results lie; by default those of the command line.
 
     Returns:
       The folder RESULTS/outer-train/LABEL/NAME, from which `outer_train` goes on elsewhere with `resume_from`.
@@ -47,7 +47,7 @@ def ship(
 
     Args:
       config: of the run, or its name or path.
-      folders: where results lie; those of the command line without it.
+      folders: where results lie; by default those of the command line.
       weights_dir: where weights that ship lie; `learned/weights` of this package without it.
       force: whether to replace other weights of that name.
 

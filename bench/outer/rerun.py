@@ -67,8 +67,8 @@ def rerun_outer(
       label: that the run is published under.
       outer_steps: how many; no more than the run has.
       num_devices: devices that samples are spread over; another number than the run's changes rounding.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
-      folders: where results and data lie; those of the command line without it.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      folders: where results and data lie; by default those of the command line.
       advance: called after every outer step with the share done since it was called last, and a line on how it goes.
 
     Raises:

@@ -38,7 +38,7 @@ def outer_train(
     *,
     resume: bool = False,
     resume_from: str | None = None,
-    budget_seconds: float = float("inf"),
+    budget_sec: float = float("inf"),
     num_devices: int = 1,
     device: str | None = None,
     folders: Folders | None = None,
@@ -53,10 +53,10 @@ def outer_train(
       config: what to run, or the name or path of a configuration.
       resume: whether to go on from the last checkpoint, if there is one.
       resume_from: label of a published stage to go on from.
-      budget_seconds: wall-clock of this sitting.
-      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX does not run yet.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
-      folders: where results and data lie; those of the command line without it. The run goes to
+      budget_sec: wall-clock of this sitting.
+      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      folders: where results and data lie; by default those of the command line. The run goes to
         RESULTS/outer-train/local/NAME.
       log: called with a line after every outer-validation.
       advance: called after every outer step with the share of the run that is done since it was called last, and a line
@@ -82,7 +82,7 @@ def outer_train(
         folders.results_dir,
         resume=resume or resume_from is not None,
         num_devices=num_devices,
-        budget_seconds=budget_seconds,
+        budget_sec=budget_sec,
         log=log,
         advance=lambda steps, line: advance(steps / config.outer_steps, line),
     )
@@ -97,7 +97,7 @@ def run(
     *,
     resume: bool,
     num_devices: int,
-    budget_seconds: float,
+    budget_sec: float,
     log: Callable[[str], None],
     advance: Callable[..., None],
 ) -> tuple[Path, dict[str, Any]]:
@@ -110,7 +110,7 @@ def run(
       results_dir: the run goes to `outer-train/local/NAME` in it.
       resume: whether to go on from the last checkpoint.
       num_devices: devices that samples are spread over.
-      budget_seconds: wall-clock of this sitting.
+      budget_sec: wall-clock of this sitting.
       log: called with a line after every outer-validation.
       advance: called after every outer step with the share of steps done and a line on how it goes.
 
@@ -129,7 +129,7 @@ def run(
 
     def on_step(progress: outer.Progress) -> None:
         nonlocal done
-        line = progress_line(config, progress, begin + budget_seconds - time.monotonic())
+        line = progress_line(config, progress, begin + budget_sec - time.monotonic())
         advance(progress.outer_step - done, line)
         done = progress.outer_step
         if "outer_validation_loss" in progress.metrics:
@@ -147,7 +147,7 @@ def run(
                 on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
                 on_checkpoint=functools.partial(draw, folder / FIGURE_FILE, config.name),
             ),
-            budget_seconds=budget_seconds,
+            budget_sec=budget_sec,
         )
         outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
     return path, summary

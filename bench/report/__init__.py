@@ -156,7 +156,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     from bench.score import fairness
     from bench.score.times import ALL
 
-    contender, floor = screen.scores.contender, screen.floor
+    contender, floor = screen.scores.optimizer, screen.floor
     cards = fairness.cards(results, targets)
     every_mark = {card.optimizer: {entry.task: entry.mark for entry in card.exposures} for card in cards}
     marks = every_mark.get(contender or "", {})

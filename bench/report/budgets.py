@@ -72,7 +72,7 @@ def budget_table(rows: Rows, tasks: tuple[str, ...], slug: str, floor: float | N
 
 def _cheapest(rows: Rows, task: str) -> str | None:
     """The row with the fewest seconds per step; None where nothing is timed."""
-    costs = {name: step_cost(rows, name, task) for name in rows.contenders}
+    costs = {name: step_cost(rows, name, task) for name in rows.compared}
     known = {name: cost.estimate for name, cost in costs.items() if cost is not None}
     return min(known, key=lambda name: known[name]) if known else None
 

@@ -179,7 +179,7 @@ def _limits(found: Published, name: str, card: weights.Card) -> Iterator[str]:
     if memory:
         yield f"A training step takes {format_number(float(np.median(memory)), 3)} times Adam's memory."
     paid = payback(rows, found.targets, name, outer_training(card))
-    if paid and math.isfinite(paid.saved):
+    if paid and math.isfinite(paid.saved_sec):
         yield f"Its outer-training is repaid after {payback_text(paid)}."
 
 

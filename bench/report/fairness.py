@@ -60,9 +60,9 @@ def payback_text(found: Payback) -> str:
         on = f"{found.missed} of {plural(found.num_tasks, 'task')}"
         return f"no number of runs: on {on} half of its runs never reach the hard target"
     if math.isinf(without):
-        return f"no number of runs: to the hard target a run takes {-found.saved:.1f} s more {rival}"
-    text = f"{math.ceil(without):,} runs to the hard target, each {found.saved:.1f} s shorter {rival}"
-    return f"{text}; {math.ceil(with_tuning):,} where their tuning, {found.tuning / 3600:.2f} hours, is counted too"
+        return f"no number of runs: to the hard target a run takes {-found.saved_sec:.1f} s more {rival}"
+    text = f"{math.ceil(without):,} runs to the hard target, each {found.saved_sec:.1f} s shorter {rival}"
+    return f"{text}; {math.ceil(with_tuning):,} where their tuning, {found.tuning_sec / 3600:.2f} hours, is counted too"
 
 
 def _exposures(card: FairnessCard, slug: str) -> Table:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.controls import Controls
 from bench.score.first_screen import Screen, six_digits
-from bench.score.speedup import Speedup, three_digits
+from bench.score.speedup import Speedup
 from bench.score.times import ALL
 from bench.score.verdict import Row, beyond_floor
-from bench.statistics import Interval
+from bench.statistics import Interval, estimate_text, three_digits
 from bench.store.rows import LEARNED
 
 FIRST = "score"  # slug of the table of the first screen
@@ -35,7 +35,7 @@ CONTROLS: dict[str, tuple[str, str, Callable[[Interval], bool]]] = {
         "1.9 to 2.1",
         lambda found: 1.9 <= found.estimate <= 2.1,
     ),
-    "frozen_success": (
+    "zero_rate_success": (
         "rate 0: share of runs that reach the easy target",
         "0",
         lambda found: found.estimate == 0,
@@ -149,12 +149,7 @@ def score_entry(found: Interval | Speedup | None, *, bound: bool = False) -> Ent
     if isinstance(found, Speedup):
         interval, bound = Interval(found.estimate, found.low, found.high, found.num_seeds), found.bound
     assert isinstance(interval, Interval)
-    if bound:
-        return Entry(f"<{three_digits(interval.estimate)}", interval)
-    text = three_digits(interval.estimate)
-    if interval.low is not None and interval.high is not None:
-        text += f" [{three_digits(interval.low)}, {three_digits(interval.high)}]"
-    return Entry(text, interval)
+    return Entry(estimate_text(interval.estimate, interval.low, interval.high, bound=bound), interval)
 
 
 def controls_table(screen: Screen) -> Table:
@@ -172,12 +167,12 @@ def controls_table(screen: Screen) -> Table:
         if lowest is not None and highest is not None and lowest != highest:
             remark = f"by task {three_digits(lowest)} to {three_digits(highest)}"
         rows.append((text_entry(text), text_entry(expected), entry, _held(held), text_entry(remark)))
-    rank, of = found.frozen_rank or (None, None)
+    rank, of = found.zero_rate_rank or (None, None)
     shown = f"{rank} of {of}" if rank else NONE_TEXT
-    tied = f"shared with {', '.join(found.frozen_ties)}" if found.frozen_ties else None
+    tied = f"shared with {', '.join(found.zero_rate_ties)}" if found.zero_rate_ties else None
     place = text_entry("rate 0: rank by time to target"), text_entry("last"), Entry(shown)
     rows.insert(3, (*place, _held(rank == of if rank else None), text_entry(tied)))
-    headline = screen.scores.contender  # judged on speed, the one outer-trained on validation loss on test loss
+    headline = screen.scores.optimizer  # judged on speed, the one outer-trained on validation loss on test loss
     for name, value in found.untrained.items():
         entry = score_entry(value)
         text = f"{name} before outer-training: steps to the hard target, over those after it"
@@ -234,7 +229,7 @@ def races_table(screen: Screen) -> Table | None:
         return None
     rows, keys = [], ("raced", "predicted", "predicted_over_raced")
     for race in sorted(screen.races, key=lambda race: race.raced is None):
-        names = [text_entry(text) for text in (race.task, race.target, race.contender, race.reference)]
+        names = [text_entry(text) for text in (race.task, race.target, race.optimizer, race.reference)]
         values = [six_digits(getattr(race, key)) for key in keys]
         entries = [Entry(NONE_TEXT) if value is None else Entry(three_digits(value), value) for value in values]
         rows.append((*names, *entries, text_entry(", ".join(race.missed) or None)))

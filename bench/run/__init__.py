@@ -1,1 +1,1 @@
-"""Running a suite: planning its cells, running those that are not stored, in this process or in others."""
+"""Running a suite: plans its cells and runs those that are not stored, in this process or in child processes."""

@@ -1,8 +1,7 @@
-"""Cells in a process of their own, so that one that crashes or hangs is a row like any other failure.
+"""Runs cells in a child process, so that a crash or hang is stored as a failure of one cell.
 
-The process runs the cells of a suite one after the other, as `bench.run.runner.run` does without it. Where it dies,
-or a cell takes far too long, the cell in hand is recorded as "crashed" or "time_limit", and another process goes on
-with the rest.
+The child runs the cells of a suite one after the other, as `bench.run.runner.run` does. If it dies, or exceeds the time
+limit, the current cell is stored as "crashed" or "time_limit", and another child runs the rest.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ if TYPE_CHECKING:
     from bench.store.store import Store
     from bench.suites.suite import Suite
 
-PROBE_LIMIT = 600.0  # seconds of importing plug-ins, and of building a task of theirs
-GRACE = 60.0  # seconds beyond a cell's time limit: compiling, and the chunk in hand, do not look at the clock
+PROBE_LIMIT_SEC = 600.0  # of importing plug-ins, and of building one of their tasks
+GRACE_SEC = 60.0  # beyond a cell's time limit, which is not checked while compiling or within a chunk
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a process needs to know to run the cells of a suite; JSON-ready.
+    """What a child needs to run the cells of a suite; JSON-ready.
 
     Attributes:
       suite: fields of a `Suite`.
-      plugins: files.
+      plugins: paths of plug-in files.
       folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir.
-      device: as `--device` has it.
-      time_limit_sec: of a training cell.
-      skip: names of cells that an earlier process began with.
+      device: value of `--device`.
+      time_limit_sec: time limit of a training cell.
+      skip: names of cells that an earlier child has started.
       broken: tasks that cannot be built, name -> (status, reason); see `probe`.
     """
 
@@ -51,7 +50,7 @@ class Work:
 
     @classmethod
     def of(cls, suite: Suite, plugins: Sequence[str], folders: Any, device: str | None, time_limit_sec: float) -> Work:
-        """The work of a command; `folders` has the folders as attributes. What cannot be built is found out first.
+        """The work for a suite. Probes plug-ins first; `folders` is a `bench.folders.Folders`.
 
         Raises:
           UsageError: see `probe`.
@@ -63,26 +62,26 @@ class Work:
 
 
 def probe(plugins: Sequence[str], patterns: Sequence[str], time_limit_sec: float) -> dict[str, tuple[str, str]]:
-    """Imports plug-ins and builds their tasks in other processes, before this one does.
+    """Imports plug-ins and builds their tasks in child processes, before this process does.
 
     Args:
-      plugins: files.
-      patterns: names of tasks; those of plug-ins are built.
-      time_limit_sec: of importing, and of building a task; at most `PROBE_LIMIT`.
+      plugins: paths of plug-in files.
+      patterns: names or patterns of tasks; those of plug-ins are built.
+      time_limit_sec: limit of importing, and of building a task; at most `PROBE_LIMIT_SEC`.
 
     Returns:
-      Tasks that take their process down or do not come to an end: name -> (status, reason). What raises is no matter:
-      it will raise here.
+      Tasks whose building crashes or hangs: name -> (status, reason). Tasks that raise an exception are not among them:
+      they raise it in this process too.
 
     Raises:
-      UsageError: files that are no plug-ins, take their process down or do not come to an end.
+      UsageError: a file is no plug-in, or importing it crashes or hangs.
     """
     broken: dict[str, tuple[str, str]] = {}
     files = ", ".join(plugins)
     while True:
         current, problem = None, None
         what = {"plugins": list(plugins), "probe": list(patterns), "broken": list(broken)}
-        for message in converse("bench.run.isolate", what, min(time_limit_sec, PROBE_LIMIT)):
+        for message in converse("bench.run.isolate", what, min(time_limit_sec, PROBE_LIMIT_SEC)):
             if "error" in message:
                 raise UsageError(message["error"])
             current = message.get("begins", current)
@@ -96,7 +95,7 @@ def probe(plugins: Sequence[str], patterns: Sequence[str], time_limit_sec: float
 
 
 def _probe(plugins: Sequence[str], patterns: Sequence[str], broken: Sequence[str], say: Callable[..., None]) -> None:
-    """What runs in the process of `probe`."""
+    """What the child of `probe` runs."""
     from bench.entries.plugins import build_registry
     from bench.suites.choose import expand_tasks
 
@@ -115,26 +114,29 @@ def run(
     *,
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda amount: None,
-    grace: float = GRACE,
+    grace_sec: float = GRACE_SEC,
 ) -> dict[str, int]:
-    """Runs the cells of a suite in processes of their own; the number of cells by status.
+    """Runs the cells of a suite in child processes.
 
     Args:
-      work: what to run.
-      cells: the same cells, as they were planned here.
-      store: where they go.
+      work: what a child needs to know.
+      cells: the cells of the suite, as planned in this process.
+      store: where cells are stored.
       log: called with a line for every cell that ends.
-      advance: called with shares of cells done.
-      grace: seconds beyond the time limit, after which a cell is ended.
+      advance: called with fractions of cells that have been run.
+      grace_sec: time beyond the time limit after which the child is killed.
+
+    Returns:
+      The number of cells by status.
 
     Raises:
-      UsageError: the process cannot begin with any cell.
+      UsageError: a child ends before it starts a cell.
     """
     by_name = {cell.name: cell for cell in cells}
-    begun: dict[str, str] = {}  # name of a cell -> its status
+    begun: dict[str, str] = {}  # name of a cell that was started -> its status
     while True:
         current, share, problem, before = None, 0.0, None, len(begun)
-        limit = work.time_limit_sec + grace
+        limit = work.time_limit_sec + grace_sec
         for message in converse("bench.run.isolate", dataclasses.asdict(work), limit):
             if "begins" in message:
                 current, share = message["begins"], 0.0
@@ -146,7 +148,7 @@ def run(
             elif "status" in message:
                 assert current is not None
                 begun[current] = message["status"]
-                current = None  # what is stored stays, whatever becomes of the process
+                current = None  # the cell is stored
             elif "log" in message:
                 log(message["log"])
             elif "advance" in message:
@@ -158,12 +160,12 @@ def run(
             raise UsageError(f"the process that runs cells {problem['ended']}, before it began with one")
         work = dataclasses.replace(work, skip=tuple(begun))
         if current is None:
-            continue  # it died between two cells
+            continue  # the child died between two cells
         cell = by_name[current]
         begun[current] = status = "time_limit" if problem["late"] else "crashed"
         reason = f"its process {problem['ended']}"
         if problem["late"]:
-            reason += f": the limit of {work.time_limit_sec:g} s, and {grace:g} s to compile"
+            reason += f": the limit of {work.time_limit_sec:g} s, and {grace_sec:g} s to compile"
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         _record(store, cell, status, reason, started)
         log(f"{cell.title}: {status} ({reason})")
@@ -180,7 +182,7 @@ def _record(store: Store, cell: Cell, status: str, reason: str, started: str) ->
 
 
 def _work() -> None:
-    """What runs in the process: the work that its standard input tells."""
+    """What the child runs: the work in its first message."""
     from bench.device import select_device
     from bench.entries.plugins import build_registry
     from bench.run.plan import plan

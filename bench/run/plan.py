@@ -13,18 +13,18 @@ from bench.suites.suite import Suite
 def plan(
     suite: Suite, registry: Registry, tuned_dir: Path | None = None, targets_dir: Path | None = None
 ) -> list[Cell]:
-    """The cells of a suite in the order in which they run; nothing is put on a device for it.
+    """The cells of a suite in the order in which they run. Loads no data onto a device.
 
     For each task: the training runs, then the clock's interleaved blocks, then a race.
 
     Args:
-      suite: what to run.
-      registry: where tasks and plug-ins come from.
-      tuned_dir: of a user's own tuned values.
-      targets_dir: of a user's own frozen targets.
+      suite: the suite.
+      registry: tables of tasks and optimizers.
+      tuned_dir: folder of the user's own tuned values.
+      targets_dir: folder of the user's own frozen targets.
 
     Raises:
-      UsageError: an unknown task, optimizer or hyperparameter, or two optimizers of one name.
+      UsageError: a task, optimizer or hyperparameter is unknown, or two optimizers have one name.
       tasks.data.MissingDataError: a task's data is neither cached nor found; its digest is part of a cell's identity.
     """
     return _PLANS[suite.kind](suite, registry, tuned_dir, targets_dir)
@@ -48,7 +48,7 @@ def _plan_measurement(suite: Suite, registry: Registry, tuned_dir: Path | None, 
     return [*measure.plan(suite, registry, tuned_dir)]
 
 
-# Kind of a suite -> its planner. A suite that trains has cells of three kinds.
+# Kind of a suite -> its planner. A suite of kind "train" has cells of three kinds.
 _PLANS: Mapping[str, Callable[[Suite, Registry, Path | None, Path | None], list[Cell]]] = {
     "train": _plan_tasks,
     "measure": _plan_measurement,

@@ -29,26 +29,26 @@ def run(
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
-    A diverged run, an exception, a time limit or too little memory is a stored row, and the others go on. What another
-    run on the same folder has in hand is left to it.
+    A diverged run, an exception, a time limit or too little memory is stored as the cell's outcome, and the next cell
+    runs. Cells that another process is running in the same folder are left to it.
 
     Args:
       cells: from `bench.run.plan.plan`.
-      registry: where tasks come from.
-      store: where cells go.
-      time_limit_sec: of one training cell.
-      log: called with a line for every cell that ends and every damaged file set aside.
-      advance: called with shares of cells done, for a progress bar.
+      registry: tables of tasks and optimizers.
+      store: where cells are stored.
+      time_limit_sec: time limit of one training cell.
+      log: called with a line for every cell that ends and every damaged file that is set aside.
+      advance: called with fractions of cells that have been run, for a progress bar.
       begins: called with each cell that is not stored, before it runs.
-      ends: called with it and its status when it is stored.
-      waits: called with a cell that another run has in hand, before it is waited for.
+      ends: called with the cell and its status after it is stored.
+      waits: called with a cell that another process is running, before waiting for it.
 
     Returns:
-      Number of cells by status, skipped ones under "stored".
+      Number of cells by status; cells that were stored before count as "stored".
 
     Raises:
-      UsageError: missing data, an unwritable folder.
-      KeyboardInterrupt: with every finished cell stored.
+      UsageError: data is missing, or the folder cannot be written.
+      KeyboardInterrupt: after an interruption; all finished cells are stored.
     """
     counts: Counter[str] = Counter()
     session = Session(registry, time_limit_sec)
@@ -84,19 +84,19 @@ def run(
         with store.claim(cell.name) as ours:
             if not ours:
                 elsewhere.append((number, cell))
-            elif not skips(cell):  # by another run, a moment ago
+            elif not skips(cell):  # another process may just have stored it
                 run_one(number, cell)
     for number, cell in elsewhere:
-        log(f"[{number}/{len(cells)}] {cell.title}: another run has it in hand, waiting")
+        log(f"[{number}/{len(cells)}] {cell.title}: another process is running it, waiting")
         waits(cell)
         with store.claim(cell.name, wait=True):
-            if not skips(cell):  # the other run was ended
+            if not skips(cell):  # the other process was interrupted
                 run_one(number, cell)
     return {str(status): number for status, number in counts.items()}
 
 
 def record_of(cell: Cell, outcome: Outcome, started_at: str, data: dict[str, str]) -> Record:
-    """The record of a cell that has ended; `data` says which data set it read."""
+    """The record of a cell that has ended; `data` identifies the data set that it read."""
     return Record(
         cell=cell.name,
         config=cell.identity,
@@ -111,7 +111,7 @@ def record_of(cell: Cell, outcome: Outcome, started_at: str, data: dict[str, str
 
 
 def _outcome(cell: Cell, session: Session, advance: Advance) -> Outcome:
-    """Runs one cell; what goes wrong in it is its outcome."""
+    """Runs one cell; an exception becomes its outcome."""
     done = 0.0
 
     def tick(share: float) -> None:
@@ -123,7 +123,7 @@ def _outcome(cell: Cell, session: Session, advance: Advance) -> Outcome:
         return cell.execute(session, tick)
     except UsageError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a task or optimizer raises is its result
+    except (Exception, SystemExit) as error:  # any exception of a task or optimizer is its outcome
         status, reason = failure(error)
         return Outcome(Status(status), reason=reason)
     finally:

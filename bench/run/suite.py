@@ -1,4 +1,4 @@
-"""A suite, or a part of one: planned, run and published; `bench run` and `bench publish` are these functions."""
+"""Plans, runs and publishes a suite, or a part of one: the functions behind `bench run` and `bench publish`."""
 
 import dataclasses
 import math
@@ -21,14 +21,14 @@ from bench.suites.suite import Suite, load_suite
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SuitePlan:
-    """What a run of a suite would do.
+    """The plan of a suite.
 
     Attributes:
-      suite: what was planned.
-      cells: in the order in which they run; each has a `name`, its digest, and a `title`.
-      store: where they go.
-      registry: where their tasks come from.
-      work: what a process of its own needs to know to run them; None where they run in this one.
+      suite: the suite.
+      cells: the cells in the order in which they run; each has a `name`, its digest, and a `title`.
+      store: where cells are stored.
+      registry: tables of tasks and optimizers.
+      work: what a child process needs to run the cells; None where they run in this process.
     """
 
     suite: Suite
@@ -44,13 +44,13 @@ class SuitePlan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SuiteRun:
-    """A suite that has run.
+    """The outcome of running a suite.
 
     Attributes:
-      suite: what ran.
-      counts: number of cells by status; under "stored" those that were stored before.
-      results: its cells, a row each, and their curves: what a report is made from.
-      label: that results are stored under, a user's own.
+      suite: the suite.
+      counts: number of cells by status; cells that were stored before count as "stored".
+      results: the cells, one row each, and their curves, from which a report is made.
+      label: the label under which the results are stored.
     """
 
     suite: Suite
@@ -69,20 +69,20 @@ def plan_suite(
     isolate: bool | None = None,
     resume_from: str | None = None,
 ) -> SuitePlan:
-    """The cells of a suite, and whether each is stored; nothing is trained.
+    """Plans the cells of a suite; nothing is trained.
 
     Args:
       suite: from `choose_suite`, or its name.
-      folders: where results and data lie; those of the command line without it.
+      folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
-      time_limit_sec: seconds of building a plug-in's task, and of a training run.
-      isolate: whether cells run in a process of their own; None does so with plug-ins.
-      resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells, which are copied to the user's own.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      time_limit_sec: time limit of building a plug-in's task, and of a training run.
+      isolate: whether cells run in a child process; by default they do if there are plug-ins.
+      resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells to copy to the user's own.
 
     Raises:
-      UsageError: an unknown task, optimizer or hyperparameter; a plug-in that cannot be imported; no such device;
-        nothing published to resume from.
+      UsageError: a task, optimizer or hyperparameter is unknown, a plug-in cannot be imported, there is no such device,
+        or nothing is published to resume from.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
 
     Example:
@@ -94,7 +94,7 @@ def plan_suite(
     select_device(device)
     suite = load_suite(suite) if isinstance(suite, str) else suite
     folders, work = folders or Folders(), None
-    if isolate or (isolate is None and plugins):  # first: a plug-in may take down the process that imports it
+    if isolate or (isolate is None and plugins):  # first, since importing a plug-in may crash the process
         work = isolate_.Work.of(suite, plugins, folders, device, time_limit_sec)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
     registry.broken.update(work.broken if work else {})
@@ -119,25 +119,25 @@ def run_suite(
 ) -> SuiteRun:
     """Runs the cells of a suite that are not stored yet; each is stored as it ends.
 
-    A diverged run, an exception, a time limit or too little memory is a stored row, and the others go on. What was
-    finished before an interruption is kept: the same call goes on from it.
+    A diverged run, an exception, a time limit or too little memory is stored as the cell's outcome, and the next cell
+    runs. After an interruption, the same call continues with the cells that are not stored.
 
     Args:
       suite: from `choose_suite`, or its name.
-      folders: where results and data lie; those of the command line without it.
+      folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
-      time_limit_sec: seconds of one training run; of its process, where it has one, a minute more.
-      isolate: whether cells run in a process of their own; None does so with plug-ins.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      time_limit_sec: time limit of one training run; a child process is killed a minute later.
+      isolate: whether cells run in a child process; by default they do if there are plug-ins.
       resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells, which are not run again.
       log: called with a line for every cell that ends.
-      advance: called with the share of the suite that is done since it was called last.
+      advance: called with the fraction of the suite that has been run since the last call.
 
     Returns:
-      What ran and what came of it; `bench.write_report` makes a page of it.
+      The suite, its results and the number of cells by status; `bench.write_report` makes a page of the results.
 
     Raises:
-      UsageError: as `plan_suite`, or a folder that cannot be written.
+      UsageError: as `plan_suite`, or a folder cannot be written.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
     plan = plan_suite(
@@ -170,20 +170,20 @@ def publish_suite(
     plugins: Sequence[str] = (),
     device: str | None = None,
 ) -> Path:
-    """Packs a user's own cells of a suite into two files that can be committed.
+    """Packs the user's own cells of a suite into two files that can be committed.
 
     Args:
-      suite: from `choose_suite`, or its name; every cell of it has to be stored.
+      suite: from `choose_suite`, or its name; all of its cells must be stored.
       label: name of the machine that made them.
-      folders: where results and data lie; those of the command line without it.
+      folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: that the cells ran on: its kind is part of what identifies them.
+      device: the device that the cells ran on; its kind is part of their identity.
 
     Returns:
       The folder RESULTS/SUITE/LABEL; `bench.write_report` makes a page of it.
 
     Raises:
-      UsageError: cells that are not stored; a label that is "local" or not a plain name; as `plan_suite`.
+      UsageError: as `plan_suite`; or cells are not stored, or the label is "local" or not a plain name.
     """
     published.published_label(label)
     folders = folders or Folders()

@@ -1,4 +1,4 @@
-"""What a step costs, and races to a target: `bench time` is these functions."""
+"""Times of training steps, and races to a target: the functions behind `bench time`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from bench.suites.choose import expand_tasks
 from bench.suites.suite import load_suite
 from bench.tuning import targets
 
-SUITE = "quick"  # whose tasks and optimizers are timed where none are named
+SUITE = "quick"  # whose tasks and optimizers are timed by default
 
 
 @dataclasses.dataclass(frozen=True)
 class StepTime:
-    """What a training step with an optimizer costs on a task.
+    """The time of a training step with an optimizer on a task.
 
     Attributes:
       task: name.
       optimizer: name.
       seconds_per_step: median over interleaved blocks.
-      cost_ratio_to_first: to the optimizer named first, median over blocks of the ratio within one.
-      compile_seconds: of its program.
+      cost_ratio_to_first: ratio to the optimizer named first, median over blocks of the ratio within a block.
+      compile_sec: compile time of its program.
     """
 
     task: str
     optimizer: str
     seconds_per_step: Interval
     cost_ratio_to_first: Interval
-    compile_seconds: float
+    compile_sec: float
 
 
 def time_steps(
@@ -54,19 +54,19 @@ def time_steps(
     """Times training steps in interleaved randomized blocks on one device (protocol rule 7).
 
     Args:
-      tasks: names or patterns; those of the suite `quick` without any.
-      optimizers: names, the reference first; those of the suite `quick` without any.
-      steps: horizon in inner steps, for schedules; each task's own without it.
+      tasks: names or patterns; by default those of the suite `quick`.
+      optimizers: names, the reference first; by default those of the suite `quick`.
+      steps: horizon in inner steps, for schedules; by default each task's own.
       blocks: number of interleaved blocks, at least 6.
-      folders: where tuned values and data lie; those of the command line without it.
+      folders: where tuned values and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
 
     Returns:
       A row for each task and optimizer, in their order.
 
     Raises:
-      UsageError: an unknown task or optimizer, or no such device.
+      UsageError: a task or optimizer is unknown, or there is no such device.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
     select_device(device)
@@ -85,7 +85,7 @@ def time_steps(
                 entrant.name,
                 median_interval(seconds[:, i]),
                 ratio_interval(seconds[:, i], seconds[:, 0]),
-                float(timings.compile_seconds[i]),
+                float(timings.compile_sec[i]),
             )
             for i, entrant in enumerate(entrants)
         ]
@@ -102,23 +102,23 @@ def race(
     plugins: Sequence[str] = (),
     device: str | None = None,
 ) -> list[Race]:
-    """Races an optimizer against the best hand-designed one to that one's frozen targets (protocol rule 9).
+    """Races an optimizer against the best hand-designed one to its frozen targets (protocol rule 9).
 
     Args:
-      tasks: names or patterns; those of the suite `quick` without any.
+      tasks: names or patterns; by default those of the suite `quick`.
       optimizer: name.
-      steps: horizon in inner steps, which the targets are of; each task's own without it.
-      blocks: number of interleaved blocks that steps are timed in, at least 6.
-      folders: where tuned values, targets and data lie; those of the command line without it.
+      steps: horizon of the targets in inner steps; by default each task's own.
+      blocks: number of interleaved blocks in which steps are timed, at least 6.
+      folders: where tuned values, targets and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
 
     Returns:
-      A row for each task and target: the speed-up as raced, and as predicted from steps to the target and seconds per
-      step; None where one of the two does not arrive.
+      A row for each task and target: the speed-up measured in the race, and the one predicted from steps to the target
+      and seconds per step; None where one of the two optimizers misses the target.
 
     Raises:
-      UsageError: an unknown task or optimizer, a task without frozen targets, or no such device.
+      UsageError: a task or optimizer is unknown, a task has no frozen targets, or there is no such device.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
     select_device(device)
@@ -130,15 +130,15 @@ def race(
         frozen = targets.load(task, horizon, local_dir=folders.targets_dir)
         if frozen is None:
             raise UsageError(f"no frozen targets for {task} at {horizon} steps; make them with: bench freeze SUITE")
-        contender, reference = real_name(optimizer), frozen.references["all_hand_designed"]
-        entrants = _entrants([contender, reference], task, horizon, registry, folders)
+        name, reference = real_name(optimizer), frozen.references["all_hand_designed"]
+        entrants = _entrants([name, reference], task, horizon, registry, folders)
         loaded = registry.load(task)
         timings = time_entrants(entrants, loaded, horizon, num_blocks=blocks)
         levels = frozen.levels[reference]["train_loss"]
         curve = race_entrants(entrants, loaded, run_key(task, 0), horizon, levels["hard"])
         table = curve.pivot(index="step", columns="metric", values="value")
         cost_ratio = float(np.median(timings.seconds_per_step[:, 0] / timings.seconds_per_step[:, 1]))
-        found += race_result(task, table, cost_ratio, contender, reference, levels)
+        found += race_result(task, table, cost_ratio, name, reference, levels)
     return found
 
 

@@ -1,1 +1,1 @@
-"""From rows to numbers: times, speed-ups, losses, controls, races and the verdict. Nothing here draws or trains."""
+"""Scores computed from stored rows: times, speed-ups, losses, controls, races and the verdict."""

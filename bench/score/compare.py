@@ -25,10 +25,10 @@ class Comparison:
     """Two result sets side by side.
 
     Attributes:
-      a: "SUITE/LABEL", or "SUITE" for one's own runs.
+      a: "SUITE/LABEL", or "SUITE" for the user's own runs.
       b: likewise.
       metric: the loss that is compared.
-      rows: of `compare`, one for each task and optimizer that both hold.
+      rows: from `compare`, one for each task and optimizer that both sets hold.
     """
 
     a: str
@@ -37,7 +37,7 @@ class Comparison:
     rows: list[dict[str, Any]]
 
     def regressions(self, threshold: float) -> list[dict[str, Any]]:
-        """Rows that are worse in B by more than a share; see the function of this name."""
+        """Rows that are worse in B by more than `threshold`, a relative change; see the function of this name."""
         return regressions(self.rows, threshold)
 
 
@@ -45,13 +45,13 @@ def compare_results(a: str, b: str, *, metric: str = METRIC, folders: Folders | 
     """Compares two result sets, paired by task, optimizer and seed, B against A.
 
     Args:
-      a: "SUITE/LABEL", or "SUITE" for one's own runs.
+      a: "SUITE/LABEL", or "SUITE" for the user's own runs.
       b: likewise.
       metric: one of `LOSSES`.
-      folders: where results lie; those of the command line without it.
+      folders: where results lie; by default those of the command line.
 
     Raises:
-      UsageError: no such metric, nothing stored, runs of different length, or nothing in common.
+      UsageError: there is no such metric, nothing is stored, horizons differ, or the sets have nothing in common.
     """
     if metric not in LOSSES:
         raise nearest("metric", metric, LOSSES)
@@ -59,7 +59,7 @@ def compare_results(a: str, b: str, *, metric: str = METRIC, folders: Folders | 
 
 
 def parse_set(text: str) -> tuple[str, str]:
-    """(suite, label) of "SUITE" or "SUITE/LABEL"; without a label a user's own runs."""
+    """(suite, label) of "SUITE" or "SUITE/LABEL"; without a label, the user's own runs."""
     suite, _, label = text.partition("/")
     return suite, label or LOCAL
 
@@ -76,11 +76,11 @@ def compare(results_dir: Path, a: str, b: str, metric: str = METRIC) -> list[dic
       metric: a loss of the cells table.
 
     Returns:
-      Rows with "task", "optimizer", "pairs", "a", "b", "change" (an `Interval`, relative; None where a run of either
-      failed or the mean of a is 0) and "failed_a", "failed_b", the failed runs among the pairs.
+      Rows with "task", "optimizer", "pairs", the means "a" and "b", "change" (an `Interval`, relative; None where a run
+      failed or the mean of a is 0), and the numbers of failed runs "failed_a" and "failed_b".
 
     Raises:
-      UsageError: nothing stored, runs of different length, or nothing in common.
+      UsageError: nothing is stored, horizons or batch sizes differ, or the sets have nothing in common.
     """
     frames = []
     for text in (a, b):
@@ -118,10 +118,10 @@ def compare(results_dir: Path, a: str, b: str, metric: str = METRIC) -> list[dic
 
 
 def regressions(rows: Sequence[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
-    """Rows that are worse in B by more than a share.
+    """Rows that are worse in B by more than `threshold`, a relative change.
 
-    With an interval, from `bench.statistics.MIN_SEEDS` pairs on, its lower end must lie above 0 and the estimate above
-    the threshold; without one the estimate decides. More failed runs in B are a regression whatever the losses.
+    The estimate must exceed the threshold; where there is an interval (from `bench.statistics.MIN_SEEDS` pairs on), it
+    must also lie above 0. More failed runs in B are a regression whatever the losses.
     """
     found = []
     for row in rows:

@@ -32,39 +32,39 @@ class Controls:
     """What the controls measured; None where they did not run.
 
     Attributes:
-      base: the optimizer that they vary.
-      aa: seconds per step of the base entered twice, second over first, over the blocks of all tasks.
+      base: the optimizer that the controls are variants of.
+      aa: A/A control: seconds per step of a second copy of the base over the base's, over the blocks of all tasks.
       double_step: seconds per step with every step performed twice, over the base's.
-      frozen_rank: (rank, of) of the base at rate 0 among the optimizers of which no run failed, by restricted mean time
-        to target, ties last; by final train loss where no target is frozen.
-      frozen_success: share of its runs that reach the easy target.
-      tenfold: final train loss at ten times the tuned rate minus the base's, within the seeds whose runs all finished;
-        without bounds where one failed.
-      tenfold_failed: runs at ten times the rate that failed; they are worse, and are in no mean.
-      by_task: of "aa" and "double_step", the lowest and the highest median of a task.
-      frozen_ties: optimizers that share the frozen one's place.
-      untrained: learned optimizer -> steps to the hard target before its outer-training, over those after it: within
-        seeds, the geometric mean over tasks. A miss counts as the horizon.
-      untrained_misses: learned optimizer -> misses among those runs, (before, after).
-      untrained_test: learned optimizer -> final test loss before its outer-training minus that after it.
+      zero_rate_rank: (rank, of) of the zero-rate control, among the optimizers without a failed run, by restricted mean
+        time to target; ties take the worse rank. By final train loss where there are no frozen targets.
+      zero_rate_success: share of the zero-rate control's runs that reach the easy target.
+      tenfold: final train loss at ten times the tuned rate minus the base's, over the seeds of which all runs finished;
+        without bounds where a run failed.
+      tenfold_failed: number of failed runs at ten times the rate; they are left out of `tenfold`.
+      by_task: for "aa" and "double_step", the lowest and the highest of the tasks' medians.
+      zero_rate_ties: optimizers that share the rank of the zero-rate control.
+      untrained: learned optimizer -> steps to the hard target with untrained theta over those with trained theta,
+        paired by seed, geometric mean over tasks. A miss counts as the horizon.
+      untrained_misses: learned optimizer -> number of misses among those runs, (untrained, trained).
+      untrained_test: learned optimizer -> final test loss with untrained theta minus that with trained theta.
     """
 
     base: str
     aa: Interval | None
     double_step: Interval | None
-    frozen_rank: tuple[int, int] | None
-    frozen_success: Interval | None
+    zero_rate_rank: tuple[int, int] | None
+    zero_rate_success: Interval | None
     tenfold: Interval | None
     tenfold_failed: int
     by_task: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    frozen_ties: tuple[str, ...] = ()
+    zero_rate_ties: tuple[str, ...] = ()
     untrained: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     untrained_misses: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     untrained_test: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
     def floor(self) -> float | None:
-        """Half-width of the A/A ratio around 1: no ratio of times closer to 1 than this is called a difference."""
+        """Largest distance from 1 of the A/A interval's ends: a ratio of times closer to 1 shows no difference."""
         if self.aa is None or self.aa.low is None or self.aa.high is None:
             return None
         return max(abs(self.aa.low - 1), abs(self.aa.high - 1))
@@ -88,16 +88,16 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
     ratios = {key: median_interval(np.concatenate(known)) for key, known in blocks.items() if known}
     medians = {key: [float(np.median(values)) for values in known] for key, known in blocks.items() if known}
 
-    frozen = controls.control_name(base, "frozen")
+    zero_rate = controls.control_name(base, "frozen")
     tenfold = controls.control_name(base, "10x")
     rank = success = difference = None
     ties: tuple[str, ...] = ()
     failed = 0
-    if frozen in rows.trained:
-        place, of, ties = _frozen_rank(rows, targets, frozen)
+    if zero_rate in rows.trained:
+        place, of, ties = _zero_rate_rank(rows, targets, zero_rate)
         rank = (place, of) if of > 1 else None
         reference = references(rows, targets, "all_hand_designed")
-        success = success_rate(rows, targets, list(reference), frozen, reference, "easy") if reference else None
+        success = success_rate(rows, targets, list(reference), zero_rate, reference, "easy") if reference else None
     if tenfold in rows.trained:
         a = rows.losses(tenfold, rows.tasks, "final_train_loss").to_numpy(dtype=float)
         failed = int(np.isinf(a).sum())
@@ -114,17 +114,17 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         base=base,
         aa=ratios.get("aa"),
         double_step=ratios.get("double_step"),
-        frozen_rank=rank,
-        frozen_success=success,
+        zero_rate_rank=rank,
+        zero_rate_success=success,
         tenfold=difference,
         tenfold_failed=failed,
         by_task={key: (min(values), max(values)) for key, values in medians.items()},
-        frozen_ties=ties,
+        zero_rate_ties=ties,
     )
 
 
 def _paired(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
-    """Loss of a minus that of b within the seeds whose runs all finished, without bounds where some did not."""
+    """Loss of a minus loss of b over the seeds of which all runs finished; without bounds where a run failed."""
     x, y = (rows.losses(name, rows.tasks, metric) for name in (a, b))
     seeds = [seed for seed in x.index if seed in y.index]
     x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
@@ -136,7 +136,7 @@ def _paired(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
 
 
 def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:
-    """Steps to the hard target of the best hand-designed row, before outer-training over after it; misses of both."""
+    """Steps to the hard target with untrained theta over those with trained theta, and the misses of both."""
     logs, misses = ([], []), [0, 0]
     seeds = set.intersection(*(set(rows.runs(which, rows.tasks)["seed"]) for which in (rows.untrained[name], name)))
     for task, reference in references(rows, targets, "all_hand_designed").items():
@@ -155,20 +155,20 @@ def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Inte
     return Interval(math.exp(found.estimate), low, high, found.n), (misses[0], misses[1])
 
 
-def _frozen_rank(rows: Rows, targets: TargetsByTask, frozen: str) -> tuple[int, int, tuple[str, ...]]:
-    """Place of the frozen optimizer among all that train, 1 for the best, of how many, and who shares it.
+def _zero_rate_rank(rows: Rows, targets: TargetsByTask, control: str) -> tuple[int, int, tuple[str, ...]]:
+    """Rank of the zero-rate control among all that train (1 is best), out of how many, and the optimizers tied with it.
 
-    Ties share the worse place. An optimizer of which a run failed has no part in it: it may end behind one that stays.
+    Ties take the worse rank. Optimizers with a failed run are left out, since they may be worse than no training.
     """
-    trained = [name for name in rows.trained if name == frozen or rows.role(name) != CONTROL]
+    trained = [name for name in rows.trained if name == control or rows.role(name) != CONTROL]
     losses = {name: rows.losses(name, rows.tasks, "final_train_loss") for name in trained}
-    names = [n for n in trained if n != frozen and not np.isinf(losses[n].to_numpy(dtype=float)).any()]
+    names = [n for n in trained if n != control and not np.isinf(losses[n].to_numpy(dtype=float)).any()]
     reference = references(rows, targets, "all_hand_designed")
     if reference:
-        score = {name: mean_restricted_steps(rows, targets, name, reference) for name in [*names, frozen]}
+        score = {name: mean_restricted_steps(rows, targets, name, reference) for name in [*names, control]}
     else:
-        score = {name: float(losses[name].mean().mean()) for name in [*names, frozen]}
+        score = {name: float(losses[name].mean().mean()) for name in [*names, control]}
     score = {name: math.inf if math.isnan(value) else value for name, value in score.items()}
-    better = sum(score[name] < score[frozen] for name in names)
-    ties = tuple(name for name in names if score[name] == score[frozen])
+    better = sum(score[name] < score[control] for name in names)
+    ties = tuple(name for name in names if score[name] == score[control])
     return 1 + better + len(ties), 1 + len(names), ties

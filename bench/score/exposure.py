@@ -1,4 +1,4 @@
-"""What a learned optimizer has seen before: its outer-training, and what an evaluation task shares with that."""
+"""The data and cost of a learned optimizer's outer-training, and its overlap with an evaluation task."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
 from tasks.registry import NUM_CLASSES
 
 Mark = Literal["in-distribution", "used for choosing", "held-out", "out-of-distribution", "unknown"]
-OUTER_TRAIN, OUTER_VALIDATION = "outer_train", "outer_validation"  # what outer-training samples from, and is judged on
+OUTER_TRAIN, OUTER_VALIDATION = "outer_train", "outer_validation"  # pools of classes
 # The source's label of each row of the data sets that are stored by class.
 CLASS_LABELS = {"imagenet32": tuple(_fixed_shuffle("imagenet32", IMAGENET_LABELS))}
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two sets of images share."""
+    """Numbers of classes and images that two sets share."""
 
     classes: int
     images: int
@@ -36,9 +36,9 @@ class Images:
 
     Attributes:
       data_set: name in `tasks.data.DATA_SETS`.
-      classes: labels, the source's own.
-      images: (class, split, position among the split's images of that class); class is None, and the position that in
-        the whole split, in a data set that is not stored by class.
+      classes: the source's labels.
+      images: (class, split, position among the split's images of that class). In a data set that is not stored by
+        class, class is None and the position is that in the whole split.
     """
 
     data_set: str
@@ -46,7 +46,7 @@ class Images:
     images: frozenset[tuple[int | None, str, int]]
 
     def overlap(self, other: Images) -> Overlap:
-        """What it shares with another set; images of different data sets are different."""
+        """The overlap with another set; images of different data sets are different."""
         if self.data_set != other.data_set:
             return Overlap(0, 0)
         return Overlap(len(self.classes & other.classes), len(self.images & other.images))
@@ -54,22 +54,22 @@ class Images:
 
 @dataclass(frozen=True)
 class OuterTraining:
-    """What a learned optimizer was outer-trained on, and at what cost, by the card in its weights.
+    """The data and cost of a learned optimizer's outer-training, from the card in its weights.
 
     Attributes:
-      family: of the tasks that it was outer-trained on.
-      data_set: their images.
-      classes: labels, the source's own, sorted.
-      splits: that the objective saw: "train", and "validation" where that scored the steps.
-      num_images: of those classes and splits.
-      objective: the split that scored each inner step.
-      horizon: inner steps of the longest unroll that theta has seen; beyond it, behaviour is extrapolation.
-      inner_steps: training steps of all unrolls, up to where theta was taken.
-      device_hours: wall-clock up to there, of one `device`.
-      device: what it ran on.
-      total_inner_steps: of the whole run; None where it was not recorded.
-      total_device_hours: see total_inner_steps.
-      choosing_classes: labels of the classes that chose among the thetas of the run; empty where none did.
+      family: task family of outer-training.
+      data_set: data set of its images.
+      classes: the source's labels, sorted.
+      splits: splits that outer-training reads: "train", and "validation" where the objective is the validation loss.
+      num_images: number of images of those classes and splits.
+      objective: the split whose loss is the outer-loss.
+      horizon: inner steps of the longest unroll of outer-training; longer runs are extrapolation.
+      inner_steps: inner steps of all unrolls up to the outer step at which theta was taken.
+      device_hours: wall-clock up to that outer step, times the number of devices.
+      device: kind of device.
+      total_inner_steps: inner steps of the whole run; None where they were not recorded.
+      total_device_hours: likewise.
+      choosing_classes: labels of the outer-validation classes by which theta was chosen; empty if there was no choice.
     """
 
     family: str
@@ -88,16 +88,16 @@ class OuterTraining:
 
 
 def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:
-    """What an evaluation task is to a learned optimizer.
+    """The relation of an evaluation task to outer-training.
 
     Args:
-      trained: what the task shares with the images that theta was outer-trained on.
-      choosing: what it shares with those that chose theta.
+      trained: overlap of the task with the images that theta was outer-trained on.
+      choosing: overlap with the images by which theta was chosen.
       same_kind: whether data set and architecture are those of outer-training.
 
     Returns:
-      "in-distribution" where it shares an image with outer-training, else "used for choosing" where it shares one with
-      what chose theta, else "held-out" for the same data set and architecture, else "out-of-distribution".
+      "in-distribution" where the task shares an image with outer-training; else "used for choosing" where it shares one
+      with outer-validation; else "held-out" for the same data set and architecture; else "out-of-distribution".
     """
     if trained.images:
         return "in-distribution"
@@ -107,7 +107,7 @@ def mark_of(trained: Overlap, choosing: Overlap, same_kind: bool) -> Mark:
 
 
 def outer_training(card: weights.Card) -> OuterTraining:
-    """What the card of weights says of their outer-training, with classes and images as numbers."""
+    """The data and cost of outer-training, from the card of the weights."""
     trained, choosing = trained_images(card), choosing_images(card)
     runs = _runs(card)
     facts = [run.facts for run in runs]
@@ -130,12 +130,12 @@ def outer_training(card: weights.Card) -> OuterTraining:
 
 
 def trained_images(card: weights.Card) -> Images:
-    """The images that theta was outer-trained on: those of the outer-training classes that the objectives saw."""
+    """The images that theta was outer-trained on."""
     return _union([pool_images(run.outer_training["family"], OUTER_TRAIN, _splits(run)) for run in _runs(card)])
 
 
 def choosing_images(card: weights.Card) -> Images:
-    """The images that chose theta among those of its runs; none where the card records no outer-validation."""
+    """The outer-validation images, by which theta was chosen; none where the card records no outer-validation."""
     nothing = Images(tasks.family_row(card.outer_training["family"]).data_set, frozenset(), frozenset())
     judged = [run for run in _runs(card) if "outer_validation_loss" in run.facts]
     pools = [pool_images(run.outer_training["family"], OUTER_VALIDATION, _splits(run)) for run in judged]
@@ -143,21 +143,21 @@ def choosing_images(card: weights.Card) -> Images:
 
 
 def _runs(card: weights.Card) -> list[weights.Card]:
-    """The run of outer-training that made weights, and those of the weights that it began from."""
+    """The card of the run that made the weights, and the cards of the weights that it began from."""
     return [card, *weight_cards.ancestors(card)]
 
 
 def _union(sets: Sequence[Images]) -> Images:
-    """Of sets of one data set, which weights and those they began from share (`learned.config.load_config`)."""
+    """The union of sets of one data set; `learned.config.load_config` ensures that there is only one."""
     sets = list({id(found): found for found in sets if found.images}.values()) or sets[:1]
-    if len(sets) == 1:  # the usual case, of a pool that is known already, and hundreds of thousands of images
+    if len(sets) == 1:  # the usual case: avoids copying hundreds of thousands of images
         return sets[0]
     classes, images = ([getattr(found, name) for found in sets] for name in ("classes", "images"))
     return Images(sets[0].data_set, frozenset().union(*classes), frozenset().union(*images))
 
 
 def _splits(card: weights.Card) -> tuple[Split, ...]:
-    """What an unroll reads: batches of train, and of validation where that split scores the steps."""
+    """The splits that an unroll reads: train, and validation where the outer-loss is the validation loss."""
     return ("train", "validation") if card.outer_training["objective"] == "validation" else ("train",)
 
 
@@ -187,5 +187,5 @@ def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -
 
 
 def architecture(family: str) -> str:
-    """What a family's name says without the image size: "imagenet*_cnn3" of `imagenet16_cnn3`."""
+    """A family's name without the image size: "imagenet*_cnn3" of `imagenet16_cnn3`."""
     return re.sub(r"^([a-z]+)\d+", r"\1*", family)

@@ -1,15 +1,15 @@
-"""The fairness card of a learned optimizer (protocol rule 3): its outer-training was its tuning.
+"""The fairness card of a learned optimizer (protocol rule 3).
 
-A learned optimizer is not free of tuning (Rezk et al., "Is scaling learned optimizers worth it?", arXiv 2310.18191).
-What it was outer-trained on and at what cost is read from the card in its weights; whether an evaluation task overlaps
-with that is computed on sets of (data set, class, image), not promised.
+Outer-training takes the place of tuning, and it has a cost (Rezk et al., "Is scaling learned optimizers worth it?",
+arXiv 2310.18191). The card in the weights says on what data theta was outer-trained and at what cost. The overlap of an
+evaluation task with that data is computed from sets of (data set, class, image).
 
-What is exact: an image is known by its place, (class, split, position), from the tables of pools and splits in `tasks`,
-so that a card needs no image data and is the same on every machine. Classes and splits are disjoint in the source's own
-index (`*_index` of `tasks.data.DataSet`), so two sets share an image of the source just where they share a place, and a
-mark is exact. Numbers count places; in ImageNet 8 of 66,000 repeat an image of their own class and split (see
-`tasks.data.sources.drop_duplicates`). What the source holds twice under two labels is not seen: in the copy of the
-published results one training image of an evaluation class is, pixel for pixel, one of an outer-training class.
+An image is identified by its place (class, split, position) in the tables of `tasks`, so a card needs no image data and
+is the same on every machine. Classes and splits are disjoint in the source's own index (`*_index` of
+`tasks.data.DataSet`): two sets share an image exactly where they share a place. Counts are counts of places; in
+ImageNet 8 of 66,000 places repeat an image of their own class and split (`tasks.data.sources.drop_duplicates`).
+Duplicates that the source holds under two labels are not detected: in the copy used for the published results, one
+training image of an evaluation class is identical to one of an outer-training class.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from learned import weights
 
 @dataclass(frozen=True)
 class Exposure:
-    """How much of an evaluation task was known before; counts are None where the task's data is not known.
+    """The overlap of an evaluation task with outer-training; counts are None where the task's data is not known.
 
     Attributes:
       task: name.
       horizon: inner steps of its runs.
       mark: see `mark_of`; "unknown" for a plug-in's task, or for theta other than the shipped one.
-      num_classes: of the task.
-      num_images: of all its splits.
-      trained: shared with what theta was outer-trained on.
-      choosing: shared with what chose theta.
+      num_classes: number of classes of the task.
+      num_images: number of images of all its splits.
+      trained: overlap with the images that theta was outer-trained on.
+      choosing: overlap with the images by which theta was chosen.
     """
 
     task: str
@@ -73,11 +73,11 @@ class FairnessCard:
 
     Attributes:
       optimizer: name.
-      outer_training: None for theta other than the shipped one, whose card is not at hand.
+      outer_training: None for theta other than the shipped one: its card is not available.
       exposures: one for each task of the suite.
-      payback: None where it cannot be told.
-      bytes_per_parameter: task -> optimizer -> bytes of optimizer state over parameters, of this optimizer and of each
-        hand-designed row; without what only a plug-in can build.
+      payback: None where it cannot be computed.
+      bytes_per_parameter: task -> optimizer -> bytes of optimizer state per parameter, for this optimizer and each
+        hand-designed one. Tasks and optimizers of plug-ins are left out.
     """
 
     optimizer: str
@@ -90,14 +90,14 @@ class FairnessCard:
 def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard]:
     """The card of each learned optimizer of the rows, in their order."""
     names = list(dict.fromkeys(rows.train["task"]))
-    rivals = [name for name in rows.optimizers if rows.role(name) == HAND_DESIGNED]
+    hand_designed = [name for name in rows.optimizers if rows.role(name) == HAND_DESIGNED]
     found = []
     for optimizer in rows.optimizers:
         if rows.role(optimizer) != LEARNED:
             continue
         source = source_card(rows, optimizer)
         exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
-        state = {task: _state_bytes((optimizer, *rivals), task, rows.horizon(task)) for task in names}
+        state = {task: _state_bytes((optimizer, *hand_designed), task, rows.horizon(task)) for task in names}
         known = outer_training(source) if source else None
         paid = payback(rows, targets or {}, optimizer, known) if known else None
         found.append(FairnessCard(optimizer, known, exposures, paid, state))
@@ -106,35 +106,43 @@ def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard
 
 @dataclass(frozen=True)
 class Payback:
-    """After how many runs to the hard target the wall-clock of outer-training is won back.
+    """The number of runs to the hard target after which the time saved exceeds the time of outer-training.
 
     Attributes:
-      seconds: of the whole run of outer-training and of those it began from.
-      saved: seconds that a run saves against the best hand-designed one of each task, the mean over tasks; a run that
-        never arrives takes the whole horizon.
-      missed: tasks on which half of the runs never arrive: there is no such time to save.
-      num_tasks: of how many.
-      tuning: seconds of tuning those hand-designed ones, which their users have to spend; 0 where they are defaults.
-      reference: who they are.
+      outer_training_sec: wall-clock of outer-training, including the runs that it began from.
+      saved_sec: time that a run saves against the best hand-designed optimizer of each task, mean over tasks. A run
+        that misses the target takes the whole horizon.
+      missed: number of tasks on which at least half of the runs miss the target; on these no time is saved.
+      num_tasks: number of tasks.
+      tuning_sec: time to tune those hand-designed optimizers; 0 for those that run with default hyperparameters.
+      reference: names of those hand-designed optimizers, as text.
     """
 
-    seconds: float
-    saved: float
+    outer_training_sec: float
+    saved_sec: float
     missed: int
     num_tasks: int
-    tuning: float
+    tuning_sec: float
     reference: str
 
     def runs(self, with_tuning: bool) -> float:
-        """Runs that repay outer-training, or what it takes beyond the tuning of the others; inf if none ever do."""
+        """Number of runs after which outer-training has paid for itself; inf if it never does.
+
+        Args:
+          with_tuning: whether the time of tuning the reference is subtracted from that of outer-training.
+        """
         if self.missed:
             return math.inf
-        owed = max(self.seconds - self.tuning, 0.0) if with_tuning else self.seconds
-        return owed / self.saved if self.saved > 0 else math.inf if owed else 0.0
+        owed = max(self.outer_training_sec - self.tuning_sec, 0.0) if with_tuning else self.outer_training_sec
+        return owed / self.saved_sec if self.saved_sec > 0 else math.inf if owed else 0.0
 
 
 def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTraining) -> Payback | None:
-    """See `Payback`; None where a task has no target or no timing, or on a device that it was not outer-trained on."""
+    """The payback of outer-training.
+
+    Returns:
+      None where a task has no target or no timing, or where the evaluation ran on another device than outer-training.
+    """
     reference = references(rows, targets, "all_hand_designed")
     devices = {json.loads(text).get("device_kind") for text in rows.train["config"]}
     if not reference or set(reference) != set(rows.tasks) or devices != {known.device}:
@@ -159,7 +167,7 @@ def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTrai
 
 
 def _tuning_runs(family: str, horizon: int, name: str) -> int:
-    """Training runs that the shipped tuned values of a row took, all rounds of widening; 0 where there are none."""
+    """Number of training runs behind an optimizer's shipped tuned values, all rounds; 0 without such values."""
     found = find_tuned(family, horizon, name)
     if found is None:
         return 0
@@ -170,7 +178,7 @@ def _tuning_runs(family: str, horizon: int, name: str) -> int:
 
 
 def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
-    """The card of the weights known by this name, if they hold the theta that the rows were made with."""
+    """The card of the weights of this name; None where the rows were made with another theta."""
     if optimizer not in weights.known_names():
         return None
     theta, card = weights.read(optimizer)
@@ -178,7 +186,7 @@ def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
 
 
 def made_with(rows: Rows, optimizer: str, digest: str) -> bool:
-    """Whether all rows of a learned optimizer were made with the theta of a digest, whose beginning is in each row."""
+    """Whether all runs of a learned optimizer used the theta with this digest; each run stores its first 16 digits."""
     runs = rows.runs_by_optimizer[optimizer]
     return {json.loads(text).get("theta_sha256") for text in runs["hyperparameters"]} == {digest[:16]}
 

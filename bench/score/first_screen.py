@@ -1,4 +1,4 @@
-"""The first screen of a report: scores and races, and what `bench report SUITE --json` prints of them."""
+"""The first screen of a report: scores and races, and their JSON (`bench report SUITE --json`)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from bench.score.times import TargetsByTask, reference_text
 from bench.score.verdict import Scores, score
 from bench.statistics import (
     Interval,
+    significant,
 )
 from bench.store.rows import Rows
 
 
 @dataclasses.dataclass(frozen=True)
 class Screen:
-    """What the first screen of a report shows, and what it is of.
+    """What the first screen of a report shows.
 
     Attributes:
-      suite: name.
-      label: of the results.
-      device: that they were made on.
-      scores: every estimate and end of an interval rounded to six digits, which is what is printed.
-      races: as they are.
-      floor: the clock's (protocol rule 8), rounded likewise; None without its control.
+      suite: its name.
+      label: label of the results.
+      device: device that the results were made on.
+      scores: with every estimate and bound rounded to six digits, as printed.
+      races: not rounded.
+      floor: the A/A floor (protocol rule 8), rounded to six digits; None without the A/A control.
       targets: by task.
     """
 
@@ -44,19 +45,19 @@ class Screen:
 def first_screen(
     rows: Rows, targets: TargetsByTask, suite: str, label: str, device: str, headline: str | None
 ) -> Screen:
-    """The scores of a suite and its races; arguments as `bench.score.verdict.score`, and what they are of."""
+    """The scores and races of a suite; `rows`, `targets` and `headline` as in `bench.score.verdict.score`."""
     scores = score(rows, targets, headline)
     floor = six_digits(scores.controls.floor if scores.controls else None)
     return Screen(suite, label, device, _six(scores), tuple(races(rows, targets)), floor, targets)
 
 
 def six_digits(value: float | None) -> float | None:
-    """A number as it is printed; None where it is not finite."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+    """A number rounded to six digits, as printed; None where it is missing or not finite."""
+    return None if value is None or not math.isfinite(value) else significant(value)
 
 
 def _six(value: Any) -> Any:
-    """Scores, or a part of them, with all numbers of intervals and speed-ups to six digits."""
+    """Scores, or a part of them, with the numbers of all intervals and speed-ups rounded to six digits."""
     if isinstance(value, Interval | Speedup):
         estimate = six_digits(value.estimate)
         if estimate is None:
@@ -81,7 +82,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
         "verdict": {
             "text": scores.verdict,
             "word": scores.word,
-            "optimizer": scores.contender,
+            "optimizer": scores.optimizer,
             "against": [
                 {
                     "group": group,
@@ -112,9 +113,11 @@ def as_json(screen: Screen) -> dict[str, Any]:
         "controls": {
             "aa": _json(measured.aa if measured else None),
             "double_step": _json(measured.double_step if measured else None),
-            "frozen_success": _json(measured.frozen_success if measured else None),
-            "frozen_rank": dict(zip(("rank", "of"), (measured and measured.frozen_rank) or (None, None), strict=True)),
-            "frozen_tied_with": list(measured.frozen_ties) if measured else [],
+            "frozen_success": _json(measured.zero_rate_success if measured else None),
+            "frozen_rank": dict(
+                zip(("rank", "of"), (measured and measured.zero_rate_rank) or (None, None), strict=True)
+            ),
+            "frozen_tied_with": list(measured.zero_rate_ties) if measured else [],
             "adam_10x_minus_adam": _json(measured.tenfold if measured else None),
             "clock_floor": screen.floor,
             "adam_10x_failed": measured.tenfold_failed if measured else 0,
@@ -133,7 +136,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
             {
                 "task": race.task,
                 "target": race.target,
-                "contender": race.contender,
+                "contender": race.optimizer,
                 "reference": race.reference,
                 "raced": six_digits(race.raced),
                 "predicted": six_digits(race.predicted),
@@ -143,7 +146,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
             if race.raced is not None and race.predicted is not None
         ],
         "races_not_decided": [
-            {"task": race.task, "target": race.target, "contender": race.contender, "reference": race.reference}
+            {"task": race.task, "target": race.target, "contender": race.optimizer, "reference": race.reference}
             | {"not_arrived": list(race.missed)}
             for race in screen.races
             if race.raced is None

@@ -23,9 +23,12 @@ def test_blocks(rows: Rows, task: str, optimizer: str) -> Frame | None:
 
 @functools.cache
 def block_classes(rows: Rows, task: str, num_blocks: int) -> NDArray | None:
-    """The class of each block of test images, -1 for a block of several; None where images do not lie class by class.
+    """The class of each block of test images, (num_blocks,), -1 for a block with several classes.
 
-    Then what differs between blocks is what differs between classes, which a task has by definition and not by chance.
+    The classes of a task are given, not sampled, so differences between classes are no sampling error.
+
+    Returns:
+      None where the images are not ordered by class.
     """
     from tasks.registry import classes_in_order
 
@@ -37,9 +40,13 @@ def block_classes(rows: Rows, task: str, num_blocks: int) -> NDArray | None:
 
 
 def _over_images(rows: Rows, tasks: Sequence[str], values: Sequence[NDArray], mean: float | None) -> Interval:
-    """The mean with the crossed interval of block losses (num_seeds, num_blocks), a task each (protocol rule 12).
+    """The mean over tasks with the crossed interval of block losses (protocol rule 12).
 
-    `mean` is that of the losses, from which that of the blocks differs a little where they differ by an image.
+    Args:
+      rows: of the suite.
+      tasks: names.
+      values: block losses of each task, (num_seeds, num_blocks).
+      mean: of the losses. The mean over blocks differs slightly from it where blocks differ in size; None uses that.
     """
     strata = [block_classes(rows, task, x.shape[1]) for task, x in zip(tasks, values, strict=True)]
     crossed = crossed_interval(*values, strata=strata)
@@ -52,8 +59,8 @@ def _over_images(rows: Rows, tasks: Sequence[str], values: Sequence[NDArray], me
 def loss(rows: Rows, tasks: Sequence[str], optimizer: str, metric: str) -> tuple[Interval | None, int]:
     """Mean of a loss over the finished runs of tasks, and the number of runs that failed.
 
-    The interval is Student's over seeds, each seed averaged over tasks; of the final test loss it also lets the test
-    images vary. It is withheld where a run failed.
+    The interval is Student's t over seeds, after averaging each seed over tasks. For the final test loss it also
+    accounts for the sampling of test images. Where a run failed there are no bounds.
     """
     table = rows.losses(optimizer, tuple(tasks), metric)
     values = table.to_numpy(dtype=float)
@@ -76,13 +83,13 @@ def loss(rows: Rows, tasks: Sequence[str], optimizer: str, metric: str) -> tuple
 def difference_of_test_loss(
     rows: Rows, tasks: Sequence[str], a: str, b: str, mean: float | None = None
 ) -> Interval | None:
-    """Mean of final test loss of a minus that of b within (seed, task), letting seeds and test images vary (rule 12).
+    """Mean difference of final test loss, a minus b, paired by seed and task (protocol rule 12).
 
-    The tasks are those chosen: what differs between them is in no interval. `mean` is that of the losses, the
-    blocks' own without it.
+    The interval accounts for seeds and test images, not for the choice of tasks. `mean` is that of the losses; without
+    it the mean over blocks is used.
 
     Returns:
-      None where not both have the same seeds on every task, all finished, with their test losses by blocks of images.
+      None unless both optimizers finished with the same seeds on every task and have test losses by blocks of images.
     """
     differences, seeds = [], None
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Races: the speed-up as raced beside the one predicted (protocol rule 9)."""
+"""Races: the measured speed-up beside the predicted one (protocol rule 9)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bench.store.rows import LEARNED, Frame, Rows
 
 @dataclass(frozen=True)
 class Race:
-    """A race on one task for one target: the speed-up as raced and as predicted, None where not both arrive."""
+    """The outcome of a race on one task to one target; speed-ups are None where one of the two misses the target."""
 
     task: str
-    contender: str
+    optimizer: str
     reference: str
     target: str
-    raced: float | None  # reference seconds / contender seconds, on the race's own clocks
-    predicted: float | None  # the same from steps to target times the step-cost ratio of the timing cell
-    missed: tuple[str, ...] = ()  # who does not arrive within the horizon
+    raced: float | None  # seconds of the reference over seconds of the optimizer, measured in the race
+    predicted: float | None  # the same ratio from steps to target and the step-cost ratio of the timing cell
+    missed: tuple[str, ...] = ()  # optimizers that do not reach the target within the horizon
 
     @property
     def predicted_over_raced(self) -> float | None:
-        """How far the prediction is off; None where not both arrive."""
+        """Predicted over measured speed-up; None where there is no speed-up."""
         return None if self.raced is None or self.predicted is None else self.predicted / self.raced
 
 
@@ -35,7 +35,7 @@ def race_result(
     task: str,
     table: Frame,
     cost_ratio: float,
-    contender: str,
+    optimizer: str,
     reference: str,
     levels: Mapping[str, float],
 ) -> list[Race]:
@@ -44,22 +44,22 @@ def race_result(
     Args:
       task: name.
       table: (step x metric) of the race, metrics "train_loss/NAME" and "wall_time_sec/NAME".
-      cost_ratio: seconds per step, contender / reference: the median over interleaved blocks of the ratio within one.
-      contender: name.
+      cost_ratio: seconds per step, optimizer over reference: median over blocks of the ratio within a block.
+      optimizer: name.
       reference: name.
       levels: target -> smoothed train loss.
     """
     found = []
     for target, level in levels.items():
         steps, seconds = [], []
-        for name in (contender, reference):
+        for name in (optimizer, reference):
             steps.append(steps_to(level, table.index, table[f"train_loss/{name}"]))
             seconds.append(float(np.interp(steps[-1], table.index, table[f"wall_time_sec/{name}"])))
-        missed = tuple(name for name, at in zip((contender, reference), steps, strict=True) if math.isinf(at))
+        missed = tuple(name for name, at in zip((optimizer, reference), steps, strict=True) if math.isinf(at))
         raced = predicted = None
         if not missed and min(seconds) > 0:
             raced, predicted = seconds[1] / seconds[0], steps[1] / (steps[0] * cost_ratio)
-        found.append(Race(task, contender, reference, target, raced, predicted, missed))
+        found.append(Race(task, optimizer, reference, target, raced, predicted, missed))
     return found
 
 
@@ -68,12 +68,13 @@ def races(rows: Rows, targets: TargetsByTask) -> list[Race]:
     found = []
     for task, table in rows.races.items():
         names = [column.partition("/")[2] for column in table.columns if column.startswith("train_loss/")]
-        learners = [name for name in names if rows.role(name) == LEARNED]
-        rivals = [name for name in names if name not in learners]
-        if task not in targets or len(learners) != 1 or len(rivals) != 1:
+        learned = [name for name in names if rows.role(name) == LEARNED]
+        references = [name for name in names if name not in learned]
+        if task not in targets or len(learned) != 1 or len(references) != 1:
             continue
-        ratios = block_ratio(rows, task, learners[0], rivals[0])
-        levels = targets[task].levels.get(rivals[0], {}).get("train_loss")
+        (optimizer,), (reference,) = learned, references
+        ratios = block_ratio(rows, task, optimizer, reference)
+        levels = targets[task].levels.get(reference, {}).get("train_loss")
         if levels and ratios is not None:
-            found += race_result(task, table, float(np.median(ratios)), learners[0], rivals[0], levels)
+            found += race_result(task, table, float(np.median(ratios)), optimizer, reference, levels)
     return found

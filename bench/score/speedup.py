@@ -22,6 +22,8 @@ from bench.statistics import (
     CONFIDENCE,
     MIN_SEEDS,
     Interval,
+    estimate_text,
+    lower_median,
     median_interval,
 )
 from bench.store.rows import Rows
@@ -30,15 +32,15 @@ from bench.tuning.targets import SHARES
 
 @dataclass(frozen=True)
 class Speedup:
-    """A speed-up with its interval; above 1 the contender is faster.
+    """A speed-up with its interval; above 1 the optimizer is faster.
 
     Attributes:
       estimate: the geometric mean over tasks.
       low: None where there are fewer than `MIN_SEEDS` seeds.
       high: see low.
-      bound: the estimate is an upper bound, since on some task half of the runs never arrive.
-      num_seeds: of the contender, the fewest of any task.
-      steps: the same in steps instead of seconds, with an interval of its own (protocol rule 9).
+      bound: whether the estimate is an upper bound, because on some task at least half of the runs miss the target.
+      num_seeds: number of seeds, the smallest over tasks.
+      steps: the speed-up in steps instead of seconds, with its own interval (protocol rule 9).
     """
 
     estimate: float
@@ -53,36 +55,37 @@ def speedup(
     rows: Rows,
     targets: TargetsByTask,
     tasks: Sequence[str],
-    contender: str,
+    optimizer: str,
     reference: Mapping[str, str],
     target: str,
     metric: str = "train_loss",
 ) -> Speedup | None:
-    """Speed-up of a contender over each task's reference; geometric mean over tasks (module docstring).
+    """Speed-up of an optimizer over each task's reference; geometric mean over tasks (see `bench.score.times`).
 
-    The interval is the expanded percentile one over seeds and blocks resampled within tasks: its levels are widened for
-    few seeds as Student's t widens a normal interval (Hesterberg, The American Statistician 69, 2015, section 4.3).
+    The interval is an expanded percentile bootstrap over seeds and blocks, resampled within tasks: its levels are
+    widened for few seeds as Student's t widens a normal interval (Hesterberg, The American Statistician 69, 2015,
+    section 4.3).
 
     Args:
       rows: of the suite.
       targets: by task.
       tasks: to average over.
-      contender: who is timed.
+      optimizer: the optimizer whose speed-up it is.
       reference: task -> optimizer whose own loss is the target.
       target: "hard", "medium" or "easy".
-      metric: "train_loss", or "validation_loss" for the twin.
+      metric: "train_loss", or "validation_loss".
 
     Returns:
-      None where a task lacks targets for its reference, runs of the contender, or a timing of either, or where the
-      reference's loss is not below that of chance: that is reached at step 0.
+      None where a task lacks targets for its reference, runs of the optimizer, or a timing of either. Also None where
+      the target is not below the loss of chance, since every run reaches that at step 0.
     """
     parts = []
     for task in tasks:
         frozen, name = targets.get(task), reference.get(task, "")
-        ratio = block_ratio(rows, task, name, contender)
+        ratio = block_ratio(rows, task, name, optimizer)
         if frozen is None or name not in frozen.levels or ratio is None:
             return None
-        steps = steps_to_target(rows, task, contender, frozen.levels[name][metric][target], metric)
+        steps = steps_to_target(rows, task, optimizer, frozen.levels[name][metric][target], metric)
         if not len(steps) or not frozen.levels[name][metric][target] < rows.chance_loss(task):
             return None
         parts.append((task, name, steps, len(ratio), frozen.horizon))
@@ -92,13 +95,13 @@ def speedup(
     for i, (task, name, steps, _, horizon) in enumerate(parts):
         median = median_steps(steps)
         bound |= math.isinf(median)
-        cost, has_interval = _median_cost(rows, task, name, contender)
+        cost, has_interval = _median_cost(rows, task, name, optimizer)
         few_blocks |= not has_interval
         logs.append(math.log(share * horizon / max(min(median, horizon), 1.0) * cost))
         step_logs.append(math.log(share * horizon / max(min(median, horizon), 1.0)))
-        drawn = _median_steps(steps[_resamples(sizes)[i][0]])
-        costs = _resampled_log_costs(rows, task, name, contender, sizes, i)
-        # A draw in which half of the runs miss is at most the bound and at least 0.
+        drawn = lower_median(steps[_resamples(sizes)[i][0]])
+        costs = _resampled_log_costs(rows, task, name, optimizer, sizes, i)
+        # Where half of the drawn runs miss the target, the speed-up lies between 0 and the bound.
         reached = np.log(share * horizon / np.clip(drawn, 1.0, horizon))
         step_highs.append(reached)
         step_lows.append(np.where(np.isinf(drawn), -np.inf, reached))
@@ -133,9 +136,9 @@ def _expanded_tail(n: int) -> float:
 
 @functools.lru_cache(maxsize=4)  # the speed-ups over the same tasks follow one another
 def _resamples(sizes: tuple[tuple[int, int], ...]) -> list[tuple[NDArray, NDArray]]:
-    """For each task the seeds and the blocks of every resample, (NUM_RESAMPLES, how many of them).
+    """For each task the indices of seeds (NUM_RESAMPLES, num_seeds) and of blocks (NUM_RESAMPLES, num_blocks).
 
-    They are the same for every speed-up over tasks with so many seeds and blocks.
+    They depend on the numbers of seeds and blocks alone: all speed-ups over the same tasks use the same resamples.
     """
     rng = np.random.default_rng(0)
     return [(resample(rng, num_seeds), resample(rng, num_blocks)) for num_seeds, num_blocks in sizes]
@@ -143,7 +146,7 @@ def _resamples(sizes: tuple[tuple[int, int], ...]) -> list[tuple[NDArray, NDArra
 
 @functools.cache
 def _median_cost(rows: Rows, task: str, numerator: str, denominator: str) -> tuple[float, bool]:
-    """Ratio of seconds per step, and whether there are blocks enough for an interval."""
+    """Ratio of seconds per step, and whether there are enough blocks for an interval."""
     ratio = block_ratio(rows, task, numerator, denominator)
     assert ratio is not None
     return float(np.median(ratio)), median_interval(ratio).low is not None
@@ -153,14 +156,10 @@ def _median_cost(rows: Rows, task: str, numerator: str, denominator: str) -> tup
 def _resampled_log_costs(
     rows: Rows, task: str, numerator: str, denominator: str, sizes: tuple[tuple[int, int], ...], i: int
 ) -> NDArray:
-    """Logarithms of the medians of resampled ratios of step costs, (NUM_RESAMPLES,); task i of those resampled."""
+    """Logarithms of the resampled medians of task i's step-cost ratios, (NUM_RESAMPLES,)."""
     ratio = block_ratio(rows, task, numerator, denominator)
     assert ratio is not None
     return np.log(medians(ratio[_resamples(sizes)[i][1]]))
-
-
-def _median_steps(drawn: NDArray) -> NDArray:
-    return np.sort(drawn, axis=1)[:, (drawn.shape[1] - 1) // 2]
 
 
 def _order_statistic(draws: NDArray, level: float) -> float:
@@ -174,22 +173,6 @@ def _place(num_draws: int, level: float) -> int:
     return int(np.quantile(np.arange(num_draws), level, method="inverted_cdf"))
 
 
-def three_digits(value: float) -> str:
-    """Three significant digits, zeros at the end kept, so that the numbers of a column have the same precision.
-
-    Example:
-      >>> three_digits(0.2), three_digits(1.0), three_digits(123.4), three_digits(0.0)
-      ('0.200', '1.00', '123', '0')
-    """
-    return "0" if value == 0 else f"{value:#.3g}".removesuffix(".")
-
-
 def format_speedup(found: Speedup | None) -> str:
     """ "1.52 [1.40, 1.66]", "<0.250" for a bound, a dash for nothing."""
-    if found is None:
-        return "–"
-    if found.bound:
-        return f"<{three_digits(found.estimate)}"
-    ends = (found.low, found.high)
-    interval = "" if None in ends else f" [{', '.join(three_digits(end) for end in ends if end is not None)}]"
-    return f"{three_digits(found.estimate)}{interval}"
+    return estimate_text(found.estimate, found.low, found.high, bound=found.bound) if found else "–"

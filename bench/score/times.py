@@ -1,17 +1,15 @@
-"""From rows and frozen targets to scores: time to target, speed-up, success, controls, and the verdict.
+"""Times to the frozen targets, ratios of step costs and success rates.
 
-Nothing here draws or trains. `bench report --json` prints `first_screen`; the page and the terminal show it.
-
-Speed-up of a contender over a reference on a task, for a target that is the reference's own loss at a share of the
+Speed-up of an optimizer over a reference on a task, for a target that is the reference's own loss at a share of the
 horizon (protocol rules 9 and 10):
 
-    speed-up = share * horizon * s_ref / median_KM(t) = (share * horizon / median_KM(n)) * (s_ref / s_contender)
+    speed-up = share * horizon * s_ref / median_KM(t) = (share * horizon / median_KM(n)) * (s_ref / s_opt)
 
-with t and n the seconds and steps to the target, a seed each, and s the seconds per step, whose ratio is taken within
-timing blocks. The two factors have intervals of their own; the product's comes from resampling seeds and blocks. A run
-that misses is censored at the horizon, whatever ended it, so that the Kaplan-Meier median is an order statistic: the
-smallest time by which half of the runs have arrived, and infinite where they have not. Then the speed-up is below
-share * s_ref / s_contender, a bound, marked "<".
+t and n are the seconds and steps to the target, one value for each seed; s is the seconds per step. Its ratio is taken
+within timing blocks. Each factor has its own interval; the product's interval comes from resampling seeds and blocks. A
+run that misses the target is censored at the horizon, whatever ended it. So the Kaplan-Meier median is an order
+statistic: the smallest time by which at least half of the runs have reached the target, infinite if they never do. In
+that case the speed-up is below share * s_ref / s_opt, a bound, marked "<".
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from baselines import BASELINES
 from bench.statistics import (
     CONFIDENCE,
     Interval,
+    lower_median,
     median_interval,
     restricted_mean,
     wilson_interval,
@@ -44,7 +43,7 @@ ALL = "all"  # the row over all tasks
 
 @functools.cache  # rows are compared by identity; a report asks for the same times many times over
 def steps_to_target(rows: Rows, task: str, optimizer: str, level: float, metric: str = "train_loss") -> NDArray:
-    """Inner steps to a smoothed loss, (num_seeds,), inf for a miss; a cell without a curve is a miss."""
+    """Inner steps to a smoothed loss, (num_seeds,), inf for a miss; a run without a curve counts as a miss."""
     runs, curves = rows.runs(optimizer, (task,)), _smoothed(rows, task, optimizer, metric)
     ran = sorted(int(seed) for seed in runs["seed"])
     if curves is None:
@@ -71,11 +70,8 @@ def _smoothed(rows: Rows, task: str, optimizer: str, metric: str) -> _Smoothed |
 
 
 def median_steps(steps: NDArray) -> float:
-    """Kaplan-Meier median of steps to a target whose misses are censored at the horizon.
-
-    The smallest time by which at least half of the runs have arrived; inf if they never have.
-    """
-    return float(np.sort(steps)[(len(steps) - 1) // 2])
+    """Kaplan-Meier median of steps to a target, misses being censored at the horizon; inf if half of the runs miss."""
+    return float(lower_median(steps))
 
 
 @functools.cache
@@ -118,7 +114,7 @@ def _step_cost_ratio(rows: Rows, numerator: str, below: tuple[tuple[str, str], .
 
 
 def resample(rng: np.random.Generator, size: int) -> NDArray:
-    """Places of values drawn with replacement, (NUM_RESAMPLES, size)."""
+    """Indices drawn with replacement, (NUM_RESAMPLES, size)."""
     return rng.integers(0, size, (NUM_RESAMPLES, size))
 
 
@@ -144,11 +140,12 @@ def success_rate(
 def survival(
     rows: Rows, targets: TargetsByTask, task: str, optimizer: str, reference: str, target: str, *, seconds: bool = True
 ) -> tuple[NDArray, NDArray, float] | None:
-    """Times to the reference's target on a task and whether each is an arrival, and the budget in the same unit.
+    """Right-censored times to the reference's target on a task.
 
     Returns:
-      (times (num_seeds,), events (num_seeds,) bool, budget): a miss is censored at the budget, the horizon, in seconds
-      unless `seconds` is False; None where targets, runs or the clock are missing.
+      (times (num_seeds,), events (num_seeds,) bool, budget), in seconds, or in steps if `seconds` is False. An event is
+      a run that reaches the target; a miss is censored at the budget, which is the horizon. None where targets, runs or
+      timings are missing.
     """
     if task not in targets or reference not in targets[task].levels:
         return None
@@ -181,7 +178,7 @@ def mean_restricted_steps(rows: Rows, targets: TargetsByTask, optimizer: str, re
 
 
 def learned_names(rows: Rows, headline: str | None = None) -> tuple[str, ...]:
-    """The learned optimizers of the rows, the one that claims are judged on first."""
+    """The learned optimizers of the rows; the headline, on which claims are judged, comes first."""
     names = [name for name in rows.trained if rows.role(name) == LEARNED]
     return tuple(sorted(names, key=lambda name: (name != headline, name)))
 
@@ -192,14 +189,14 @@ def hand_designed_names(rows: Rows) -> tuple[str, ...]:
 
 
 def tuned_by_train(rows: Rows) -> tuple[str, ...]:
-    """Those of the hand-designed optimizers whose values were chosen by train loss."""
+    """The hand-designed optimizers whose hyperparameters were chosen by train loss."""
     return tuple(
         name for name in hand_designed_names(rows) if name in BASELINES and BASELINES[name].tuned_by == "train"
     )
 
 
 def references(rows: Rows, targets: TargetsByTask, group: str) -> dict[str, str]:
-    """Task -> the frozen reference of a group, for the tasks that have targets."""
+    """Task -> reference of a group of optimizers, for the tasks that have frozen targets."""
     return {
         task: targets[task].references[group]
         for task in rows.tasks

@@ -1,4 +1,4 @@
-"""The verdict: faster, slower or no difference shown, and the table that it stands over."""
+"""The verdict (faster, slower or no difference shown) and the rows of the table below it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ GROUP_NAMES = {  # the strongest at equal steps first
 class Row:
     """A row of the first screen's table: an optimizer on a task, or on all tasks.
 
-    Of a hand-designed optimizer, speed-ups and the ratio of step costs are the learned one's over it, towards that
-    optimizer's own frozen losses; of the learned one, over the best hand-designed one of each task.
+    In the row of a hand-designed optimizer, speed-ups and the ratio of step costs are those of the learned optimizer
+    over it, to its own frozen losses. In the row of a learned optimizer they are over the best hand-designed optimizer
+    of each task.
     """
 
     task: str
@@ -45,17 +46,17 @@ class Row:
     role: str
     speedups: Mapping[str, Speedup | None]
     validation_speedups: Mapping[str, Speedup | None]  # the same to the frozen validation losses
-    step_cost: Interval | None  # learned / this optimizer; of the learned one, over the reference
+    step_cost: Interval | None  # seconds per step: learned over hand-designed
     losses: Mapping[str, Interval | None]  # "train_loss", "validation_loss", "test_loss": final
     num_failed: int
-    success: Interval | None  # of this optimizer, to the reference's hard target
+    success: Interval | None  # share of runs that reach the reference's hard target
 
 
 @dataclass(frozen=True)
 class Scores:
     """All that the first screen shows."""
 
-    contender: str | None
+    optimizer: str | None  # the learned optimizer that the verdict is about
     against: Mapping[str, Mapping[str, Speedup | None]]  # group -> target -> speed-up
     group_references: Mapping[str, Mapping[str, str]]  # group -> task -> reference
     rows: tuple[Row, ...]
@@ -69,30 +70,30 @@ def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Sc
 
     Args:
       rows: of the suite.
-      targets: by task; tasks without have losses and step costs only.
-      headline: the learned optimizer that claims are judged on, where it is among the rows (protocol rule 3).
+      targets: by task; a task without targets has losses and step costs only.
+      headline: the learned optimizer that claims are judged on (protocol rule 3); the first by name if it did not run.
     """
-    learners = learned_names(rows, headline)
-    contender = learners[0] if learners else None
+    learned_optimizers = learned_names(rows, headline)
+    optimizer = learned_optimizers[0] if learned_optimizers else None
     group_references = {group: references(rows, targets, group) for group in GROUPS}
     against: dict[str, dict[str, Speedup | None]] = {}
-    if contender:
+    if optimizer:
         for group, reference in group_references.items():
             against[group] = {
-                target: speedup(rows, targets, rows.tasks, contender, reference, target) for target in SHARES
+                target: speedup(rows, targets, rows.tasks, optimizer, reference, target) for target in SHARES
             }
     scopes: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in rows.tasks]
     if len(rows.tasks) > 1:
         scopes.insert(0, (ALL, rows.tasks))
     table = [
-        _row(rows, targets, scope, tasks, name, contender, group_references["all_hand_designed"])
+        _row(rows, targets, scope, tasks, name, optimizer, group_references["all_hand_designed"])
         for scope, tasks in scopes
-        for name in (*learners, *hand_designed_names(rows))
+        for name in (*learned_optimizers, *hand_designed_names(rows))
         if len(rows.runs(name, tuple(tasks)))
     ]
     measured = read_controls(rows, targets)
-    word, verdict = _verdict(contender, against, group_references, measured)
-    return Scores(contender, against, group_references, tuple(table), measured, verdict, word)
+    word, verdict = _verdict(optimizer, against, group_references, measured)
+    return Scores(optimizer, against, group_references, tuple(table), measured, verdict, word)
 
 
 def _row(
@@ -101,27 +102,27 @@ def _row(
     scope: str,
     tasks: Sequence[str],
     name: str,
-    contender: str | None,
+    optimizer: str | None,
     reference: Mapping[str, str],
 ) -> Row:
     is_learned = rows.role(name) == LEARNED
-    rival = {task: reference.get(task, "") if is_learned else name for task in tasks}
-    who = name if is_learned else contender
+    over = {task: reference.get(task, "") if is_learned else name for task in tasks}
+    timed = name if is_learned else optimizer
     speedups: dict[str, Speedup | None] = dict.fromkeys(SHARES)
-    twins, cost = dict(speedups), None
-    if who:
-        speedups, twins = (
-            {target: speedup(rows, targets, tasks, who, rival, target, metric) for target in SHARES}
+    validation_speedups, cost = dict(speedups), None
+    if timed:
+        speedups, validation_speedups = (
+            {target: speedup(rows, targets, tasks, timed, over, target, metric) for target in SHARES}
             for metric in ("train_loss", "validation_loss")
         )
-        cost = step_cost_ratio(rows, tasks, who, rival)
+        cost = step_cost_ratio(rows, tasks, timed, over)
     finals = {split: loss(rows, tasks, name, f"final_{split}_loss") for split in ("train", "validation", "test")}
     return Row(
         task=scope,
         optimizer=name,
         role=rows.role(name),
         speedups=speedups,
-        validation_speedups=twins,
+        validation_speedups=validation_speedups,
         step_cost=cost,
         losses={f"{split}_loss": interval for split, (interval, _) in finals.items()},
         num_failed=finals["train"][1],
@@ -136,13 +137,16 @@ def beyond_floor(ratio: float, floor: float | None) -> bool:
 
 
 def verdict_word(found: Speedup, floor: float | None) -> str:
-    """faster, slower or no difference shown: outside the interval and outside the A/A floor (protocol rules 8, 12).
+    """The verdict on a speed-up (protocol rules 8 and 12).
 
-    Where half of the runs never arrive and the bound does not tell: not reached.
+    Returns:
+      "faster" or "slower" where the interval excludes 1 and the estimate is beyond the A/A floor, else "no difference
+      shown". Where half of the runs miss the target: "slower" if the bound says so, else "not reached". "no claim"
+      without an interval.
     """
     if found.low is None or found.high is None:
         return "no claim"
-    if found.bound:  # below it, whatever it is
+    if found.bound:
         return "slower" if found.high <= 1 / (1 + (floor or 0.0)) else "not reached"
     if not beyond_floor(found.estimate, floor) or found.low <= 1 <= found.high:
         return "no difference shown"
@@ -150,23 +154,23 @@ def verdict_word(found: Speedup, floor: float | None) -> str:
 
 
 def _verdict(
-    contender: str | None,
+    optimizer: str | None,
     against: Mapping[str, Mapping[str, Speedup | None]],
     group_references: Mapping[str, Mapping[str, str]],
     measured: Controls | None,
 ) -> tuple[str, str]:
-    """(word, sentence) on the hard target, the group over which the speed-up is smallest first: its word is the word.
+    """(word, sentence) on the hard target. The group with the smallest speed-up comes first and decides the word.
 
-    The strongest rival at equal steps need not be the strongest on the clock. Where only a bound is known on the hard
-    target, the medium and the easy one are said too.
+    The strongest reference at equal steps need not be the strongest in wall-clock. Where only a bound is known for the
+    hard target, the sentence adds the medium and the easy one.
     """
-    if contender is None:
+    if optimizer is None:
         return "no claim", "No learned optimizer is among the rows: there is nothing to judge."
     floor = measured.floor if measured else None
     known = {group: found for group in GROUP_NAMES if (found := against.get(group, {}).get(PAPER_TARGET)) is not None}
     if not known:
         return "no claim", (
-            f"No claim: no frozen targets for these tasks and horizons, or no clock, to judge {contender} by."
+            f"No claim: no frozen targets for these tasks and horizons, or no clock, to judge {optimizer} by."
         )
     order = sorted(known, key=lambda group: known[group].estimate)
     words = [verdict_word(known[group], floor) for group in order]
@@ -174,7 +178,7 @@ def _verdict(
         f"{format_speedup(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
         for group, word in zip(order, words, strict=True)
     ]
-    text = f"{words[0].capitalize()}. Speed-up of {contender} in wall-clock to the hard target: {'; '.join(parts)}."
+    text = f"{words[0].capitalize()}. Speed-up of {optimizer} in wall-clock to the hard target: {'; '.join(parts)}."
     if any(found.bound for found in known.values()):
         others = " and ".join(
             f"{format_speedup(against[order[0]].get(target))} to the {target} one" for target in ("medium", "easy")

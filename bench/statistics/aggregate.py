@@ -1,6 +1,6 @@
 """One number over tasks and seeds, with its bootstrap, and the best of k tuning trials.
 
-Losses are lower-is-better throughout. Where an infinite value is taken, it is the loss of a run that failed.
+Lower losses are better. Where infinite values are allowed, they are losses of failed runs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def interquartile_mean(values: ArrayLike) -> float:
 
         mean of x_(g+1) ... x_(N-g),    g = floor(N / 4), N runs sorted
 
-    Less moved by one task or one run than the mean, and it uses more of the runs than the median does.
+    It is more robust to single tasks or runs than the mean, and uses more of the runs than the median.
 
     Args:
-      values: (num_seeds, num_tasks) or any other shape, finite: a quarter of failed runs would be trimmed out of sight.
+      values: (num_seeds, num_tasks) or any other shape. Must be finite, since trimming would hide failed runs.
 
     Example:
       >>> interquartile_mean([[1.0, 2.0], [3.0, 100.0]])
@@ -32,10 +32,31 @@ def interquartile_mean(values: ArrayLike) -> float:
     Reference: Agarwal et al., Deep reinforcement learning at the edge of the statistical precipice, NeurIPS 2021,
       arXiv 2108.13264.
     """
-    # scipy.stats.trim_mean gives the same and takes twenty times as long, which a bootstrap of it would feel.
+    # scipy.stats.trim_mean gives the same but takes twenty times as long, too slow for a bootstrap.
     x = np.sort(checked("values", values, ndim=(1, 2, 3)), axis=None)
     trimmed = len(x) // 4
     return float(x[trimmed : len(x) - trimmed].mean())
+
+
+def lower_median(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+    """The smallest value that at least half of the values along an axis do not exceed.
+
+    Of an even number it is the lower of the two in the middle: a median that is one of the values, and finite if half
+    of them are. Of times to a target that are infinite for a miss it is the Kaplan-Meier median.
+
+    Args:
+      values: of any shape; may be infinite.
+      axis: along which.
+
+    Returns:
+      The shape of `values` without the axis.
+
+    Example:
+      >>> float(lower_median([3.0, math.inf, 1.0, 2.0]))
+      2.0
+    """
+    ordered = np.sort(np.asarray(values, np.float64), axis=axis)
+    return ordered.take((ordered.shape[axis] - 1) // 2, axis=axis)
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
@@ -43,8 +64,8 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
 
         mean over tasks of  sum over pairs (i, j) of [a_i < b_j] + [a_i = b_j] / 2,  over the number of pairs
 
-    This is Mann-Whitney's U over the number of pairs: all seeds of a against all of b. An infinite loss loses to every
-    finite one, and two of them tie.
+    This is Mann-Whitney's U over the number of pairs, all seeds of a against all seeds of b. An infinite loss is worse
+    than every finite one, and two infinite losses tie.
 
     Args:
       a: (num_seeds, num_tasks), losses, inf for a failed run.
@@ -77,16 +98,17 @@ def stratified_bootstrap(
 ) -> Interval:
     """A statistic of runs on several tasks, with the percentile interval from resampling seeds within each task.
 
-    A resample draws num_seeds of the seeds with replacement, for each task by itself, and takes the same ones from all
-    arrays, so that pairs stay pairs. Tasks are not resampled: the interval is for these tasks (protocol rule 12). With
-    few seeds and few tasks it is too short: of the mean over 5 seeds of one task it covers 83 % for a nominal 95 %.
+    A resample draws num_seeds of the seeds with replacement, independently for each task, and uses the same seeds for
+    all arrays, so that pairs stay pairs. Tasks are not resampled: the interval holds for these tasks (protocol rule
+    12). With few seeds and few tasks it is too short: for the mean over 5 seeds of one task it covers 83 % at a nominal
+    95 %.
 
     Args:
       statistic: called with as many arrays as `arrays` has, of the same shapes. May be infinite, not NaN.
-      arrays: each (num_seeds, num_tasks) or (num_seeds, num_tasks, ...), the first two axes the same for all; infinite
-        values are handed on to the statistic.
-      num_resamples: how many.
-      seed: of the resampling.
+      arrays: each (num_seeds, num_tasks) or (num_seeds, num_tasks, ...), with the same first two axes; infinite values
+        are passed on to the statistic.
+      num_resamples: number of resamples.
+      seed: seed of the resampling.
       confidence: in (0, 1).
 
     Returns:
@@ -131,7 +153,7 @@ def stratified_bootstrap(
 def percentile_bounds(draws: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The k-th smallest and the k-th largest of the draws along axis 0, k = num_draws * (1 - confidence) / 2.
 
-    Order statistics, not interpolated: between two infinite draws there is nothing to interpolate, inf - inf.
+    Order statistics without interpolation, which fails between two infinite draws (inf - inf).
     """
     if len(draws) < 1:
         raise ValueError("`num_resamples` must be at least 1.")
@@ -142,9 +164,9 @@ def percentile_bounds(draws: NDArray[np.float64], confidence: float) -> tuple[ND
 
 
 def geometric_mean(values: ArrayLike) -> float:
-    """exp(mean(log(values))), as for speed-ups over tasks (protocol rule 12).
+    """exp(mean(log(values))), the mean of speed-ups over tasks (protocol rule 12).
 
-    A single 0 makes it 0 and a single inf makes it inf, as the product does. With both it is undefined and refused.
+    It is 0 if a value is 0, and inf if a value is inf, as the product is. Both together raise `ValueError`.
 
     Args:
       values: of any shape, not negative, inf allowed.
@@ -166,14 +188,14 @@ def best_of_k(losses: ArrayLike, k: int) -> Interval:
 
         P(best rank > i) = C(n - i, k) / C(n, k),    quantile q = loss of the lowest rank i with P(best rank <= i) >= q
 
-    Exact in the order statistics: nothing is drawn, and tied or infinite losses need no care.
+    Exact, from order statistics: nothing is sampled, and ties and infinite losses need no special treatment.
 
     Args:
       losses: (n,), one per trial, inf for a trial that diverged.
       k: 1 to n.
 
     Returns:
-      estimate, low and high are the quantiles 1/2, 1/4 and 3/4 over the draws: the spread of tuning luck, not a
+      The quantiles 1/2, 1/4 and 3/4 over draws as estimate, low and high: the spread due to the choice of trials, not a
       confidence interval. n is the number of trials.
 
     Example:

@@ -1,4 +1,4 @@
-"""From a curve of losses to the step at which it first reaches a level."""
+"""The step at which a curve of losses first reaches a level."""
 
 import math
 
@@ -9,12 +9,12 @@ SMOOTHING = 5  # points of the evaluation grid
 
 
 def smooth(losses: ArrayLike) -> NDArray[np.float64]:
-    """Running median over `SMOOTHING` points of the grid, the window symmetric and narrower towards both ends.
+    """Running median over `SMOOTHING` points of the grid; the window is symmetric and narrower towards both ends.
 
-    A median, since it removes a spike and leaves every monotone curve as it is: smoothing moves no crossing of those.
+    A median removes spikes and leaves monotone curves unchanged, so it does not shift their crossings.
 
     Args:
-      losses: (num_points,) or (num_points, num_seeds); NaN, where a run has ended, counts as infinite.
+      losses: (num_points,) or (num_points, num_seeds). NaN, after the end of a run, counts as infinite.
     """
     x = np.asarray(losses, np.float64)
     x = np.where(np.isfinite(x), x, np.inf)
@@ -29,7 +29,7 @@ def smooth(losses: ArrayLike) -> NDArray[np.float64]:
 def steps_to(level: float, steps: ArrayLike, losses: ArrayLike) -> float:
     """The inner step at which a smoothed curve first reaches a level, inf if it never does.
 
-    Between two points of the grid the loss is taken as linear.
+    The loss is interpolated linearly between points of the grid.
 
     Args:
       level: loss.
@@ -44,13 +44,13 @@ def steps_to(level: float, steps: ArrayLike, losses: ArrayLike) -> float:
 
 
 def first_crossings(level: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`steps_to` of curves (num_points, num_seeds) that are smoothed already, (num_seeds,)."""
-    if not len(x) or not math.isfinite(level):  # the level of a run that diverged is no target
+    """`steps_to` for smoothed curves y, (num_points, num_seeds), at steps x, (num_points,); (num_seeds,)."""
+    if not len(x) or not math.isfinite(level):  # the level of a diverged run is no target
         return np.full(y.shape[1], math.inf)
     reached, seeds = y <= level, np.arange(y.shape[1])
     i = reached.argmax(axis=0)
     before, after = y[i - 1, seeds], y[i, seeds]
-    with np.errstate(invalid="ignore", divide="ignore"):  # of the cases that are sorted out below
+    with np.errstate(invalid="ignore", divide="ignore"):  # these cases are handled below
         between = x[i - 1] + (x[i] - x[i - 1]) * (before - level) / (before - after)
     at = np.where((i == 0) | ~np.isfinite(before), x[i], between)
     return np.where(reached.any(axis=0), at, math.inf)

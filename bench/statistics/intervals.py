@@ -17,7 +17,7 @@ MIN_SEEDS = 5  # Below this many seeds a point is shown without an interval (pro
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval; `low` and `high` are None where the data allow none."""
+    """An estimate with its confidence interval; `low` and `high` are None without an interval."""
 
     estimate: float
     low: float | None
@@ -25,16 +25,16 @@ class Interval:
     n: int  # seeds, pairs, runs or blocks behind the estimate
 
     def __format__(self, form: str) -> str:
-        """The estimate and its bounds, each in the given form of a float: "1.2 [0.9, 1.5]"."""
+        """The estimate and its bounds, each in the given float format: "1.2 [0.9, 1.5]"."""
         bounds = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
         return f"{self.estimate:{form}}{bounds}"
 
     def excludes(self, value: float) -> bool:
-        """Whether there is an interval and it leaves `value` out."""
+        """Whether there is an interval and `value` lies outside."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
     def without_bounds(self) -> Interval:
-        """The same estimate, its interval withheld."""
+        """The estimate without its interval."""
         return Interval(self.estimate, None, None, self.n)
 
 
@@ -43,7 +43,7 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 
         mean -+ t(n - 1; (1 + confidence) / 2) * s / sqrt(n),    s^2 = sum (x - mean)^2 / (n - 1)
 
-    A percentile bootstrap over 5 seeds covers 83 % for a nominal 95 %; for near-normal values this one holds its level.
+    For near-normal values it covers its nominal level; a percentile bootstrap over 5 seeds covers 83 % instead of 95 %.
 
     Args:
       values: (num_seeds,), finite.
@@ -72,7 +72,7 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Mean of a - b within seeds, with its t interval (protocol rules 5 and 12).
 
-    With several tasks, each seed's differences are averaged over tasks first: the seed, not the task, is replicated.
+    With several tasks, each seed's differences are averaged over tasks first: the seed is the unit of replication.
 
         d[seed] = mean over tasks of (a - b)[seed, task],    t_interval(d)
 
@@ -96,15 +96,15 @@ def p_value(found: Interval, confidence: float = CONFIDENCE) -> float | None:
 
         error = half-width / t(n - 1; (1 + confidence) / 2),    p = 2 P(T_(n-1) >= |mean / error|)
 
-    Taken from the interval, so that it is below 1 - confidence exactly where the interval excludes zero, whatever it
-    lets vary: for `paired_difference` it is the paired t test, for `crossed_interval` test images count too.
+    It is computed from the interval, so that it is below 1 - confidence exactly where the interval excludes zero. For
+    `paired_difference` it is the paired t test; for `crossed_interval` it accounts for test images too.
 
     Args:
-      found: of `t_interval`, `paired_difference` or `crossed_interval`, at this confidence.
+      found: from `t_interval`, `paired_difference` or `crossed_interval`, at this confidence.
       confidence: in (0, 1).
 
     Returns:
-      p in [0, 1]; None without bounds. Of an interval without width, 1 if it is zero and 0 if not.
+      p in [0, 1]; None without bounds. For an interval of width zero, 1 if the estimate is zero, else 0.
 
     Example:
       >>> p_value(paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0]))
@@ -118,22 +118,22 @@ def p_value(found: Interval, confidence: float = CONFIDENCE) -> float | None:
     if found.low is None or found.high is None:
         return None
     error = (found.high - found.low) / 2 / float(stdtrit(found.n - 1, 0.5 + confidence / 2))
-    # The deviation of equal numbers may come out as 1e-17 instead of 0, their mean being rounded.
+    # The standard deviation of equal numbers can be 1e-17 instead of 0, since their mean is rounded.
     if error <= 1e-15 * abs(found.estimate):
         return 1.0 if found.estimate == 0 else 0.0
     return float(2 * stdtr(found.n - 1, -abs(found.estimate / error)))
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Holm's adjusted p-values, over the contenders within a task (protocol rule 12).
+    """Holm's adjusted p-values, over the optimizers compared within a task (protocol rule 12).
 
         p_(1) <= ... <= p_(m),    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j))
 
-    Rejecting where an adjusted value is at most alpha keeps the chance of any false rejection at most alpha, whatever
-    the dependence of the tests.
+    Rejecting where an adjusted value is at most alpha keeps the probability of any false rejection at most alpha, for
+    any dependence of the tests.
 
     Args:
-      p_values: name -> p-value, or None where there is no test: it stays None and is not counted in m.
+      p_values: name -> p-value, or None where there is no test; None stays None and is not counted in m.
 
     Returns:
       The same names, in the same order.
@@ -161,8 +161,8 @@ def wilson_interval(successes: SupportsIndex, n: SupportsIndex, confidence: floa
 
         { p : |k / n - p| <= z sqrt(p (1 - p) / n) } = (k + z^2 / 2 -+ z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2)
 
-    with k successes and z the normal quantile at (1 + confidence) / 2. Unlike the usual k / n -+ z sqrt(...), it is not
-    a point where all runs succeed or all miss, so it is given from the first run on: with few it is wide, not false.
+    with k successes and z the normal quantile at (1 + confidence) / 2. Unlike k / n -+ z sqrt(...), it does not shrink
+    to a point where all runs succeed or all miss. So it is valid, and wide, even for few runs.
 
     Args:
       successes: k, from 0 to n.
@@ -185,7 +185,7 @@ def wilson_interval(successes: SupportsIndex, n: SupportsIndex, confidence: floa
     z = float(ndtri(0.5 + confidence / 2))
     centre = (k + z**2 / 2) / (total + z**2)
     half = z * math.sqrt(k * (total - k) / total + z**2 / 4) / (total + z**2)
-    # At the ends, where centre and half agree in exact arithmetic, no rounding is shown.
+    # At k = 0 and k = n, centre and half are equal in exact arithmetic; this avoids rounding errors.
     low, high = (0.0 if k == 0 else centre - half), (1.0 if k == total else centre + half)
     return Interval(k / total, low, high, total)
 
@@ -193,7 +193,7 @@ def wilson_interval(successes: SupportsIndex, n: SupportsIndex, confidence: floa
 def crossed_interval(
     *tasks: ArrayLike, strata: Sequence[ArrayLike | None] | None = None, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Mean over tasks, seeds and blocks of test images, with an interval that lets seeds and images vary (rule 12).
+    """Mean over tasks, seeds and blocks of test images; the interval accounts for seeds and images (rule 12).
 
         V = max(V_seed + V_image - V_both, V_seed, V_image),    mean -+ t(num_seeds - 1; (1 + confidence) / 2) * sqrt(V)
 
@@ -202,25 +202,25 @@ def crossed_interval(
         V_seed = var(means of the seeds) / num_seeds,    V_image = var(means of the blocks) / num_image_blocks,
         V_both = var(all values) / (num_seeds * num_image_blocks),    var with divisor count - 1
 
-    All seeds are scored on the same test images, so what is hard about these does not average out over seeds. V_both is
-    counted in V_seed and in V_image and is taken off once. The difference may fall below either part, even below 0, by
-    chance; the larger part is then used.
+    All seeds are evaluated on the same test images, so the sampling error of images does not average out over seeds.
+    V_both is contained in V_seed and in V_image and is subtracted once. By chance the result may be smaller than V_seed
+    or V_image, even negative; then the larger of the two is used.
 
-    Where every block holds images of one class (`strata`), what differs between classes is no chance of sampling: the
-    task's classes are given. The variances over blocks are then those around the mean of the block's class, with a
-    divisor less by one for each class, from the blocks that hold one class alone.
+    Where each block holds images of one class (`strata`), differences between classes are no sampling error, since the
+    classes of a task are given. The variances over blocks are then taken around the mean of the block's class, with the
+    divisor reduced by one for each class, over the blocks that hold a single class.
 
-    Over tasks, seeds are averaged over tasks first. Tasks may share test images, so that V_image is that of images
-    shared by all, the largest it can be: the square of the mean of the tasks' sqrt(V_image).
+    With several tasks, seeds are averaged over tasks first. Tasks may share test images; V_image is then the upper
+    limit, reached when all share them: the square of the mean of the tasks' sqrt(V_image).
 
     Args:
-      tasks: (num_seeds, num_image_blocks) each, finite: mean test loss of a seed on a block, blocks of one size.
-      strata: for each task (num_image_blocks,), the class of each block, below 0 for a block of several; or None.
+      tasks: (num_seeds, num_image_blocks) each, finite: mean test loss of a seed on a block; blocks of equal size.
+      strata: for each task (num_image_blocks,), the class of each block, negative for a block of several; or None.
       confidence: in (0, 1).
 
     Returns:
-      The mean; bounds only from `MIN_SEEDS` seeds on, and from two blocks on, as one block shows no spread of images.
-      n = num_seeds. The degrees of freedom suppose at least as many blocks as seeds.
+      The mean; bounds only from `MIN_SEEDS` seeds and two blocks on. n = num_seeds. The degrees of freedom assume at
+      least as many blocks as seeds.
 
     Example:
       >>> crossed_interval([[1.0, 2.0], [3.0, 4.0]])
@@ -266,8 +266,8 @@ def _image_variances(x: NDArray[np.float64], strata: ArrayLike | None) -> tuple[
 def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Median over blocks with the distribution-free interval between two order statistics (protocol rule 7).
 
-    [x_(k), x_(n + 1 - k)] with the largest k for which P(Binomial(n, 1/2) <= k - 1) <= (1 - confidence) / 2. It covers
-    at least `confidence` whatever the distribution; for 95 % it exists from 6 values on.
+    [x_(k), x_(n + 1 - k)] with the largest k for which P(Binomial(n, 1/2) <= k - 1) <= (1 - confidence) / 2. Its
+    coverage is at least `confidence` for any distribution; at 95 % it needs 6 values.
 
     Args:
       values: (num_blocks,), finite.
@@ -294,7 +294,7 @@ def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interv
 def ratio_interval(a_blocks: ArrayLike, b_blocks: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Median over blocks of the within-block ratios a / b, with `median_interval` (protocol rule 7).
 
-    A block times every optimizer once, close together in time, so a slow spell of the machine cancels in the ratio.
+    A block times every optimizer once within a short time, so that slow phases of the machine cancel in the ratio.
 
     Args:
       a_blocks: (num_blocks,) seconds per step, positive.
@@ -323,12 +323,12 @@ def _differences(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 def checked(
     name: str, values: ArrayLike, *, ndim: tuple[int, ...], allowed: tuple[float, ...] = ()
 ) -> NDArray[np.float64]:
-    """`values` as a non-empty float64 array of one of the ranks `ndim`, finite but for the infinities in `allowed`."""
+    """`values` as a non-empty float64 array of a rank in `ndim`, finite except for values in `allowed`."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim not in ndim or x.size == 0:
         raise ValueError(f"`{name}` must be a non-empty array of rank {ndim}, got shape {x.shape}.")
     finite = np.isfinite(x)
-    if finite.all():  # as nearly always; a bootstrap asks thousands of times
+    if finite.all():  # the usual case; a bootstrap calls this thousands of times
         return x
     refused = int(np.sum(~finite & ~np.isin(x, allowed)))
     if refused:
@@ -340,6 +340,6 @@ def checked(
 
 
 def check_confidence(confidence: float) -> None:
-    """Refuses a confidence that is no probability, such as 95."""
+    """Raises ValueError for a confidence outside (0, 1), such as 95."""
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence}.")

@@ -1,7 +1,7 @@
-"""Time to a target, where a run that misses is right-censored, never dropped and never imputed (protocol rule 11).
+"""Time to a target. A run that misses the target is right-censored, never dropped or imputed (protocol rule 11).
 
-A run is (time, event): the time at which it reached the target and True, or the time up to which it was watched, its
-budget, and False. Performance profiles need no more of a miss than that it is one, and take its time as infinite.
+A run is a pair (time, event): the time at which it reached the target and True, or the time at which it was censored,
+its budget, and False. Performance profiles take the time of a miss as infinite.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.statistics.aggregate import percentile_bounds
+from bench.statistics.aggregate import lower_median, percentile_bounds
 from bench.statistics.intervals import CONFIDENCE, MIN_SEEDS, Interval, check_confidence, checked
 
 
@@ -24,10 +24,10 @@ class KaplanMeier:
 
     Attributes:
       times: (num_times,), distinct times of events and censorings, ascending.
-      survival: (num_times,), the share from this time on, up to the next.
-      low: (num_times,), lower bound of `survival` at each time by itself.
-      high: (num_times,), upper bound.
-      at_risk: (num_times,), int, runs watched up to this time at least and without an event before it.
+      survival: (num_times,), the share from this time up to the next.
+      low: (num_times,), pointwise lower bound of `survival`.
+      high: (num_times,), pointwise upper bound.
+      at_risk: (num_times,), int, runs neither censored nor with an event before this time.
       num_events: (num_times,), int, runs that reach the target at this time.
     """
 
@@ -47,9 +47,9 @@ def kaplan_meier(times: ArrayLike, events: ArrayLike, confidence: float = CONFID
 
     with d_i events among the n_i runs at risk at t_i. A run censored at the time of an event is at risk for it.
 
-    Greenwood's v says nothing where S is 1 or 0. There the band is the exact binomial one: with h = (1 - confidence)/2,
-    no event among n at risk bounds S below by h^(1/n); and once the last m runs, those watched beyond the last
-    censoring, have all reached the target, S is at most 1 - h^(1/m), and at most what bounded it before.
+    Greenwood's v is not defined where S is 1 or 0. There the band is the exact binomial one, with h = (1 -
+    confidence)/2: with no event among n at risk, S is at least h^(1/n); once the last m runs, those after the last
+    censoring, have all reached the target, S is at most 1 - h^(1/m), and at most its previous bound.
 
     Args:
       times: (num_runs,), finite, not negative.
@@ -84,7 +84,7 @@ def kaplan_meier(times: ArrayLike, events: ArrayLike, confidence: float = CONFID
 
 
 def _steps_down(t: NDArray[np.float64], reached: NDArray[np.bool_]) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
-    """The curve as scipy has it, and who is at risk and who arrives at each of its times."""
+    """scipy's curve, and the numbers of runs at risk and of events at each of its times."""
     from scipy.stats import CensoredData, ecdf
 
     curve = ecdf(CensoredData(uncensored=t[reached], right=t[~reached])).sf
@@ -105,9 +105,9 @@ def km_median(times: ArrayLike, events: ArrayLike, confidence: float = CONFIDENC
       confidence: in (0, 1).
 
     Returns:
-      The median; bounds only from `MIN_SEEDS` runs on. `math.inf` stands for later than every time in `times`: what
-      derives from an infinite median is a bound. With five runs the upper bound is always infinite, since five runs
-      below the median happen with probability 1/32 > 0.025 (as for `median_interval`).
+      The median; bounds only from `MIN_SEEDS` runs on. `math.inf` means later than every time in `times`; a number
+      computed from an infinite median is a bound. With five runs the upper bound is always infinite, since five runs
+      are all below the median with probability 1/32 > 0.025 (as for `median_interval`).
 
     Example:
       >>> km_median([3.0, 8.0, 5.0, 8.0], [True, False, True, False])
@@ -132,14 +132,14 @@ def restricted_mean(times: ArrayLike, events: ArrayLike, tau: float, confidence:
         variance = sum over t_i < tau of A_i^2 d_i / (n_i (n_i - d_i)),    mean -+ z sqrt(variance), within [0, tau]
 
     Without censoring before tau the variance is that of min(time, tau) with divisor num_runs, over num_runs. The
-    interval is for many runs: for exponential times with every sixth run censored at tau, one of a nominal 95 % covers
-    83 % with 5 runs, 89 % with 10 and 94 % with 40.
+    interval is asymptotic: for exponential times with every sixth run censored at tau, a nominal 95 % covers 83 % with
+    5 runs, 89 % with 10 and 94 % with 40.
 
     Args:
       times: (num_runs,), finite, not negative.
       events: (num_runs,), True where the target was reached, False where the run was censored.
-      tau: the budget, positive, in the unit of `times`. At most the largest time, unless the curve reaches 0: nothing
-        is known of the runs beyond it.
+      tau: the budget, positive, in the unit of `times`. At most the largest time, unless the curve reaches 0, since the
+        curve is unknown beyond it.
       confidence: in (0, 1).
 
     Returns:
@@ -173,7 +173,7 @@ def restricted_mean(times: ArrayLike, events: ArrayLike, tau: float, confidence:
         return Interval(mean, None, None, num_runs)
     areas = np.cumsum(pieces[:0:-1])[::-1]
     left = at_risk - num_events
-    # Nothing is left only at the end of a curve that reaches 0, where no area is left either.
+    # `left` is 0 only at the end of a curve that reaches 0, where the area is 0 too.
     variance = float(np.sum(areas**2 * num_events / (at_risk * np.maximum(left, 1)), where=left > 0))
     half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
     return Interval(mean, max(mean - half, 0.0), min(mean + half, tau), num_runs)
@@ -185,9 +185,9 @@ def performance_profile(times: ArrayLike, ratios_grid: ArrayLike) -> NDArray[np.
         best[task] = min over optimizers of the median over seeds of times[task, optimizer]
         rho[optimizer, tau] = mean over tasks of the share of seeds with times[task, optimizer] / best[task] <= tau
 
-    The median is Kaplan-Meier's: the smallest time by which at least half of the seeds have arrived, infinite if they
-    never have. On a task where every optimizer's median is infinite there is no best, and every run counts as a miss:
-    a profile that stays below 1 shows it.
+    The median is Kaplan-Meier's: the smallest time by which at least half of the seeds have reached the target,
+    infinite if they never do. On a task where every optimizer's median is infinite there is no best time, and every run
+    counts as a miss.
 
     Args:
       times: (num_tasks, num_optimizers, num_seeds), positive, inf for a miss.
@@ -218,14 +218,14 @@ def performance_profile_bands(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Pointwise percentile bands of `performance_profile`, by resampling seeds within each task (protocol rule 12).
 
-    A resample takes the same seeds of a task for all optimizers, as seed k fixed init and data order for all of them,
-    independently for each task, and finds the best median anew. The bands are over seeds; tasks are what was chosen.
+    A resample draws seeds independently for each task, the same for all optimizers, since seed k has the same
+    initialization and data order for all of them. The best median is computed anew. Tasks are not resampled.
 
     Args:
       times: (num_tasks, num_optimizers, num_seeds), positive, inf for a miss.
       ratios_grid: (num_ratios,), positive and finite, in any order.
-      num_resamples: how many.
-      seed: of the resampling.
+      num_resamples: number of resamples.
+      seed: seed of the resampling.
       confidence: in (0, 1).
 
     Returns:
@@ -272,14 +272,14 @@ def _profiles(times: NDArray[np.float64], grid: NDArray[np.float64], indices: ND
     num_tasks, num_optimizers, num_seeds = times.shape
     num_resamples, num_ratios = len(indices), len(grid)
     order = np.argsort(grid)
-    # cells[r, o, j]: runs whose ratio is at most the j-th smallest of the grid, but not the one before; the last: none.
+    # cells[r, o, j]: runs whose ratio lies between the grid's values j - 1 and j; the last: beyond the grid.
     cells = np.zeros((num_resamples, num_optimizers, num_ratios + 1))
     lead = np.arange(num_resamples * num_optimizers).reshape(num_resamples, num_optimizers, 1) * (num_ratios + 1)
     for task in range(num_tasks):
         drawn = times[task].T[indices[:, task]].swapaxes(1, 2)  # (num_resamples, num_optimizers, num_seeds)
-        medians = np.sort(drawn, axis=2)[:, :, (num_seeds - 1) // 2]
+        medians = lower_median(drawn)
         best = medians.min(axis=1)[:, None, None]
-        # Where nobody's median is finite the ratio is put at inf: finite / inf would be 0, better than the best.
+        # Where no median is finite the ratio is inf: finite / inf would be 0, better than the best.
         ratios = np.divide(drawn, best, out=np.full_like(drawn, math.inf), where=np.isfinite(best))
         cell = lead + np.searchsorted(grid[order], ratios, side="left")
         cells += np.bincount(cell.ravel(), minlength=cells.size).reshape(cells.shape)

@@ -1,1 +1,1 @@
-"""What is kept: cells with their records, whole files, published results, and rows read back."""
+"""Stored results: cells with their records, published results, and the rows that scores are computed from."""

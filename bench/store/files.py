@@ -1,4 +1,4 @@
-"""Files of a results folder: safe names, whole writes, and locks that fall with their process."""
+"""Files of a results folder: safe names, atomic writes, and locks that are released when their process ends."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from tasks.files import SAFE_NAME, SAFE_NAMES
 
 
 def safe_name(kind: str, name: str) -> str:
-    """A suite's or label's name, refused where it could leave the results folder.
+    """The name of a suite or label, if it is safe as the name of a folder.
 
     Raises:
-      UsageError: anything but a few letters, digits, dots, dashes and underscores.
+      UsageError: the name has other characters than letters, digits, dots, dashes and underscores, or is too long.
     """
     if not SAFE_NAME.fullmatch(name):
         raise UsageError(f"{kind} {name!r}: expected {SAFE_NAMES}")
@@ -23,7 +23,7 @@ def safe_name(kind: str, name: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
       UsageError: the folder cannot be written.
@@ -35,17 +35,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> str:
-    """What is said of a file that cannot be written."""
+    """The message about a file that cannot be written."""
     return f"cannot write {path}: {error.strerror}; choose another folder or free some space"
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process alone holds a lock file, while the context lasts; the lock falls with its process.
+    """Holds a lock file while the context lasts; yields whether it was acquired. The lock ends with the process.
 
     Args:
-      path: of the lock file; it is gone afterwards.
-      wait: until another process that holds it lets go.
+      path: path of the lock file, which is removed afterwards.
+      wait: whether to wait until another process releases the lock.
 
     Raises:
       UsageError: the folder cannot be written.
@@ -62,6 +62,6 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Taken away while it is held: who opened it before and waits finds done what it was held for.
+        # Removed while the lock is held. A process that waits for it then sees the finished work.
         path.unlink(missing_ok=True)
         lock.release()

@@ -1,4 +1,4 @@
-"""What a record says of where it was made (protocol: provenance in each run's record)."""
+"""Provenance of a record: code, versions, device and data (protocol: provenance in each run's record)."""
 
 import functools
 import importlib.metadata
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the source tree; None where the package runs from an installation."""
+    """Commit and dirty flag of the source tree; both None where the package is installed without it."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
@@ -40,7 +40,7 @@ def git_state() -> dict[str, Any]:
         ).stdout.strip()
 
     try:
-        # Dirty is what can change a number: the packages, not the results that a run writes, nor tests and pages.
+        # Only changes that can change a number count: the packages, not results, tests or pages.
         status = git("status", "--porcelain", "--", "bench", "tasks", "baselines", "learned", "pyproject.toml")
         return {"commit": git("rev-parse", "HEAD")[:12], "dirty": bool(status)}
     except (OSError, subprocess.CalledProcessError):
@@ -65,17 +65,17 @@ def num_cores() -> int | None:
 
 
 def processor() -> str:
-    """The processor and the cores of it that this process may use, on both of which roundings on a CPU depend."""
+    """The processor and the number of cores that this process may use; rounding on a CPU depends on both."""
     return f"{cpu_model()}, cores used: {num_cores()}"
 
 
 def default_device() -> Any:
-    """The device that computations go to."""
+    """The device that computations run on."""
     return getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
 
 
 def device() -> dict[str, Any]:
-    """The default device: kind, platform, number of them, and the processor that drives it."""
+    """The default device: platform, kind, number of devices, and the host's processor."""
     default = default_device()
     return {
         "platform": default.platform,
@@ -88,7 +88,7 @@ def device() -> dict[str, Any]:
 
 
 def without_folders(argv: Sequence[str]) -> list[str]:
-    """Arguments without `--...-dir` and their values: where files lie on a machine is no part of a result.
+    """Arguments without `--...-dir` options, since folders of a machine are no part of a result.
 
     Example:
       >>> without_folders(["run", "--results-dir", "/home/me/results", "--cache-dir=/tmp", "--seeds", "0-4"])
@@ -104,7 +104,7 @@ def without_folders(argv: Sequence[str]) -> list[str]:
 
 
 def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the start time, which is a field of the record."""
+    """The provenance of a record, except the start time, which is a field of its own."""
     return {
         "git": git_state(),
         "versions": versions(),

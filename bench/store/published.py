@@ -1,4 +1,4 @@
-"""Published results: the cells of a suite packed in two files that can be committed."""
+"""Published results: the cells of a suite, packed in two files that can be committed."""
 
 import io
 from pathlib import Path
@@ -24,10 +24,10 @@ LOCAL = "local"
 
 
 def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
-    """What is wrong with the first published cell that is not as it was stored; None if all are.
+    """A message about the first published cell that was altered after it was stored; None if there is none.
 
-    Checked: each record against its checksum and its configuration's digest, each column against the record, each
-    curve against the record's digest of it.
+    Checks each record against its checksum and the digest of its configuration, each column against the record, and
+    each curve against its digest in the record.
     """
     ordered, by_cell = curves_by_cell(curves)
     content = curve_content(ordered)
@@ -56,10 +56,10 @@ def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
 
 
 def published_label(label: str) -> str:
-    """The label, refused where it is `local` or not a plain name.
+    """The label, if results can be published under it.
 
     Raises:
-      UsageError: see above.
+      UsageError: it is `local` or not a plain name.
     """
     if safe_name("label", label) == LOCAL:
         raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
@@ -67,10 +67,10 @@ def published_label(label: str) -> str:
 
 
 def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path:
-    """Packs cells into RESULTS/SUITE/LABEL/{cells,curves}.parquet: two files rather than thousands.
+    """Packs cells into RESULTS/SUITE/LABEL/{cells,curves}.parquet: two files instead of thousands.
 
     Raises:
-      UsageError: a label that is `local` or not a plain name.
+      UsageError: the label is `local` or not a plain name.
     """
     folder = results_dir / safe_name("suite", suite) / published_label(label)
     curves = parquet(results.curves.astype({"metric": "category", "cell": "category"}))
@@ -82,7 +82,7 @@ def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path
 
 
 def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
-    """What `bench list runs` prints: suite, label, number of cells, or that they cannot be read."""
+    """Suite, label and number of cells (or "not readable") of all stored results, for `bench list runs`."""
     rows = []
     for folder in sorted(results_dir.glob("*/*")):
         if not folder.is_dir():
@@ -106,5 +106,5 @@ def parquet(frame: pd.DataFrame) -> bytes:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, its type where it has none."""
+    """The first line of an error's message; its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

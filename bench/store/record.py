@@ -1,6 +1,6 @@
-"""A cell's record: what is stored of it, how it is identified, and its row in the table of cells.
+"""A cell's record: its fields, its identity, and its row in the table of cells.
 
-Records are JSON on disk and `Record` everywhere else: `parse_record` is the one place where one becomes the other.
+Records are JSON on disk and `Record` in code; `parse_record` is the only conversion from JSON.
 """
 
 import enum
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pandas as pd
 
-VERSION = "0.2"  # Major.Minor: results compare within it (CHANGELOG)
+VERSION = "0.2"  # Major.Minor: results of one version compare (CHANGELOG)
 SCHEMA = 2
 CURVE_COLUMNS = ["cell", "step", "metric", "value"]
 
@@ -29,12 +29,12 @@ class Status(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether it is a result, which a rerun skips; what ended otherwise is run again."""
+        """Whether the cell has a result. A rerun skips such cells and repeats the others."""
         return self in (Status.OK, Status.DIVERGED)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The losses of a training run (protocol rule 4); None where they are not finite or were not reached."""
+    """The losses of a training run (protocol rule 4); None where a loss is not finite or the run ended before it."""
 
     final_train_loss: float | None = None
     final_validation_loss: float | None = None
@@ -57,23 +57,23 @@ RESULT_COLUMNS, CLOCK_COLUMNS = Result.__struct_fields__, Clock.__struct_fields_
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a cell beside its curve.
+    """What is stored of a cell, except its curve.
 
     Attributes:
-      cell: its name, the digest of `config`.
+      cell: name of the cell, the digest of `config`.
       config: the resolved configuration (`bench.cells`), JSON-ready.
-      status: how it ended.
-      reason: one line on why, where it did not end well.
-      first_bad_step: of a diverged run.
-      result: of a training run that began.
-      clock: likewise.
+      status: how the cell ended.
+      reason: one line on why it failed; None if it did not.
+      first_bad_step: first inner step with a non-finite loss, for a diverged run.
+      result: losses of a training run; None if it did not start.
+      clock: times of a training run; None if it did not start.
       started_at: ISO 8601, UTC.
       provenance: see `bench.store.provenance`.
-      taken_from: SUITE/LABEL/CELL of the published cell that it is a copy of.
-      schema: of this record.
-      curve_sha256: digest of the rows of its curve (`curve_digest`), whatever file holds them.
-      curve_file_sha256: digest of the file of its curve.
-      checksum: of the record without it.
+      taken_from: SUITE/LABEL/CELL of the published cell of another suite that this is a copy of; else None.
+      schema: version of this record's format.
+      curve_sha256: digest of the rows of the curve (`curve_digest`), independent of the file that holds them.
+      curve_file_sha256: digest of the curve's file.
+      checksum: checksum of the record without this field.
     """
 
     cell: str
@@ -93,11 +93,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlteredError(ValueError):
-    """A record that is not as it was stored."""
+    """A record was altered after it was stored."""
 
 
 class Results(NamedTuple):
-    """What a report is made from."""
+    """Cells and their curves, from which a report is made."""
 
     cells: pd.DataFrame  # one row a cell, see `cell_row`
     curves: pd.DataFrame  # cell, step, metric, value
@@ -113,8 +113,8 @@ def parse_record(text: str | bytes) -> Record:
     """The record that JSON text holds.
 
     Raises:
-      AlteredError: its checksum does not fit.
-      ValueError: it is no record, or one of another schema.
+      AlteredError: the checksum does not match.
+      ValueError: the text is no record, or a record of another schema.
     """
     try:
         content = json.loads(text)
@@ -136,7 +136,7 @@ def record_text(record: Record, *, indent: int | None = None) -> str:
 
 
 def cell_row(record: Record, label: str) -> dict[str, Any]:
-    """A record as a row of the cells table; what is not a column of its own stays readable as JSON."""
+    """A record as a row of the cells table; fields without a column of their own are stored as JSON."""
     config, result, clock = record.config, record.result or Result(), record.clock or Clock()
     return {
         "cell": record.cell,
@@ -167,12 +167,12 @@ def cell_row(record: Record, label: str) -> dict[str, Any]:
 
 
 def curve_digest(curve: pd.DataFrame) -> str:
-    """Digest of a curve's content: its rows in order, whatever file holds them."""
+    """Digest of a curve's rows in order, independent of the file that holds them."""
     return content_digest(*curve_content(curve), slice(None))
 
 
 def curve_content(curves: pd.DataFrame) -> tuple[list[Any], list[Any], list[Any]]:
-    """Steps, metrics and values of curves as plain objects: pandas hands them out one by one at a tenth of the pace."""
+    """Steps, metrics and values of curves as lists: reading them from pandas one by one takes ten times as long."""
     steps, metrics, values = (curves[column] for column in ("step", "metric", "value"))
     return steps.tolist(), metrics.astype(object).tolist(), values.tolist()
 

@@ -1,7 +1,7 @@
-"""The rows of a suite, checked and indexed: what scoring, tables and figures all read.
+"""The rows of a suite, checked and indexed, which scores, tables and figures are computed from.
 
-A run that failed (any status but "ok", or a non-finite loss) stays: its losses are infinite, its curve NaN from where
-it ended (protocol rule 11).
+A failed run (any status but "ok", or a non-finite loss) is kept: its losses are infinite, and its curve is NaN from the
+step at which it ended (protocol rule 11).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-# A pandas DataFrame or Series. pandas ships without complete types, and half-known ones hide the real findings.
+# A pandas DataFrame or Series. The types of pandas are incomplete, and partly known types cause false errors.
 Frame: TypeAlias = Any
 
 CELL_COLUMNS = (
@@ -38,7 +38,7 @@ CELL_COLUMNS = (
 CURVE_COLUMNS = ("cell", "step", "metric", "value")
 
 LEARNED, HAND_DESIGNED, CONTROL = "learned", "hand-designed", "control"
-UNTRAINED = "untrained"  # the control that is a learned optimizer before its outer-training
+UNTRAINED = "untrained"  # the control that is a learned optimizer before outer-training
 LOSSES = {
     "mean_train_loss": "mean train loss",
     "final_train_loss": "final train loss",
@@ -48,7 +48,7 @@ LOSSES = {
 }
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that what follows from it can be cached
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that results computed from it can be cached
 class Rows:
     """The rows of one report, checked and indexed."""
 
@@ -73,17 +73,17 @@ class Rows:
         return tuple(name for name in self.optimizers if name in names)
 
     @property
-    def contenders(self) -> tuple[str, ...]:
-        """What is compared: every optimizer that is no control."""
+    def compared(self) -> tuple[str, ...]:
+        """The optimizers that are compared: all but the controls."""
         return tuple(name for name in self.optimizers if self.role(name) != CONTROL)
 
     def without_controls(self) -> Rows:
-        """The rows of what is compared; the controls have a table of their own.
+        """The rows without those of the controls, which have their own table.
 
         Raises:
           ValueError: there are only controls.
         """
-        controls = set(self.optimizers) - set(self.contenders)
+        controls = set(self.optimizers) - set(self.compared)
         train = self.train[~self.train["optimizer"].isin(list(controls))]
         raced = {
             task: [name for name in table if name.partition("/")[2] not in controls]
@@ -105,18 +105,18 @@ class Rows:
             compile_sec={key: seconds for key, seconds in self.compile_sec.items() if key[1] not in controls},
             step_bytes={key: size for key, size in self.step_bytes.items() if key[1] not in controls},
             tasks=tasks,
-            optimizers=self.contenders,
+            optimizers=self.compared,
             slugs=slugs(tasks),
         )
 
     @property
     def controls(self) -> dict[str, str]:
-        """Control -> name of the hand-designed row that it varies (bench/entries/controls.py)."""
+        """Control -> hand-designed optimizer that it is a variant of (bench/entries/controls.py)."""
         return {control: base for control, base in self._varied() if control != UNTRAINED}
 
     @property
     def untrained(self) -> dict[str, str]:
-        """Learned optimizer -> the control that is its beginning (bench/entries/controls.py)."""
+        """Learned optimizer -> control with its untrained theta (bench/entries/controls.py)."""
         return {base: f"{base}_{control}" for control, base in self._varied() if control == UNTRAINED}
 
     def _varied(self) -> Iterator[tuple[str, str]]:
@@ -130,7 +130,7 @@ class Rows:
         return self.roles.get(optimizer, "timed only")
 
     def horizon(self, task: str) -> int:
-        """Inner steps of the task's runs; its rows have one horizon, else the longest."""
+        """Inner steps of the task's runs; the longest if they differ."""
         return int(self._horizons.get(task, math.nan))
 
     @functools.cached_property
@@ -139,7 +139,7 @@ class Rows:
         return {str(task): end for each in frames for task, end in each.groupby("task")["horizon"].max().items()}
 
     def chance_loss(self, task: str) -> float:
-        """The loss of a guess on the task; infinite where it is not known."""
+        """The loss of chance on the task; infinite where it is not known."""
         return self._chance_losses.get(task, math.inf)
 
     @functools.cached_property
@@ -162,7 +162,7 @@ class Rows:
 
     @functools.cached_property
     def _runs(self) -> dict[tuple[str, tuple[str, ...]], Frame]:
-        return {}  # a report asks for the same runs, and for the same losses, hundreds of times over
+        return {}  # a cache: a report asks for the same runs and losses hundreds of times
 
     def losses(self, optimizer: str, tasks: tuple[str, ...], metric: str) -> Frame:
         """(seed x task) losses: NaN where there is no cell, infinite where the run failed."""
@@ -237,7 +237,7 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
         for _, cell in cells[(cells["kind"] == "race") & (cells["status"] == "ok")].sort_values("started_at").iterrows()
     }
     timed = [name for table in blocks.values() for name in table.columns]
-    # The clock's controls train nothing: a timing cell's configuration says which of its rows they are.
+    # The clock's controls have no training runs; their names are in the configuration of a timing cell.
     roles = {name: CONTROL for config in timing["config"] for name in json.loads(config or "{}").get("controls", ())}
     return Rows(
         train=train,
@@ -279,9 +279,9 @@ def _series(train: Frame, curves: Frame, by_cell: dict[str, slice]) -> dict[tupl
 
 
 def _wide(*, value: Frame, **axes: Frame) -> Frame:
-    """A table of `value` with the two other arguments as rows and columns, named and sorted; NaN where there is none.
+    """A table of `value` with the two other arguments as rows and columns, named and sorted; NaN for missing values.
 
-    As `DataFrame.pivot`; a report makes thousands, and pandas takes ten times as long.
+    Does the same as `DataFrame.pivot` in a tenth of the time; a report makes thousands of such tables.
 
     Raises:
       ValueError: two values for one place.
@@ -297,9 +297,9 @@ def _wide(*, value: Frame, **axes: Frame) -> Frame:
 
 
 def curves_by_cell(curves: Frame) -> tuple[Frame, dict[str, slice]]:
-    """Curves with the rows of each cell together, in their order, and where those of each are."""
+    """Curves with the rows of each cell together, in their order, and the slice of each cell."""
     codes, names = pd.factorize(curves["cell"])
-    known = np.flatnonzero(codes >= 0)  # a row without a cell is of none
+    known = np.flatnonzero(codes >= 0)  # rows without a cell are dropped
     if len(known) < len(codes) or (np.diff(codes) < 0).any():
         order = known[np.argsort(codes[known], kind="stable")]
         curves, codes = curves.iloc[order], codes[order]
@@ -324,7 +324,7 @@ def as_floats(values: Frame) -> Frame:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Names as parts of file names and anchors, all different."""
+    """Name -> a distinct part of file names and anchors."""
     slugs: dict[str, str] = {}
     for name in names:
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "task"

@@ -1,11 +1,11 @@
-"""The store: one cell, one record and one curve, written once, atomically, with a checksum.
+"""The store: each cell has one record and one curve, written atomically and with a checksum.
 
-    RESULTS/SUITE/local/CELL.json, CELL.parquet      a user's own runs, git-ignored
+    RESULTS/SUITE/local/CELL.json, CELL.parquet      the user's own runs, git-ignored
     RESULTS/SUITE/LABEL/{cells,curves}.parquet       published runs, packed by `bench publish`
 
-A cell is identified by a digest of its resolved configuration, so a rerun skips what is complete. A torn, altered or
-foreign file is detected, set aside under another name, reported and redone. Two runs on one folder share its cells: who
-runs one has claimed it, by a lock that falls with its process.
+A cell is identified by a digest of its resolved configuration, so a rerun skips complete cells. A torn, altered or
+foreign file is detected, renamed and reported, and its cell is run again. Two processes can run the cells of one
+folder: each claims a cell by a lock, which ends with the process, before it runs the cell.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ CLAIMS = ".claims"  # folder of the lock files of cells that are being run
 
 
 class _DamagedError(Exception):
-    """Files of a cell that do not fit together, or not their checksums."""
+    """The files of a cell do not match each other or their checksums."""
 
 
 class Store:
@@ -50,31 +50,33 @@ class Store:
         self.set_aside: list[Path] = []
 
     def put(self, record: Record, curve: pd.DataFrame) -> None:
-        """Stores a cell: its curve first, then the record, which makes it complete and names the curve's checksum.
+        """Stores a cell: its curve, then its record, which holds the curve's checksum and makes the cell complete.
 
-        An earlier record goes first, so that nobody ever reads it beside another curve.
+        An earlier record is deleted first, so that it is never read together with the new curve.
         """
         curve = curve.loc[:, CURVE_COLUMNS]
-        with contextlib.suppress(OSError):  # what cannot be written is said below
+        with contextlib.suppress(OSError):  # a folder that cannot be written is reported below
             (self.folder / f"{record.cell}.json").unlink()
         content = parquet(curve)
         write_atomically(self.folder / f"{record.cell}.parquet", content)
-        # The digest of the rows outlives their packing with others; that of the file tells any damage to it.
+        # The digest of the rows stays valid when cells are packed; that of the file detects any damage to it.
         digests = {"curve_sha256": curve_digest(curve), "curve_file_sha256": hashlib.sha256(content).hexdigest()}
         text = record_text(msgspec.structs.replace(record, **digests), indent=1) + "\n"
         write_atomically(self.folder / f"{record.cell}.json", text.encode())
 
     def get(self, cell: str) -> tuple[Record, pd.DataFrame] | None:
-        """A complete cell, or None; what is damaged is set aside and listed in `set_aside`.
+        """A complete cell, or None; damaged files are set aside and listed in `set_aside`.
 
         Raises:
-          UsageError: files that cannot be read, or not be set aside.
+          UsageError: files cannot be read, or cannot be set aside.
         """
         try:
             return self._read(cell)
         except _DamagedError:
             pass
-        with self.claim(cell) as ours:  # else another run has it in hand, and what was read was half old, half new
+        with self.claim(
+            cell
+        ) as ours:  # else another process is writing the cell, and what was read may be half old, half new
             try:
                 return self._read(cell) if ours else None
             except _DamagedError:
@@ -110,17 +112,17 @@ class Store:
             try:
                 self.set_aside.append(files.set_aside(path))
             except FileNotFoundError:
-                continue  # its twin alone is there, or another run has set it aside
+                continue  # only one of the two files exists, or another process has set it aside
             except OSError as error:
                 raise UsageError(unwritable(path, error)) from None
 
     @contextlib.contextmanager
     def claim(self, cell: str, *, wait: bool = False) -> Iterator[bool]:
-        """Whether this process alone has a cell in hand, while the context lasts.
+        """Claims a cell for this process while the context lasts; yields whether it succeeded.
 
         Args:
-          cell: its name.
-          wait: until another process that has claimed it lets go.
+          cell: name of the cell.
+          wait: whether to wait until another process releases its claim.
 
         Raises:
           UsageError: the folder cannot be written.
@@ -133,7 +135,7 @@ class Store:
         return self.get(cell) is not None
 
     def read(self, cells: Iterable[str] | None = None) -> Results:
-        """Cells and curves; of a local store either the named ones or the latest of each (kind, task, optimizer, seed).
+        """Cells and curves. In a local store: the named cells, or the latest of each (kind, task, optimizer, seed).
 
         Raises:
           UsageError: nothing is stored here, or a published file is damaged.
@@ -145,8 +147,8 @@ class Store:
         if self.set_aside:
             damaged = ", ".join(path.name for path in self.set_aside)
             raise UsageError(
-                f"damaged files set aside in {self.folder}: {damaged}; say it again for a report of the others, or "
-                "`bench run`, which makes their cells again"
+                f"damaged files set aside in {self.folder}: {damaged}; repeat the command for a report of the "
+                "others, or run their cells again with `bench run`"
             )
         if not found:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
@@ -175,13 +177,13 @@ class Store:
         """Copies published cells that are not stored yet into this local store; returns their number.
 
         Args:
-          results_dir: where they are published.
-          source: LABEL of this suite, or SUITE/LABEL of another: what that has run of the same configuration becomes a
-            cell of this one, and its record says where it was `taken_from`.
+          results_dir: folder of the published results.
+          source: LABEL of this suite, or SUITE/LABEL of another one. A cell of another suite with the same
+            configuration becomes a cell of this suite, with its origin in `taken_from`.
           wanted: names of the cells to take from another suite.
 
         Raises:
-          UsageError: nothing is published there, or it is altered.
+          UsageError: nothing is published there, or the published results are altered.
         """
         suite, _, label = source.rpartition("/")
         published = Store(results_dir, suite or self.suite, label)

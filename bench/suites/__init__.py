@@ -1,1 +1,1 @@
-"""Suites are data: the TOML files in this folder, and what reads them and chooses a part of one."""
+"""Suites: TOML files in this folder, and functions that read them and choose a part of one."""

@@ -1,4 +1,4 @@
-"""What a command chooses of a suite: tasks by pattern, seeds, and values set by hand."""
+"""Choices within a suite: tasks by pattern, optimizers, seeds, and values set by hand."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def expand_tasks(patterns: Sequence[str], known: Sequence[str]) -> tuple[str, ..
     """Task names, with `FAMILY/*` standing for a family's tasks (a star does not cross a slash).
 
     Raises:
-      UsageError: a name or pattern that fits no task.
+      UsageError: a name or pattern matches no task.
     """
     names: list[str] = []
     for pattern in patterns:
@@ -36,7 +36,7 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
     """Applies `--set key=value`: `OPTIMIZER.HYPERPARAMETER=NUMBER`, or a key of the suite that is a number.
 
     Raises:
-      UsageError: not key=value, an unknown key, or a value that is no number.
+      UsageError: a setting is not key=value, its key is unknown, or its value is no number.
     """
     overrides: dict[str, dict[str, float]] = {}
     for setting in settings:
@@ -74,10 +74,10 @@ def choose_suite(
     steps: int | None = None,
     settings: Sequence[str] = (),
 ) -> Suite:
-    """A suite, or a part of one, or one with other values; what is not given stays as the suite has it.
+    """A suite, a part of one, or one with other values. Arguments that are not given keep the suite's values.
 
     Args:
-      name: of a suite, or the path of a TOML file.
+      name: name of a suite, or path of a TOML file.
       tasks: names, or patterns like "imagenet32_cnn3/*".
       optimizers: names, in the order of tables.
       seeds: like "0-4", or numbers.
@@ -85,10 +85,10 @@ def choose_suite(
       settings: "OPTIMIZER.HYPERPARAMETER=NUMBER", or "KEY=NUMBER" of the suite.
 
     Returns:
-      The suite. That its tasks and optimizers are there is found out when it is planned.
+      The suite. The names of tasks and optimizers are checked when it is planned.
 
     Raises:
-      UsageError: no such suite, or seeds or settings that are none.
+      UsageError: there is no such suite, or seeds or settings are invalid.
 
     Example:
       >>> choose_suite("quick", optimizers=["adam", "learned"], seeds="0-1").seeds

@@ -1,4 +1,4 @@
-"""What a suite stands for once plug-ins are known: its tasks with their horizons, and its optimizers ready to run."""
+"""The tasks of a suite with their horizons, and its optimizers, with plug-ins taken into account."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def suite_tasks(suite: Suite, registry: Registry) -> list[tuple[str, int]]:
     """The tasks of a suite with the horizon of each.
 
     Raises:
-      UsageError: a name or pattern that fits no task, a suite that has none, or a task that cannot be built.
+      UsageError: a name or pattern matches no task, the suite is a measurement, or a task cannot be built.
     """
     if suite.kind == "measure":
         raise UsageError(f"suite {suite.name} is a measurement and trains no task")
@@ -27,7 +27,7 @@ def suite_entrants(
     """The optimizers of a suite on a family at a horizon.
 
     Raises:
-      UsageError: an unknown optimizer or hyperparameter, or two optimizers of one name.
+      UsageError: an optimizer or hyperparameter is unknown, or two optimizers have one name.
     """
     entrants = []
     for name in dict.fromkeys(map(real_name, suite.optimizers)):

@@ -1,4 +1,4 @@
-"""What there is, by name: suites, stored runs, and all about whatever a name stands for."""
+"""Lists of suites and stored runs, and a description of anything with a name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,23 +32,23 @@ def list_suites() -> list[dict[str, Any]]:
 
 
 def list_runs(folders: Folders | None = None) -> list[dict[str, Any]]:
-    """Suite, label and number of cells of whatever is stored: one's own runs and published ones.
+    """Suite, label and number of cells of all stored results, the user's own and published ones.
 
     Args:
-      folders: where results lie; those of the command line without it.
+      folders: where results lie; by default those of the command line.
     """
     return stored_runs((folders or Folders()).results_dir)
 
 
 def describe(name: str, plugins: Sequence[str] = ()) -> dict[str, Any]:
-    """All about a task, family, optimizer or suite, ready for JSON.
+    """A JSON-ready description of a task, family, optimizer or suite.
 
     Args:
-      name: of any of them.
+      name: name of any of them.
       plugins: Python files that add tasks or optimizers.
 
     Raises:
-      UsageError: no such name; the message has the nearest ones.
+      UsageError: the name is unknown; the message has the nearest names.
 
     Example:
       >>> describe("lopt_ortho")["design"]

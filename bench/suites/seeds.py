@@ -1,4 +1,4 @@
-"""Seeds: those that are reported lie below those of tuning (protocol rule 5)."""
+"""Seeds: reporting seeds are below the first tuning seed (protocol rule 5)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def parse_seeds(text: str | Sequence[int] | int) -> tuple[int, ...]:
     """Seeds from "0-4", "0,2,5-7", a number or a list of numbers.
 
     Raises:
-      UsageError: anything else, or seeds from 1000 up, which are for tuning (protocol rule 5).
+      UsageError: the text has another form, or a seed is 1000 or more, which is for tuning (protocol rule 5).
     """
     expected = UsageError(f"expected seeds like 0-4 or 0,2,5, below {FIRST_TUNING_SEED}, got {text!r}")
     parts = [str(item) for item in text] if isinstance(text, list | tuple) else str(text).split(",")

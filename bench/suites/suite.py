@@ -1,4 +1,4 @@
-"""Suites are data: a TOML file with a `kind` that says what a cell of it is.
+"""A suite is a TOML file. Its `kind` says what a cell is.
 
 kind = "train"           a cell is (task, optimizer, seed)
 description = "..."
@@ -7,13 +7,13 @@ optimizers = ["adam", "learned"]
 seeds = "0-9"            or a list
 steps = 2000             horizon; without it, each task's own
 timing_blocks = 20       interleaved blocks of the clock; 0 switches it off
-controls = true          the rows whose outcome is known (bench/entries/controls.py)
+controls = true          optimizers with a known outcome (bench/entries/controls.py)
 
 kind = "measure"         a cell is a part of a measurement (bench/measure)
 measurement = "update_cost"
-optimizers = ["adam", "learned"]    of one that times them,
-timing_blocks = 20
-replications = 64                   else the independent replications
+optimizers = ["adam", "learned"]    for a measurement that times optimizers
+timing_blocks = 20                  likewise
+replications = 64                   for other measurements: independent replications
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from bench.suites.seeds import parse_seeds
 from tasks.tables import read_table
 
 SUITE_DIR = Path(__file__).parent
-MOST = 10**9  # of any whole number of a suite
+MOST = 10**9  # upper limit of every whole number in a suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Suite:
     """A comparison to run.
 
     Attributes:
-      name: of the suite; a folder of results/.
-      kind: what a cell is, "train" or "measure".
+      name: name of the suite, and of its folder in results/.
+      kind: kind of the cells, "train" or "measure".
       description: one line for listings and the report.
-      tasks: task names; of a measurement the parts, all without one.
-      optimizers: optimizer names, in the order of tables; ratios are taken to `adam` where it is there, else to the
-        first.
+      tasks: names of tasks; for a measurement names of its parts, or none for all parts.
+      optimizers: names of optimizers, in the order of tables. Ratios are taken to `adam`, or to the first optimizer if
+        `adam` is not among them.
       seeds: reporting seeds.
-      steps: horizon, or None for each task's own.
-      timing_blocks: interleaved timing blocks a task; of a measurement, None for its own number.
-      replications: of a measurement that times nothing; None for its own number.
-      controls: whether the controls run beside the optimizers; of a measurement, None for its own way.
+      steps: horizon; None for each task's own.
+      timing_blocks: interleaved timing blocks for each task; None for a measurement's own number.
+      replications: replications of a measurement that times nothing; None for its own number.
+      controls: whether the controls run too; None for a measurement's own choice.
       overrides: hyperparameters set by hand, optimizer -> name -> value.
-      measurement: of a suite of kind "measure", a row of `bench.measure.MEASUREMENTS`.
+      measurement: for kind "measure", a row of `bench.measure.MEASUREMENTS`.
     """
 
     name: str
@@ -70,7 +70,7 @@ def _whole_number(low: int) -> Any:
     return Annotated[int, Meta(ge=low, le=MOST, description=f"a whole number from {low} to {MOST:,}")]
 
 
-# The least that a whole number of a suite can be: the clock can be switched off, but not in a measurement.
+# Lower limits of the whole numbers in a suite. 0 timing blocks switch timing off, which a measurement cannot do.
 FEWEST = {"train": {"steps": 1, "timing_blocks": 0}, "measure": {"timing_blocks": 1, "replications": 4}}
 _Names = Annotated[list[str], Meta(min_length=1, description="a list of names")]
 
@@ -80,7 +80,7 @@ class TrainTable(Struct, frozen=True):
 
     tasks: _Names
     optimizers: _Names
-    seeds: Any  # of several forms, see `parse_seeds`
+    seeds: Any  # has several forms, see `parse_seeds`
     kind: str = "train"
     description: str = ""
     steps: _whole_number(FEWEST["train"]["steps"]) | None = None  # pyright: ignore[reportInvalidTypeForm]
@@ -89,7 +89,7 @@ class TrainTable(Struct, frozen=True):
 
 
 class MeasureTable(Struct, frozen=True):
-    """The keys of a suite of kind "measure"; which of the last four it has depends on the measurement."""
+    """The keys of a suite of kind "measure"; the measurement decides which of the last four are allowed."""
 
     measurement: str
     kind: str = "measure"
@@ -112,7 +112,7 @@ def load_suite(name_or_path: str) -> Suite:
     """Reads a suite by name or by the path of a TOML file.
 
     Raises:
-      UsageError: no such suite, not TOML, an unknown key, or a value of the wrong kind.
+      UsageError: there is no such suite, the file is not TOML, a key is unknown, or a value has the wrong type.
     """
     path = Path(name_or_path) if name_or_path.endswith(".toml") else SUITE_DIR / f"{name_or_path}.toml"
     if path.parent == SUITE_DIR and path.stem not in suite_names():
@@ -121,16 +121,16 @@ def load_suite(name_or_path: str) -> Suite:
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read suite {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of numbers and nesting beyond reason
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, huge numbers, deep nesting
         raise UsageError(f"suite {path} is not TOML: {error}") from None
     return build_suite(path.stem, table)
 
 
 def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
-    """A suite from a table of keys, checked.
+    """A suite from a table of keys.
 
     Raises:
-      UsageError: an unknown or missing key, or a value of the wrong kind.
+      UsageError: a key is unknown or missing, or a value has the wrong type.
     """
     kind = table.get("kind", "train")
     if kind not in list(TABLES):

@@ -1,1 +1,1 @@
-"""What is settled before anything is compared: tuned hyperparameters and frozen targets (protocol rules 1 and 10)."""
+"""Tuned hyperparameters and frozen targets, both fixed before the comparison (protocol rules 1 and 10)."""

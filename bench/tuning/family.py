@@ -1,4 +1,4 @@
-"""Hand-designed optimizers tuned on a task family, their values written where runs find them: `bench tune`."""
+"""Tunes hand-designed optimizers on a task family and writes their values where runs find them: `bench tune`."""
 
 import contextlib
 import dataclasses
@@ -14,6 +14,7 @@ from bench.device import select_device
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError, nearest, usage_errors
 from bench.folders import Folders
+from bench.statistics import significant
 from bench.store.files import locked, write_atomically
 from bench.store.record import VERSION
 from bench.tuning import search
@@ -21,15 +22,15 @@ from bench.tuning import search
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """What a search has chosen.
+    """The outcome of a hyperparameter search.
 
     Attributes:
       optimizer: name.
-      hyperparameters: name -> value.
-      loss: mean over tasks and seeds of the final loss with them.
+      hyperparameters: name -> chosen value.
+      loss: final loss with these values, mean over tasks and seeds.
       tuned_by: the split of that loss, "validation" or "train".
-      on_edge: hyperparameters that were still at the edge of their range after the last round: name -> "low" or "high".
-      path: of the record, which has every trial.
+      on_edge: hyperparameters that were at the edge of their range after the last round: name -> "low" or "high".
+      path: path of the record, which has every trial.
     """
 
     optimizer: str
@@ -41,7 +42,7 @@ class Tuned:
 
     @property
     def interior(self) -> bool:
-        """Whether values were tried beyond the chosen ones in every direction."""
+        """Whether no chosen value is at the edge of its range."""
         return not self.on_edge
 
 
@@ -59,26 +60,26 @@ def tune_family(
 ) -> list[Tuned]:
     """Tunes hand-designed optimizers on a task family: 32 Halton trials each, by validation loss (protocol rule 1).
 
-    A search that was stopped or killed goes on where it was, if nothing that its losses depend on has changed.
+    An interrupted search is resumed, if nothing that its losses depend on has changed.
 
     Args:
       family: task family.
-      optimizers: names; all hand-designed ones that have values of their own without any.
-      steps: horizon in inner steps; the family's own without it.
-      output_dir: of tuned values; RESULTS/tuned without it, where runs find them.
-      folders: where results and data lie; those of the command line without it.
+      optimizers: names; by default all hand-designed ones, except those that use another row's values.
+      steps: horizon in inner steps; by default the family's own.
+      output_dir: folder of tuned values; by default RESULTS/tuned, where runs find them.
+      folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
       log: called with a line for every optimizer.
-      advance: called with the share of all searches that is done since it was called last; rounds that a widened space
-        needs are on top.
+      advance: called with the fraction of all searches that has been done since the last call. Further rounds, in a
+        widened space, are not counted.
 
     Returns:
-      What was chosen for each optimizer, in their order.
+      The outcome for each optimizer, in their order.
 
     Raises:
-      UsageError: an unknown family or optimizer, one with the values of another row, another process that tunes the
-        same, or a folder that cannot be written.
+      UsageError: the family or an optimizer is unknown, an optimizer uses the values of another row, another process
+        tunes the same, or the folder cannot be written.
       tasks.data.MissingDataError: the family's data is neither cached nor found.
     """
     select_device(device)
@@ -102,7 +103,7 @@ def tune_family(
 
 
 def _rows(optimizers: Sequence[str], registry: Registry) -> dict[str, Baseline]:
-    """Name -> row of what is to be tuned."""
+    """Name -> row of the optimizers to tune."""
     known = [name for name, row in (BASELINES | registry.baselines).items() if row.values_of is None]
     table = {}
     for name in optimizers or known:
@@ -111,17 +112,17 @@ def _rows(optimizers: Sequence[str], registry: Registry) -> dict[str, Baseline]:
         if row is None:
             raise nearest("hand-designed optimizer", name, known)
         if row.values_of is not None:
-            raise UsageError(f"{name} has the values of another row: tune {row.values_of[1]} on {row.values_of[0]}")
+            raise UsageError(f"{name} uses the values of another row: tune {row.values_of[1]} on {row.values_of[0]}")
         table[name] = row
     return table
 
 
 @contextlib.contextmanager
 def _alone(path: Path):
-    """Keeps other processes from making the same record."""
+    """Keeps other processes from writing the same record."""
     with locked(path.with_suffix(".lock")) as ours:
         if not ours:
-            raise UsageError(f"another process makes {path}: wait for it, or choose another --output")
+            raise UsageError(f"another process writes {path}: wait for it, or choose another --output")
         yield
 
 
@@ -135,17 +136,17 @@ def _search(
     log: Callable[[str], None],
     advance: Callable[[float], None],
 ) -> Tuned:
-    """One search, from where an earlier one ended to the record in its file."""
-    partial = path.with_suffix(".runs")  # of a search that has not ended
+    """One search, which resumes an interrupted one and writes its record."""
+    partial = path.with_suffix(".runs")  # losses of an unfinished search
     identity = _identity(row, family, horizon, registry)
     known = search.read_known(partial, identity)
     if known:
-        log(f"{name}: going on after {len(known)} runs")
+        log(f"{name}: resuming after {len(known)} runs")
     most = 0.0
 
     def progress(done: int, total: int) -> None:
         nonlocal most
-        if done / total > most:  # a further round begins at its first run again
+        if done / total > most:  # a further round starts at run 1
             advance(done / total - most)
             most = done / total
 
@@ -156,13 +157,13 @@ def _search(
     write_atomically(path, search.dump(record).encode())
     partial.unlink(missing_ok=True)
     loss, on_edge = record[f"{row.tuned_by}_loss"], record["on_edge"]
-    values = {key: float(f"{value:.4g}") for key, value in record["hyperparameters"].items()}
+    values = {key: significant(value, 4) for key, value in record["hyperparameters"].items()}
     log(f"{name}: {row.tuned_by} loss {loss:.4f} at {values}" + (f"  NOT INTERIOR: {on_edge}" if on_edge else ""))
     return Tuned(name, record["hyperparameters"], loss, row.tuned_by, on_edge, path)
 
 
 def _identity(row: Baseline, family: str, horizon: int, registry: Registry) -> dict[str, Any]:
-    """All that the losses of a search depend on: those of another search are not taken up."""
+    """All that the losses of a search depend on; losses of a search with another identity are not reused."""
     names = search.tuning_tasks(family)
     return {
         "version": VERSION,

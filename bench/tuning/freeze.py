@@ -1,4 +1,4 @@
-"""How targets are frozen: tuned hand-designed optimizers run on tuning seeds (protocol rule 10); `bench freeze`."""
+"""Freezes targets: runs tuned hand-designed optimizers on tuning seeds (protocol rule 10); `bench freeze`."""
 
 import dataclasses
 import datetime
@@ -40,8 +40,8 @@ class Frozen:
     Attributes:
       task: name.
       horizon: inner steps.
-      path: of the record.
-      added: optimizers that ran for it now; none where it was frozen already.
+      path: path of the record.
+      added: optimizers that were run for it; none where the targets were frozen before.
     """
 
     task: str
@@ -61,24 +61,24 @@ def freeze_suite(
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> list[Frozen]:
-    """Freezes the targets of a suite's tasks: what its tuned hand-designed optimizers reach on tuning seeds.
+    """Freezes the targets of a suite's tasks: losses of its tuned hand-designed optimizers on tuning seeds.
 
     Args:
       suite: from `choose_suite`, or its name.
-      extend: whether optimizers that frozen targets lack are added to them; what is frozen stays as it is.
-      output_dir: of targets; RESULTS/targets without it, where runs find them.
-      folders: where tuned values, targets and data lie; those of the command line without it.
+      extend: whether to add optimizers to targets that are frozen already, whose losses stay as they are.
+      output_dir: folder of targets; by default RESULTS/targets, where runs find them.
+      folders: where tuned values, targets and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
-      device: "cpu", "gpu" or "gpu:1", from now on the default device of this process.
+      device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
       log: called with a line for every task.
-      advance: called with the share of all training runs that is done since it was called last.
+      advance: called with the fraction of all training runs that has been done since the last call.
 
     Returns:
       The targets of every task, in their order.
 
     Raises:
-      UsageError: an unknown task or optimizer, no hand-designed optimizer, targets that cannot be extended, or a folder
-        that cannot be written.
+      UsageError: a task or optimizer is unknown, there is no hand-designed optimizer, targets cannot be extended, or
+        the folder cannot be written.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
     select_device(device)
@@ -148,17 +148,17 @@ def freeze(
     earlier: Mapping[str, Any] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Runs hand-designed optimizers on the tuning seeds of a task and takes the targets from their curves.
+    """Runs hand-designed optimizers on tuning seeds of a task and computes targets from their curves.
 
     Args:
-      task_name: of the registry.
+      task_name: name of the task.
       task: the loaded `tasks.Task`.
-      entrants: tuned hand-designed rows.
+      entrants: tuned hand-designed optimizers.
       horizon: inner steps.
-      programs: compiled programs by optimizer, shared between tasks of a family; added to.
-      facts: stored with the record: task and data digests, versions.
-      earlier: the record that this one extends, of the same task and data; its rows are taken over as they are, but for
-        entrants that have other hyperparameters now.
+      programs: compiled programs by optimizer, shared between the tasks of a family; new programs are added.
+      facts: facts to store in the record: task and data digests, versions.
+      earlier: the record to extend, of the same task and data. Its optimizers are copied, except entrants whose
+        hyperparameters have changed.
       tick: called after every run.
 
     Returns:
@@ -223,11 +223,11 @@ def freeze(
 
 
 def known_row(earlier: Mapping[str, Any] | None, entrant: Any) -> dict[str, Any] | None:
-    """What an earlier record holds of an entrant, if it ran with the same hyperparameters; else None."""
+    """The entry of an entrant in an earlier record, if it ran with the same hyperparameters; else None."""
     row = (earlier or {}).get("optimizers", {}).get(entrant.name)
     return row if row and row["hyperparameters"] == finite(dict(entrant.identity)) else None
 
 
 def _version(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells one version of a record from another."""
+    """What identifies a version of a record."""
     return {key: record[key] for key in ("digest", "made_at", "commit")}

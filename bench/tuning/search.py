@@ -1,9 +1,9 @@
-"""Tuning of hand-designed optimizers: one procedure, one budget, for all (protocol rule 1).
+"""Tuning of hand-designed optimizers: the same procedure and budget for all (protocol rule 1).
 
-32 trials of a Halton stream, each on two tuning tasks; the best three rerun with three further seeds; selection by
-the mean final validation loss, or train loss where a row says so (`Baseline.tuned_by`). An optimum next to the edge of
-its space widens the space and the whole search is repeated. The rules are task-agnostic: AlgoPerf's tuning rulesets,
-arXiv 2306.07179.
+32 trials of a Halton sequence each run on two tuning tasks. The best three run again with three further seeds. The mean
+final validation loss selects one of them, or the train loss where the optimizer's row says so (`Baseline.tuned_by`). If
+the optimum is at the edge of the search space, the space is widened and the search is repeated. The rules do not depend
+on the task (AlgoPerf's tuning rulesets, arXiv 2306.07179).
 """
 
 import datetime
@@ -22,6 +22,7 @@ import tasks
 import tasks.unroll
 from baselines import Baseline, LogUniform, loss_keys
 from bench.clock.engine import run_key
+from bench.statistics import significant
 from bench.store.provenance import default_device, git_state
 from bench.suites.seeds import FIRST_TUNING_SEED
 
@@ -35,14 +36,14 @@ Trial = dict[str, Any]
 
 
 def tuning_tasks(family: str) -> list[str]:
-    """Names of the two tuning tasks: outer-validation draws where the family has pools, else its one task twice."""
+    """Names of the two tuning tasks: outer-validation tasks where the family has pools, else its one task twice."""
     if family not in tasks.FAMILIES or not tasks.FAMILIES[family].pools:
         return [family] * NUM_TUNING_TASKS
     return [f"{family}/outer_validation/{k}" for k in range(NUM_TUNING_TASKS)]
 
 
 def halton(space: Mapping[str, LogUniform], num_trials: int = NUM_TRIALS) -> list[dict[str, float]]:
-    """The first points of the Halton stream in a space, its origin left out. The same unit points for every optimizer.
+    """The first points of the Halton sequence in a space, without the origin; the same unit points for every optimizer.
 
     Args:
       space: name -> range; the order of the names is the order of the Halton bases 2, 3, 5.
@@ -55,10 +56,9 @@ def halton(space: Mapping[str, LogUniform], num_trials: int = NUM_TRIALS) -> lis
 def edges(
     space: Mapping[str, LogUniform], trials: Sequence[Mapping[str, float]], best: Mapping[str, float]
 ) -> dict[str, str]:
-    """Dimensions in which `best` is the outermost of all trials, so that nothing was tried beyond it: name -> "low"
-    or "high".
+    """Dimensions in which `best` is the outermost of all trials: name -> "low" or "high".
 
-    An end that is the dimension's natural bound is no edge.
+    An end of the range that is the dimension's natural bound is no edge.
     """
     found = {}
     for name, rng in space.items():
@@ -71,10 +71,10 @@ def edges(
 
 
 class TrialRunner:
-    """Final losses of many hyperparameters on one task, on the split that tunes the row, in one program of fixed width.
+    """Computes the final losses of many trials on one task, on the split `tuned_by`, with one program of fixed width.
 
-    On a CPU the width is one: a loop over nets beats a wide vmap there (cache). On accelerators trials run side by
-    side.
+    On a CPU the width is one, since a loop over networks uses the cache better than a wide vmap. On accelerators
+    several trials run at once under vmap.
     """
 
     def __init__(self, baseline: Baseline, horizon: int, width: int | None = None):
@@ -88,7 +88,7 @@ class TrialRunner:
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 
     def __call__(self, task: tasks.Task, key: jax.Array, points: Sequence[Mapping[str, float]]) -> list[float]:
-        """Losses of the points, in order; inf where the run diverged."""
+        """Final losses of the points, in order; inf where the run diverged."""
         losses: list[float] = []
         for start in range(0, len(points), self.width):
             group = [dict(point) for point in points[start : start + self.width]]
@@ -103,12 +103,12 @@ class TrialRunner:
 
 
 def run_name(task: str, seed: int, point: Mapping[str, float]) -> str:
-    """What a search knows a run by."""
+    """The key of a run among the known losses of a search."""
     return json.dumps([task, seed, sorted(point.items())])
 
 
 def read_known(path: Path, identity: Mapping[str, Any]) -> dict[str, float]:
-    """Losses that an earlier search left in a file; none where there is no such file, or it is of another search."""
+    """Known losses from the file of an interrupted search; empty if there is none, or it belongs to another search."""
     try:
         stored = json.loads(path.read_text())
         if stored["identity"] != json.loads(json.dumps(identity)):
@@ -119,7 +119,7 @@ def read_known(path: Path, identity: Mapping[str, Any]) -> dict[str, float]:
 
 
 def dump_known(identity: Mapping[str, Any], losses: Mapping[str, float]) -> str:
-    """What `read_known` reads: JSON text, a diverged run's loss as null. Losses keep all their digits."""
+    """JSON text for `read_known`. Losses keep all digits; the loss of a diverged run is null."""
     finite = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
     return json.dumps({"identity": identity, "losses": finite}, allow_nan=False) + "\n"
 
@@ -143,17 +143,17 @@ def tune(
     """Tunes one optimizer for a (family, horizon).
 
     Args:
-      name: of the optimizer, for the record.
+      name: name of the optimizer, for the record.
       baseline: its row.
       family: task family.
       horizon: inner steps.
       load: task name -> task.
-      progress: (runs done, runs of this round), called after every run.
-      known: losses of runs by `run_name`, from an earlier search that did not end; they are not run again.
-      on_run: called with all known losses after every run, so that a search that is killed can go on.
+      progress: called after every run with (runs done, runs of this round).
+      known: losses by `run_name` from an interrupted search; these runs are not repeated.
+      on_run: called with all known losses after every run, so that an interrupted search can be resumed.
 
     Returns:
-      The tuning record: JSON-ready, with every trial of every round; "hyperparameters" are the chosen ones.
+      The tuning record, JSON-ready, with every trial of every round and the chosen "hyperparameters".
     """
     names = tuning_tasks(family)
     loaded = {task: load(task) for task in set(names)}
@@ -187,7 +187,7 @@ def tune(
         finalists = sorted(range(len(trials)), key=lambda i: float(np.mean(trials[i][first_runs])))[:NUM_FINALISTS]
         chosen = [points[i] for i in finalists]
         further = [FIRST_TUNING_SEED + NUM_TUNING_TASKS + k for k in range(NUM_FURTHER_SEEDS)]
-        # A family of one task is visited twice: its second visit takes seeds of its own.
+        # A family with one task is used twice, with other seeds the second time.
         offset = NUM_FURTHER_SEEDS if len(set(names)) == 1 else 0
         reruns = [run(task, seed + visit * offset, chosen) for visit, task in enumerate(names) for seed in further]
         for position, i in enumerate(finalists):
@@ -228,11 +228,11 @@ def space_json(space: Mapping[str, LogUniform]) -> dict[str, list[float]]:
 
 
 def dump(record: dict[str, Any]) -> str:
-    """The record as JSON text; infinite losses, of diverged trials, as null."""
+    """The record as JSON text; infinite losses of diverged trials become null."""
 
     def clean(value):
         if isinstance(value, float):
-            return float(f"{value:.7g}") if math.isfinite(value) else None
+            return significant(value, 7) if math.isfinite(value) else None
         if isinstance(value, dict):
             return {k: clean(v) for k, v in value.items()}
         return [clean(v) for v in value] if isinstance(value, list | tuple) else value

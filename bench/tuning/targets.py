@@ -1,11 +1,11 @@
-"""Targets: the losses that a run has to reach, frozen before contenders run (protocol rule 10).
+"""Targets: the losses that a run has to reach, frozen before the comparison (protocol rule 10).
 
-A hand-designed optimizer's targets on a task are its own smoothed losses, tuned, at 100, 50 and 25 % of the horizon
-("hard", "medium", "easy"): medians over tuning seeds. The best of a group of optimizers, by validation loss on the same
-runs, is the group's reference. `bench freeze` writes them, dated and with a digest, to
+The targets of a tuned hand-designed optimizer on a task are its own smoothed losses at 100, 50 and 25 % of the horizon
+("hard", "medium", "easy"), medians over tuning seeds. The optimizer of a group with the best validation loss on these
+runs is the group's reference. `bench freeze` writes targets with date and digest to
 
     bench/frozen/TASK/HORIZON.json      shipped
-    RESULTS/targets/TASK/HORIZON.json   a user's own
+    RESULTS/targets/TASK/HORIZON.json   the user's own
 """
 
 import dataclasses
@@ -20,16 +20,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.errors import UsageError
+from bench.statistics import lower_median, significant
 from bench.statistics.crossing import SMOOTHING, smooth
 
 SHIPPED_DIR = Path(__file__).parents[1] / "frozen"
 SHARES = {"hard": 1.0, "medium": 0.5, "easy": 0.25}  # of the horizon
-METRICS = ("train_loss", "validation_loss")  # train loss carries claims of speed, its validation twin stands beside it
+METRICS = ("train_loss", "validation_loss")  # claims of speed are about the train loss
 NUM_SEEDS = 3
 GROUPS: dict[str, tuple[str, ...] | None] = {
     "paper_constant": ("sgd_momentum", "rmsprop", "adam"),
     "paper_scheduled": ("sgd_momentum_cosine", "rmsprop_cosine", "adam_cosine"),
-    "all_hand_designed": None,  # whoever is in the table
+    "all_hand_designed": None,  # all optimizers of the record
 }
 
 
@@ -42,10 +43,10 @@ class Targets:
       horizon: inner steps.
       levels: optimizer -> metric -> "hard", "medium", "easy" -> loss.
       references: group -> its best optimizer on the tuning seeds.
-      made_at: when they were frozen, or extended last, ISO 8601, UTC.
-      frozen_at: optimizer -> when its losses were frozen at the latest.
-      digest: of all of the record's content.
-      identities: optimizer -> the hyperparameters that ran.
+      made_at: time of freezing, or of the last extension, ISO 8601, UTC.
+      frozen_at: optimizer -> time by which its losses were frozen.
+      digest: digest of the whole record.
+      identities: optimizer -> hyperparameters of its runs.
     """
 
     task: str
@@ -59,21 +60,20 @@ class Targets:
 
 
 def levels_of(steps: ArrayLike, losses: ArrayLike, horizon: int) -> dict[str, float]:
-    """The three targets from an optimizer's own curves: medians over seeds of the smoothed loss at its shares.
+    """The three targets of an optimizer: medians over seeds of its smoothed loss at shares of the horizon.
 
     Args:
-      steps: (num_points,) of the grid.
+      steps: (num_points,), the evaluation grid.
       losses: (num_points, num_seeds).
       horizon: inner steps.
     """
     x, y = np.asarray(steps), smooth(losses)
     at = {name: int(np.argmin(np.abs(x - share * horizon))) for name, share in SHARES.items()}
-    # The lower of two middle values for an even number: a median that is one of the runs, finite if half of them are.
-    return {name: float(np.sort(y[i])[(y.shape[1] - 1) // 2]) for name, i in at.items()}
+    return {name: float(lower_median(y[i])) for name, i in at.items()}
 
 
 def needed_steps(grid: Sequence[int], horizon: int) -> list[int]:
-    """The points of the evaluation grid that `levels_of` reads: each share of the horizon with its smoothing window."""
+    """The points of the evaluation grid that `levels_of` reads: smoothing windows around shares of the horizon."""
     half, needed = SMOOTHING // 2, set()
     for share in SHARES.values():
         i = int(np.argmin(np.abs(np.asarray(grid) - share * horizon)))
@@ -83,15 +83,15 @@ def needed_steps(grid: Sequence[int], horizon: int) -> list[int]:
 
 
 def target_path(directory: Path, task: str, horizon: int) -> Path:
-    """Where the targets of a task at a horizon are kept."""
+    """Path of the targets of a task at a horizon."""
     return directory / task / f"{horizon}.json"
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Writes a record with its digest; over another one only where it extends that one.
+    """Writes a record with its digest. It replaces an existing record only if it extends that one.
 
     Raises:
-      UsageError: targets are frozen there already, or the folder cannot be written.
+      UsageError: other targets are frozen there, or the folder cannot be written.
     """
     from bench.store.files import write_atomically
 
@@ -106,7 +106,7 @@ def load(task: str, horizon: int, *, local_dir: Path | None = None) -> Targets |
     """The frozen targets of a task at a horizon, the shipped ones first; None if there are none.
 
     Raises:
-      UsageError: an altered or foreign file.
+      UsageError: a file is altered or holds no targets.
     """
     for directory in (SHIPPED_DIR, local_dir):
         path = directory and target_path(directory, task, horizon)
@@ -119,7 +119,7 @@ def read(path: Path) -> Targets:
     """A file written by `write`.
 
     Raises:
-      UsageError: not such a file, or altered since.
+      UsageError: the file holds no targets, or was altered.
     """
     try:
         record = json.loads(path.read_text())
@@ -148,14 +148,14 @@ def read(path: Path) -> Targets:
 
 
 def read_record(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole record, for another one to extend.
+    """A whole record, to be extended.
 
     Args:
-      path: of the file.
-      facts: task and data digests that it has to be of.
+      path: path of the file.
+      facts: task and data digests that the record must have.
 
     Raises:
-      UsageError: as `read`, or of another task or other data.
+      UsageError: as `read`, or the record has another task or other data.
     """
     read(path)
     record = json.loads(path.read_text())
@@ -170,9 +170,9 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """JSON without infinities: a diverged run's loss is null."""
+    """A JSON value without infinities, for losses of diverged runs; numbers are rounded to nine digits."""
     if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else None
+        return significant(value, 9) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value

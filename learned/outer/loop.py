@@ -52,7 +52,7 @@ def outer_train(
     folder: RunFolder | None = None,
     *,
     callbacks: Callbacks = QUIET,
-    budget_seconds: float = float("inf"),
+    budget_sec: float = float("inf"),
 ) -> Trained:
     """Runs outer-training.
 
@@ -60,7 +60,7 @@ def outer_train(
       engine: the compiled parts, which know the configuration, the data and the devices.
       folder: where the run is kept, and whether it is resumed; None keeps no files.
       callbacks: whom to tell.
-      budget_seconds: wall-clock after which the run ends with what it has; resumed, it goes on.
+      budget_sec: wall-clock after which the run ends with what it has; resumed, it goes on.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
@@ -74,7 +74,7 @@ def outer_train(
     with Storage(folder, engine) if folder else contextlib.nullcontext() as storage:
         if storage:
             at, metrics = storage.begin(at, callbacks.on_damage)
-        sitting = _Sitting(engine, storage, callbacks, budget_seconds, at, metrics)
+        sitting = _Sitting(engine, storage, callbacks, budget_sec, at, metrics)
         try:
             while sitting.at.record.outer_step < engine.config.outer_steps:
                 sitting.outer_step()
@@ -101,7 +101,7 @@ class _Sitting:
         engine: Engine,
         storage: Storage | None,
         callbacks: Callbacks,
-        budget_seconds: float,
+        budget_sec: float,
         at: Position,
         metrics: Metrics,
     ):
@@ -109,13 +109,13 @@ class _Sitting:
         self._engine, self._config = engine, engine.config
         self._storage, self._callbacks = storage, callbacks
         self._ends = stage_ends(engine.config.stages)
-        self._budget_seconds = budget_seconds
+        self._budget_sec = budget_sec
         self._before = at.record
         self._begin = self._last_saved = time.monotonic()
 
     def is_over(self) -> bool:
         """Whether the budget is spent."""
-        return self.at.record.seconds - self._before.seconds > self._budget_seconds
+        return self.at.record.seconds - self._before.seconds > self._budget_sec
 
     def outer_step(self) -> None:
         """Updates theta; validates, and writes a checkpoint, where it is time to.
@@ -147,7 +147,7 @@ class _Sitting:
     def _is_checkpoint_due(self) -> bool:
         if self._storage is None:
             return False
-        return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_seconds
+        return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_sec
 
     def _updated(self) -> tuple[Position, dict[str, float]]:
         """Where the next update of theta leads, and its metrics."""

@@ -28,7 +28,7 @@ class RunFolder:
     Attributes:
       path: folder of the checkpoints, the metrics and the end of the last whole stage.
       resume: whether to go on from the folder's last checkpoint, or else from its end of a stage, if it has one.
-      checkpoint_seconds: wall-clock between checkpoints; there is one at the end of every stage too, when the budget
+      checkpoint_sec: wall-clock between checkpoints; there is one at the end of every stage too, when the budget
         is spent, and when interrupted.
       provenance: "data", "commit" and "processor" of this sitting, kept beside its checkpoints with the digest and card
         of the weights that the run begins from; a run of other data, or from other weights, is not resumed.
@@ -36,7 +36,7 @@ class RunFolder:
 
     path: Path
     resume: bool = False
-    checkpoint_seconds: float = 60.0
+    checkpoint_sec: float = 60.0
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

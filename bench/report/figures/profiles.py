@@ -17,7 +17,7 @@ from bench.report.figures.parts import WIDTH, heading, legend, listed, optimizer
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
 from bench.score.times import PAPER_TARGET, steps_to_target
-from bench.statistics import performance_profile, performance_profile_bands
+from bench.statistics import lower_median, performance_profile, performance_profile_bands
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import Targets
 
@@ -110,7 +110,7 @@ def _times(
 
 
 def _largest_ratio(times: NDArray[np.float64]) -> float:
-    medians = np.sort(times, axis=2)[:, :, (times.shape[2] - 1) // 2]
+    medians = lower_median(times)
     best = medians.min(axis=1)[:, None, None]
     ratios = times[np.isfinite(times)] / np.broadcast_to(best, times.shape)[np.isfinite(times)]
     return float(min(max(ratios.max(), 2.0), MAX_RATIO))

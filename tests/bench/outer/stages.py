@@ -43,7 +43,7 @@ def outer_train(results_dir, steps, resume=False):
             results_dir,
             resume=resume,
             num_devices=1,
-            budget_seconds=float("inf"),
+            budget_sec=float("inf"),
             log=lambda line: None,
             advance=advance,
         )

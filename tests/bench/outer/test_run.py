@@ -44,7 +44,7 @@ def test_a_run_that_is_not_resumed_is_not_overwritten(tmp_path, monkeypatch):
 
 
 def for_a_second(results_dir, resume=False):
-    settings = {"resume": resume, "num_devices": 1, "budget_seconds": 1.0, "log": print, "advance": print}
+    settings = {"resume": resume, "num_devices": 1, "budget_sec": 1.0, "log": print, "advance": print}
     return run(CONFIG, linear_family(), FACTS, results_dir, **settings)
 
 

@@ -45,7 +45,7 @@ def test_what_was_learned_shows_in_the_test_loss_too():
 def test_another_than_the_one_judged_on_speed_is_to_have_learned_a_lower_test_loss(seeds, before, after, held):
     rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
-    screen = dataclasses.replace(screen, scores=dataclasses.replace(screen.scores, contender="another"))
+    screen = dataclasses.replace(screen, scores=dataclasses.replace(screen.scores, optimizer="another"))
     table = {row[0].text.partition("before outer-training: ")[2]: row for row in controls_table(screen).rows}
     assert table["final test loss, minus that after it"][3].text == held
     assert table["steps to the hard target, over those after it"][3].text == NONE_TEXT
@@ -107,7 +107,7 @@ def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
 
 
 def test_a_control_that_is_not_as_expected_says_so():
-    found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), frozen_rank=(2, 3))
+    found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), zero_rate_rank=(2, 3))
     held = {row[0].text.partition(":")[0]: row[3].text for row in first_screen.controls_table(found).rows}
     assert held["the same optimizer entered twice"] == "no"
     assert [row[3].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last

@@ -84,7 +84,7 @@ def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
 def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
     from bench.run import isolate
 
-    monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace": 20.0})
+    monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace_sec": 20.0})
     names = ["-o", "sleeping", "-o", "sound", "--seeds", "0"]
     begin = time.monotonic()
     code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "10")
@@ -198,7 +198,7 @@ def test_what_is_stored_stays_where_its_process_dies_while_another_run_is_waited
         monkeypatch.setattr("bench.run.isolate.converse", let_go)
         code, out, err = bench(*arguments)
     assert endings == ["died, by exit code 3"]
-    assert "another run has it in hand, waiting" in err
+    assert "another process is running it, waiting" in err
     assert rows(tmp_path, "mine")["later", 0][0] == "ok"
     assert (code, set(out["cells"])) == (0, {"ok"})
 

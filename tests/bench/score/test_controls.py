@@ -31,11 +31,11 @@ from tests.helpers import REPOSITORY
 def test_controls_are_read_from_their_rows():
     rows = controlled(falling(0.005))
     found = read_controls(rows, targets_on_t(LEVELS))
-    assert rows.contenders == (REFERENCE,)
+    assert rows.compared == (REFERENCE,)
     assert (found.aa.estimate, found.double_step.estimate) == (pytest.approx(1.0), 2.0)
     assert found.floor == pytest.approx(0.01)
-    assert found.frozen_rank == (2, 2)
-    assert found.frozen_success.estimate == 0.0
+    assert found.zero_rate_rank == (2, 2)
+    assert found.zero_rate_success.estimate == 0.0
     assert found.tenfold.estimate == pytest.approx(0.5)
     assert found.tenfold.excludes(0.0)
 
@@ -51,7 +51,7 @@ def test_what_was_learned_is_the_ratio_of_steps_before_and_after_outer_training(
     # The hard level is reached by a rate of 0.02 in 50 steps, at 0.04 in 25, at 0.0125 in 80.
     rows = learning([falling(0.02)] * 5, [falling(0.04)] * 5)
     found = read_controls(rows, targets_on_t(LEVELS))
-    assert (rows.contenders, rows.untrained) == ((REFERENCE, CONTENDER), {CONTENDER: f"{CONTENDER}_untrained"})
+    assert (rows.compared, rows.untrained) == ((REFERENCE, CONTENDER), {CONTENDER: f"{CONTENDER}_untrained"})
     assert found.untrained[CONTENDER].estimate == pytest.approx(2.0)
     assert found.untrained_misses == {CONTENDER: (0, 0)}
     uneven = read_controls(
@@ -107,22 +107,22 @@ class TestControls:
 
     def test_the_frozen_one_is_last_and_an_optimizer_that_does_no_better_shares_its_place(self):
         targets = dict.fromkeys("ab", frozen(LEVELS))
-        assert read_controls(suite_rows(), targets).frozen_rank == (3, 3)
+        assert read_controls(suite_rows(), targets).zero_rate_rank == (3, 3)
         # lopt gets nowhere either: both are censored at the horizon on every target.
-        assert read_controls(suite_rows(FLAT), targets).frozen_rank == (3, 3)
+        assert read_controls(suite_rows(FLAT), targets).zero_rate_rank == (3, 3)
 
     def test_an_optimizer_of_which_a_run_diverged_has_no_place(self):
         diverging = falling(0.02).copy()
         diverging[-1] = np.nan
         targets = dict.fromkeys("ab", frozen(LEVELS))
         for known in (targets, {}):
-            assert read_controls(suite_rows(diverging), known).frozen_rank == (2, 2)
+            assert read_controls(suite_rows(diverging), known).zero_rate_rank == (2, 2)
 
     def test_a_control_that_beats_an_optimizer_is_not_last(self):
         # adam at rate 0 cannot fall; lopt that rises is no better by time to target, but is by the final loss.
         targets = dict.fromkeys("ab", frozen(LEVELS))
-        assert read_controls(suite_rows(falling(-0.01)), targets).frozen_rank == (3, 3)
-        assert read_controls(suite_rows(falling(-0.01)), {}).frozen_rank == (2, 3)
+        assert read_controls(suite_rows(falling(-0.01)), targets).zero_rate_rank == (3, 3)
+        assert read_controls(suite_rows(falling(-0.01)), {}).zero_rate_rank == (2, 3)
 
     def test_restricted_mean_steps_by_hand(self):
         # adam on its own targets: 100, 50 and 25 steps of 100; rate 0: 100 each.

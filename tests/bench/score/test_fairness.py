@@ -107,13 +107,13 @@ def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_
     device = json.loads(found_rows.train["config"].iloc[0]).get("device_kind")
     known = dataclasses.replace(known, device=device, total_device_hours=1.0)
     found = payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
-    assert (found.seconds, found.reference) == (3600, "adam")
-    assert found.saved == pytest.approx(100 * 0.002 - 25 * 0.004)
+    assert (found.outer_training_sec, found.reference) == (3600, "adam")
+    assert found.saved_sec == pytest.approx(100 * 0.002 - 25 * 0.004)
     assert found.runs(with_tuning=False) == pytest.approx(36000)
-    assert found.tuning == 0  # "t" is no family that ships tuned values
-    half = dataclasses.replace(found, tuning=1800.0)
+    assert found.tuning_sec == 0  # "t" is no family that ships tuned values
+    half = dataclasses.replace(found, tuning_sec=1800.0)
     assert half.runs(with_tuning=True) == pytest.approx(18000)
-    assert dataclasses.replace(found, saved=-0.1).runs(with_tuning=False) == math.inf
+    assert dataclasses.replace(found, saved_sec=-0.1).runs(with_tuning=False) == math.inf
     assert payback(found_rows, {}, "lopt", known) is None
     # One that never arrives saves nothing, however cheap its steps.
     cheap = {"t": {"adam": [0.002] * 6, "lopt": [0.0001] * 6}}

@@ -18,8 +18,8 @@ from tests.bench.synthetic import falling, frozen, rows_of
 def test_claims_are_judged_on_the_headline_optimizer():
     roles = {"lopt_a": "learned", "lopt_b": "learned"}
     rows = rows_on_t({name: [falling(0.01)] for name in ("adam", "lopt_a", "lopt_b")}, roles=roles)
-    assert score(rows, {}, "lopt_b").contender == "lopt_b"
-    assert score(rows, {}, None).contender == "lopt_a"
+    assert score(rows, {}, "lopt_b").optimizer == "lopt_b"
+    assert score(rows, {}, None).optimizer == "lopt_a"
     assert {row.optimizer for row in score(rows, {}, "lopt_b").rows} >= {"lopt_a"}  # shown beside it
 
 
@@ -113,12 +113,12 @@ class TestVerdict:
         found = score(
             rows_of({"a": {REFERENCE: [falling(0.01)] * 5}}, {"a": {REFERENCE: [1.0] * 6}}), {"a": frozen(LEVELS)}
         )
-        assert (found.contender, found.word, dict(found.against)) == (None, "no claim", {})
+        assert (found.optimizer, found.word, dict(found.against)) == (None, "no claim", {})
         assert [(row.optimizer, row.success) for row in found.rows] == [(REFERENCE, wilson_interval(5, 5))]
 
     def test_a_learned_optimizer_alone_has_nobody_to_be_judged_against(self):
         found = score(rows_of({"a": {CONTENDER: [falling(0.02)] * 5}}, {"a": {CONTENDER: [1.0] * 6}}, ROLES), {})
-        assert (found.contender, found.word) == (CONTENDER, "no claim")
+        assert (found.optimizer, found.word) == (CONTENDER, "no claim")
         assert found.rows[0].speedups == {"hard": None, "medium": None, "easy": None}
 
     def test_references_are_named_or_counted(self):

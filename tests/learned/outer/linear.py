@@ -44,7 +44,7 @@ class Stop(Exception):
     """Raised in the middle of a run, as if the process had ended there."""
 
 
-def run(config, folder, stop_after=None, stopping=Stop, budget_seconds=float("inf"), **options):
+def run(config, folder, stop_after=None, stopping=Stop, budget_sec=float("inf"), **options):
     """(best theta, metrics, facts), or None where the run was stopped; options are those of `RunFolder`."""
 
     def on_step(progress):
@@ -53,7 +53,7 @@ def run(config, folder, stop_after=None, stopping=Stop, budget_seconds=float("in
 
     kept = RunFolder(folder, **options) if folder else None
     try:
-        return outer_train(engine(config), kept, callbacks=Callbacks(on_step=on_step), budget_seconds=budget_seconds)
+        return outer_train(engine(config), kept, callbacks=Callbacks(on_step=on_step), budget_sec=budget_sec)
     except stopping:
         return None
 

@@ -21,7 +21,7 @@ def with_checkpoints(tmp_path_factory):
     go_on = functools.partial(outer_train, engine(dataclasses.replace(CONFIG, stages=(Stage(10, 6),))))
     folder = tmp_path_factory.mktemp("run")
     for _ in range(3):  # of one outer step each
-        go_on(RunFolder(folder, resume=True), budget_seconds=0.0)
+        go_on(RunFolder(folder, resume=True), budget_sec=0.0)
     return go_on, folder, go_on()
 
 
@@ -51,6 +51,6 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
 
 
 def test_two_checkpoints_are_kept(tmp_path):
-    run(FULL, tmp_path, checkpoint_seconds=0.0)
+    run(FULL, tmp_path, checkpoint_sec=0.0)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["11", "12"]
     assert [row["outer_step"] for row in read_metrics(tmp_path)] == list(range(1, 13))

@@ -116,7 +116,7 @@ def test_the_end_of_a_stage_is_judged_whenever_it_is():
 
 
 def test_a_run_out_of_budget_ends_with_what_it_has(run):
-    short = Run(budget_seconds=0.0)
+    short = Run(budget_sec=0.0)
     # The same run as far as it goes, ended by a validation.
     assert len(short.log) == 1
     assert short.log[0]["outer_loss"] == run.log[0]["outer_loss"]
@@ -202,7 +202,7 @@ def test_a_run_does_not_go_on_where_the_weights_it_began_from_have_changed(weigh
     path = tmp_path / "before.safetensors"
     path.write_bytes(weights_to_begin_from.read_bytes())
     config = dataclasses.replace(CONFIG, begin_from=str(path), stages=(Stage(10, 2),))
-    outer_train(Engine(config, linear_family()), RunFolder(tmp_path / "run"), budget_seconds=0.0)
+    outer_train(Engine(config, linear_family()), RunFolder(tmp_path / "run"), budget_sec=0.0)
     theta, card = weights.read(path)
     path.write_bytes(weights.save_bytes({**theta, "b2": theta["b2"] + 1}, card))
     changed = Engine(config, linear_family())

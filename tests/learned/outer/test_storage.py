@@ -66,7 +66,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(kind, tmp_path):
     for stop_after in (4, 5):  # before and at an outer-validation
         folder = tmp_path / str(stop_after)
         # A checkpoint after every outer step, so that it is stopped just there.
-        assert run(config, folder, stop_after, checkpoint_seconds=0.0) is None
+        assert run(config, folder, stop_after, checkpoint_sec=0.0) is None
         assert last_checkpoint(folder) == stop_after
         assert_same(run(config, folder, resume=True), whole)
     ends = [last_arrays(tmp_path / name) for name in ("whole", "4")]
@@ -89,7 +89,7 @@ def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
     theta, log, facts = stage_end(there, config)
     assert len(log) == facts["total_outer_steps"] == 6
     assert facts["outer_step"] in (5, 6)  # judged every five outer steps, and at the end of a stage
-    assert run(config, there, 7, resume=True, checkpoint_seconds=0.0) is None
+    assert run(config, there, 7, resume=True, checkpoint_sec=0.0) is None
     assert last_checkpoint(there) == 7
     end = run(config, there, resume=True)
     assert_same(end, whole)
@@ -98,8 +98,8 @@ def test_the_end_of_a_stage_alone_goes_on_to_the_last_bit(kind, tmp_path):
 
 def test_what_was_done_since_the_last_checkpoint_is_done_again(tmp_path):
     whole = run(FULL, None)
-    assert run(FULL, tmp_path, 3, checkpoint_seconds=0.0) is None
-    assert run(FULL, tmp_path, 5, resume=True, checkpoint_seconds=1e9) is None  # as if killed: two outer steps lost
+    assert run(FULL, tmp_path, 3, checkpoint_sec=0.0) is None
+    assert run(FULL, tmp_path, 5, resume=True, checkpoint_sec=1e9) is None  # as if killed: two outer steps lost
     assert last_checkpoint(tmp_path) == 3
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
@@ -107,16 +107,16 @@ def test_what_was_done_since_the_last_checkpoint_is_done_again(tmp_path):
 def test_metrics_past_the_checkpoint_are_cut_off(tmp_path):
     """Metrics are written before their checkpoint; a process may end between the two."""
     whole = run(FULL, None)
-    run(FULL, tmp_path, 6, checkpoint_seconds=0.0)
+    run(FULL, tmp_path, 6, checkpoint_sec=0.0)
     later = (tmp_path / METRICS_FILE).read_bytes()
-    run(FULL, tmp_path / "other", 4, checkpoint_seconds=0.0)
+    run(FULL, tmp_path / "other", 4, checkpoint_sec=0.0)
     (tmp_path / "other" / METRICS_FILE).write_bytes(later)
     assert_same(run(FULL, tmp_path / "other", resume=True), whole)
 
 
 def test_an_interruption_keeps_the_last_whole_outer_step(tmp_path):
     whole = run(FULL, None)
-    assert run(FULL, tmp_path, 7, KeyboardInterrupt, checkpoint_seconds=1e9) is None
+    assert run(FULL, tmp_path, 7, KeyboardInterrupt, checkpoint_sec=1e9) is None
     assert last_checkpoint(tmp_path) == 7
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
@@ -132,7 +132,7 @@ def test_an_interruption_before_the_first_outer_step_leaves_nothing(tmp_path, mo
 
 
 def test_a_stage_whose_metrics_are_not_there_is_refused(tmp_path):
-    assert run(FULL, tmp_path, 7, checkpoint_seconds=0.0) is None
+    assert run(FULL, tmp_path, 7, checkpoint_sec=0.0) is None
     short = read_metrics(tmp_path)[:5]
     write_metrics(tmp_path, short)
     for call in (lambda: stage_end(tmp_path, FULL), lambda: run(FULL, tmp_path, resume=True)):
@@ -142,7 +142,7 @@ def test_a_stage_whose_metrics_are_not_there_is_refused(tmp_path):
 
 
 def test_a_run_on_other_data_is_refused(tmp_path):
-    assert run(FULL, tmp_path, 4, checkpoint_seconds=0.0, provenance={"data": "one", "commit": "a"}) is None
+    assert run(FULL, tmp_path, 4, checkpoint_sec=0.0, provenance={"data": "one", "commit": "a"}) is None
     with pytest.raises(ValueError, match="made with data = 'one', the configuration has 'other'") as caught:
         run(FULL, tmp_path, resume=True, provenance={"data": "other", "commit": "a"})
     assert_one_line(caught.value)
@@ -152,14 +152,14 @@ def test_a_run_on_other_data_is_refused(tmp_path):
 def test_a_budget_ends_a_sitting_and_changes_nothing(tmp_path):
     whole = run(FULL, None)
     for sitting in (1, 2, 3):
-        _, log, facts = run(FULL, tmp_path, resume=True, budget_seconds=0.0)
+        _, log, facts = run(FULL, tmp_path, resume=True, budget_sec=0.0)
         assert len(log) == facts["total_outer_steps"] == last_checkpoint(tmp_path) == sitting
         assert "outer_validation_loss" in log[-1]  # judged for whoever looks now
     assert_same(run(FULL, tmp_path, resume=True), whole)
 
 
 def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
-    run(FULL, tmp_path, 2, checkpoint_seconds=0.0)
+    run(FULL, tmp_path, 2, checkpoint_sec=0.0)
     with pytest.raises(ValueError, match=r"made with sigma = 0\.05, the configuration has 0\.1") as caught:
         run(dataclasses.replace(FULL, sigma=0.1), tmp_path, resume=True)
     assert_one_line(caught.value)
@@ -176,7 +176,7 @@ from tests.learned.outer.linear import PES, engine
 
 folder = Path(sys.argv[1])
 tell = Callbacks(on_step=lambda progress: print(progress.outer_step, flush=True))
-theta, _, _ = outer_train(engine(PES), RunFolder(folder, resume=True, checkpoint_seconds=0), callbacks=tell)
+theta, _, _ = outer_train(engine(PES), RunFolder(folder, resume=True, checkpoint_sec=0), callbacks=tell)
 np.savez(folder / "theta.npz", **theta)
 """
 
