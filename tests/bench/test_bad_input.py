@@ -9,16 +9,17 @@ import os
 import re
 import shutil
 import string
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import learned
 from bench.cli import main as cli
+from bench.entries.plugins import build_registry
 from bench.errors import EXIT_USAGE, UsageError
 from bench.store.store import Store
 from bench.suites.suite import build_suite
@@ -30,6 +31,7 @@ from tests.helpers import assert_one_line
 
 # Folders are made once for all examples of a test: nothing of one is seen by another.
 many = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(many, max_examples=20)  # a whole command each
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 WORD = st.text(string.ascii_letters + string.digits + "._-/* ", min_size=1, max_size=12)
 SCALAR = st.one_of(st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(), TEXT)
@@ -68,19 +70,20 @@ def as_toml(table):
 FLAGS = st.sampled_from(
     ["-t", "-o", "--seeds", "--steps", "--set", "--time-limit", "--device", "--plugin", "--resume-from"]
 )
-SUITE = ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0", "--dry-run"]
+SUITE = ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0", "--dry-run", "--no-isolate"]
 
 
-@many
+@few
 @given(FLAGS, st.one_of(WORD, TEXT))
 def test_values_of_flags(bench, flag, value):
     bench(*SUITE, f"{flag}={value}" if flag.startswith("--") else f"{flag}{value}")
 
 
+COMMANDS = ["list", "info", "run", "report", "compare", "verify", "freeze", "publish", "cards"]
+
+
 @many
-@given(
-    st.sampled_from(["list", "info", "run", "report", "compare", "verify", "freeze", "publish", "check", "cards"]), WORD
-)
+@given(st.sampled_from(COMMANDS), WORD)
 def test_names_of_things(bench, command, name):
     arguments = [name, "--dry-run"] if command == "run" else [name, name] if command == "compare" else [name]
     assert bench(command, *(["--label", "x"] if command == "publish" else []), *arguments) == EXIT_USAGE or command in (
@@ -114,11 +117,16 @@ def test_files_of_suites(bench, tmp_path, content):
     bench("run", "mine.toml", "--dry-run")
 
 
-@settings(many, max_examples=10)  # each in a process of its own
+@many
 @given(st.one_of(TEXT, st.sampled_from(["TASKS = {'a': 1}", "TASKS = 1", "OPTIMIZERS = {1: 2}", "1 / 0", "def f(:"])))
-def test_files_of_plugins(bench, tmp_path, content):
-    (tmp_path / "plugin.py").write_text("raise ValueError('no plug-in')\n" if "import" in content else content)
-    assert bench(*SUITE, "--plugin", "plugin.py") == EXIT_USAGE
+def test_files_of_plugins(tmp_path, content):
+    path = tmp_path / "plugin.py"
+    path.write_text("raise ValueError('no plug-in')\n" if "import" in content else content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of the made-up file
+        with pytest.raises(UsageError) as caught:
+            build_registry([str(path)]).problem("a")
+    assert_one_line(caught.value)
 
 
 SOUND_CONFIG = {"name": "mine", "design": "lean_mlp", "family": "imagenet16_cnn3", "objective": "train", "num_tasks": 2}
@@ -197,11 +205,24 @@ def test_files_of_results_are_set_aside_and_the_others_stay(bench, stored, tmp_p
 
 @many
 @given(DAMAGE, st.sampled_from(["cells.parquet", "curves.parquet"]))
-def test_files_of_published_results(bench, published, tmp_path, damage, name):
+def test_files_of_published_results(published, tmp_path, damage, name):
+    """They are refused in one line, or hold the same rows still: some bytes of such a file say nothing."""
     folder = copied(published, tmp_path / "results")
     path = folder / "quick" / "machine" / name
     path.write_bytes(damaged(path.read_bytes(), damage))
-    bench("report", "quick", "--label", "machine")
+    try:
+        found = Store(folder, "quick", "machine").read()
+    except UsageError as error:
+        assert_one_line(error)
+    else:
+        for one, other in zip(found, Store(published, "quick", "machine").read(), strict=True):
+            pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_report_of_damaged_published_results_is_one_line(bench, published, tmp_path):
+    path = copied(published, tmp_path / "results") / "quick" / "machine" / "cells.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert bench("report", "quick", "--label", "machine") == EXIT_USAGE
 
 
 @pytest.fixture(scope="module")
@@ -266,19 +287,30 @@ def test_the_page_has_examples():
     assert len(EXAMPLES) == PAGE.read_text().count("| `bench ")
 
 
-@pytest.mark.slow  # a process each
-@pytest.mark.parametrize(("command", "words"), [(command, words) for command, _, words in EXAMPLES])
-def test_an_example_of_the_page_says_what_the_page_says(tmp_path, command, words):
+PLUGIN_FILE = re.compile(r"\.py\b")  # is imported in a process of its own, wherever it is named
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        pytest.param(command, words, marks=pytest.mark.slow if PLUGIN_FILE.search(command) else ())
+        for command, _, words in EXAMPLES
+    ],
+)
+def test_an_example_of_the_page_says_what_the_page_says(tmp_path, monkeypatch, capsys, command, words):
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    places = {"BENCH_CACHE_DIR": str(tmp_path / "cache"), "TFDS_DATA_DIR": str(tmp_path / "tfds")}
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("BENCH_")} | places
+    for name in [name for name in os.environ if name.startswith("BENCH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    program = [sys.executable, "-m", "bench", *command.split()]
-    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    said = done.stderr.strip().splitlines()
-    assert done.returncode == EXIT_USAGE, done.stderr
-    assert said[-1].startswith(f"bench: {words}")
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit) as done:
+        cli.main(command.split())
+    err = capsys.readouterr().err
+    assert done.value.code == EXIT_USAGE, err
+    assert err.strip().splitlines()[-1].startswith(f"bench: {words}")
+    assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before

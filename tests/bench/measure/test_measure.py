@@ -16,8 +16,8 @@ from tests.helpers import assert_one_line
     ("change", "message"),
     [
         ({"measurement": "update_costs"}, "did you mean update_cost"),
-        ({"measurement": ["update_cost"]}, "did you mean update_cost"),
-        ({"measurement": ""}, "non-empty 'measurement'"),
+        ({"measurement": ["update_cost"]}, "expected measurement to be text"),
+        ({"measurement": ""}, "unknown measurement of suite mine ''"),
         ({"optimizers": "adam"}, "list of names"),
         ({"timing_blocks": 0}, "whole number from 1 to"),
         ({"seeds": "0-4"}, "unknown key of suite mine 'seeds'"),
@@ -27,7 +27,7 @@ from tests.helpers import assert_one_line
 )
 def test_a_bad_key_or_value_gets_one_clear_line(change, message):
     with pytest.raises(UsageError, match=message) as caught:
-        build_suite("mine", TABLE | change)
+        plan(build_suite("mine", TABLE | change), Registry())
     assert_one_line(caught.value)
 
 

@@ -8,12 +8,13 @@ from bench.report import verify, write_report
 from bench.store.published import publish
 from bench.store.store import Store
 from bench.tuning import targets
+from tests.bench.conftest import draw_nothing
 from tests.bench.noisy_rows import FAILURES, TITLE, chosen, make_frames
 from tests.bench.report.published import NAME, made_cells
 from tests.bench.synthetic import HORIZON, targets_record
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def original(tmp_path_factory):
     """Results and the report of a published suite."""
     root = tmp_path_factory.mktemp("published")
@@ -47,10 +48,12 @@ def page_made_once(original, monkeypatch):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def full(tmp_path_factory):
-    """Three optimizers, one with a diverged run and one with an errored run, two tasks, five seeds."""
+    """Three optimizers, one with a diverged run and one with an errored run, two tasks, five seeds; nothing drawn."""
     cells, curves = make_frames(chosen("adam", "muon", "lopt"), statuses=FAILURES)
     out = tmp_path_factory.mktemp("report")
-    path = write_report(cells, curves, out, description="What it is about.", **TITLE)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        path = write_report(cells, curves, out, description="What it is about.", **TITLE)
     return cells, curves, out, path.read_text(encoding="utf-8")

@@ -74,16 +74,21 @@ def page(tmp_path, *rows):
     return write_measurement(*rows, tmp_path, **head, draw=False).read_text()
 
 
-def test_the_page_says_where_reparameterization_crosses_and_that_it_never_does(tmp_path):
-    never = page(tmp_path, *synthetic())
-    assert never.count("reparameterization never crosses ES") >= 2
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page where nothing is altered."""
+    return page(tmp_path_factory.mktemp("whole"), *synthetic())
+
+
+def test_the_page_says_where_reparameterization_crosses_and_that_it_never_does(whole, tmp_path):
+    assert whole.count("reparameterization never crosses ES") >= 2
     crossing = page(tmp_path, *synthetic(lambda length: length / 150))
     assert "ES has the smaller variance at 200, 500 and 1,000 steps, reparameterization at the others" in crossing
     assert "holds at every length" in crossing
 
 
-def test_the_page_says_whether_gradients_explode(tmp_path):
-    assert "neither the median nor the largest grows" in page(tmp_path, *synthetic())
+def test_the_page_says_whether_gradients_explode(whole, tmp_path):
+    assert "neither the median nor the largest grows" in whole
     assert "explosion" in page(tmp_path, *synthetic(grown=1e4))
 
 
@@ -96,11 +101,11 @@ def test_the_page_sees_an_explosion_that_ends_again(tmp_path):
     assert " at 100 and " in text
 
 
-def test_a_ratio_that_is_not_known_does_not_hold(tmp_path):
+def test_a_ratio_that_is_not_known_does_not_hold(whole, tmp_path):
     cells, curves = synthetic()
-    assert "holds at every length" in page(tmp_path / "known", cells, curves)
+    assert "holds at every length" in whole
     curves.loc[curves["metric"] == "deviation/merged", "value"] = np.nan
-    assert "does not hold at every length" in page(tmp_path / "unknown", cells, curves)
+    assert "does not hold at every length" in page(tmp_path, cells, curves)
 
 
 def test_gradients_that_are_not_finite_count_as_infinite():
@@ -112,32 +117,31 @@ def test_gradients_that_are_not_finite_count_as_infinite():
     assert (values[10, "median"], values[10, "largest"], values[10, "finite"]) == (np.inf, np.inf, 0.25)
 
 
-def test_a_gradient_that_is_lost_in_noise_is_not_compared_to(tmp_path):
+def test_a_gradient_that_is_lost_in_noise_is_not_compared_to(whole, tmp_path):
     cells, curves = synthetic()
-    assert "lost in its own noise" not in (text := page(tmp_path / "known", cells, curves))
-    assert "Its direction is about right all the same" in text
+    assert "lost in its own noise" not in whole
+    assert "Its direction is about right all the same" in whole
     noise = curves["metric"] == "true"
     curves.loc[noise, "value"] = np.where(np.arange(noise.sum()) % 2, 5.0, -4.0)
-    text = page(tmp_path / "noise", cells, curves)
+    text = page(tmp_path, cells, curves)
     assert text.count("the backpropagated whole gradient is lost in its own noise") >= 3
     assert "Its direction" not in text
-    table = pd.read_csv(tmp_path / "noise" / "tables" / "truncation.csv")
+    table = pd.read_csv(tmp_path / "tables" / "truncation.csv")
     assert table["estimate"].isna().all()
 
 
-def test_the_page_says_whether_the_loss_is_rugged(tmp_path):
+def test_the_page_says_whether_the_loss_is_rugged(whole, tmp_path):
     cells, curves = synthetic()
-    assert "where the paper has it rugged" in page(tmp_path / "smooth", cells, curves)
+    assert "where the paper has it rugged" in whole
     rugged = curves["metric"].str.startswith("raw/")
     curves.loc[rugged, "value"] += np.arange(rugged.sum()) % 2
-    text = page(tmp_path / "rugged", cells, curves)
+    text = page(tmp_path, cells, curves)
     assert "which smoothing repairs" in text
     assert "where the paper has it rugged" not in text
 
 
-def test_the_page_has_a_section_for_each_pathology_that_was_run(tmp_path):
+def test_the_page_has_a_section_for_each_pathology_that_was_run(whole, tmp_path):
     cells, curves = synthetic()
-    whole = page(tmp_path, cells, curves)
     for anchor in ("gradient-norm", "slices", "truncation", "variance", "merged-bias", "influence-balancing"):
         assert f'<section id="{anchor}">' in whole
     some = cells[cells["config"].str.contains("merged_bias")]

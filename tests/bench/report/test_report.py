@@ -6,7 +6,6 @@ import html
 import pytest
 
 from bench.report import write_report
-from bench.store.rows import read_rows
 from tests.bench.noisy_rows import LEAN, OPTIMIZERS, PNG, TITLE, chosen, make_frames
 from tests.bench.report.reading import Page, read_table, render_terminal
 
@@ -46,7 +45,7 @@ def test_every_table_and_figure_is_a_file_too(full):
     assert text.count("<img") == len(figures)
 
 
-def test_names_are_shown_not_obeyed(tmp_path):
+def test_names_are_shown_not_obeyed(tmp_path, undrawn):
     evil = "<script>alert(1)</script> $\\frac | [red]_x"
     optimizers = {evil: OPTIMIZERS["lopt"], "_hidden": OPTIMIZERS["adam"], "名前": OPTIMIZERS["muon"]}
     cells, curves = make_frames(optimizers, ("../<b>task",), 1, **LEAN)
@@ -61,12 +60,7 @@ def test_names_are_shown_not_obeyed(tmp_path):
     assert "[red]" in render_terminal(cells, curves, width=200)
 
 
-def test_tasks_with_similar_names_have_files_of_their_own():
-    cells, curves = make_frames(chosen("adam"), ("../<b>task", "..-B-task", "b-task"), 0)
-    assert set(read_rows(cells, curves).slugs.values()) == {"b-task", "B-task-2", "b-task-3"}
-
-
-def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path):
+def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, timed=False, **LEAN)
     text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "own training clock" in text
@@ -74,13 +68,13 @@ def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path):
     assert not (tmp_path / "figures" / "step_cost_t.png").exists()
 
 
-def test_a_timing_cell_alone_makes_a_report(tmp_path):
+def test_a_timing_cell_alone_makes_a_report(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 0)
     write_report(cells, curves, tmp_path, **TITLE, **PNG)
     assert read_table(tmp_path, "summary_t")["lopt"]["role"] == "timed only"
 
 
-def test_one_optimizer_is_enough(tmp_path):
+def test_one_optimizer_is_enough(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam"), ("t",), 1, **LEAN)
     text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "Only with a learned and a hand-designed row" in text
@@ -88,7 +82,7 @@ def test_one_optimizer_is_enough(tmp_path):
 
 
 @pytest.mark.parametrize("status", ["error", "diverged"])
-def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status):
+def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status, undrawn):
     statuses = {("t", name, seed): status for name in ("adam", "lopt") for seed in range(2)}
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, statuses, timed=False, **LEAN)
     text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
@@ -97,7 +91,7 @@ def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status):
     assert "0/2" in render_terminal(cells, curves)
 
 
-def test_a_second_report_replaces_the_files_of_the_first(tmp_path):
+def test_a_second_report_replaces_the_files_of_the_first(tmp_path, undrawn):
     write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **PNG)
     frames = make_frames(chosen("adam"), ("new",), 0)
     first = write_report(*frames, tmp_path, **TITLE, **PNG).read_bytes()

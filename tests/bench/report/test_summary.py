@@ -68,7 +68,7 @@ def test_failures_are_listed_with_reason_and_step(full):
     assert rows["muon"]["reason"] == "error for a test"
 
 
-def test_two_seeds_give_points_without_intervals(tmp_path):
+def test_two_seeds_give_points_without_intervals(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, **LEAN)
     text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
     assert "without intervals: they need 5 seeds" in text

@@ -16,7 +16,7 @@ def test_the_suite_is_a_cell_for_each_part_and_names_what_it_is_of():
     assert [cell.title for cell in cells] == [f"pathologies/{part}" for part in pathologies.parts()]
     assert len({cell.name for cell in cells}) == len(cells) == 3 * (3 + len(unrolls.LENGTHS)) + 2
     assert {cell.identity["replications"] for cell in cells} == {64}
-    of_unrolls = [cell.config for cell in cells if "theta" in cell.config]
+    of_unrolls = [cell.identity for cell in cells if "theta" in cell.identity]
     assert len({config["theta_sha256"] for config in of_unrolls}) == 2
     assert {config["inner_task"] for config in of_unrolls} == {"digits4_mlp"}
     assert {(config["theta"], config.get("overstep")) for config in of_unrolls} == {
@@ -38,5 +38,5 @@ def test_the_suite_is_a_cell_for_each_part_and_names_what_it_is_of():
 )
 def test_a_suite_that_times_nothing_has_replications_and_no_optimizers(change, message):
     with pytest.raises(UsageError, match=message) as caught:
-        build_suite("mine", {"kind": "measure", "measurement": "pathologies"} | change)
+        plan(build_suite("mine", {"kind": "measure", "measurement": "pathologies"} | change), Registry())
     assert_one_line(caught.value)
