@@ -38,10 +38,10 @@ def load(name: str | Path = HEADLINE_VALID, horizon: int = HORIZON) -> optax.Gra
       ValueError: a file that is not such weights.
 
     Example:
-      >>> import jax.numpy as jnp, learned, optax
+      >>> import jax, jax.numpy as jnp, learned, optax
       >>> optimizer = optax.chain(optax.clip_by_global_norm(1.0), learned.load())
       >>> params = {"w": jnp.ones((3, 2))}
-      >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+      >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
       >>> optax.apply_updates(params, updates)["w"].shape
       (3, 2)
     """

@@ -80,7 +80,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> Learn
       >>> design = lean_mlp()
       >>> optimizer = design.optimizer(design.init_theta(jax.random.key(0)))
       >>> params = {"w": jnp.ones((3, 2))}
-      >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+      >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
       >>> updates["w"].shape
       (3, 2)
     """

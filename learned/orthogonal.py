@@ -97,7 +97,7 @@ def orthogonal(
       >>> design = orthogonal()
       >>> optimizer = design.optimizer(design.init_theta(jax.random.key(0)))
       >>> params = {"w": jnp.ones((3, 2))}
-      >>> updates, state = optimizer.update(params, optimizer.init(params), params, value=1.5)
+      >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params, value=1.5)
       >>> updates["w"].shape
       (3, 2)
     """

@@ -74,7 +74,7 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
       >>> design = per_parameter_mlp()
       >>> optimizer = design.optimizer(design.init_theta(jax.random.key(0)))
       >>> params = {"w": jnp.ones((3, 2))}
-      >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+      >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
       >>> updates["w"].shape
       (3, 2)
     """

@@ -1,6 +1,8 @@
-"""What holds for every test: strict shapes, reproducible hypothesis examples, and where prepared data is cached."""
+"""What holds for every test: strict shapes, reproducible hypothesis examples, and what is kept where for a run."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +17,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run, no files left behind, and no clock: a first example compiles.
 hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_configure(config):
+    """Keeps compiled programs for a run, so that one compiles once for all workers and all processes of tests.
+
+    What comes from there is the same to the last bit. A folder of your own lasts: JAX_COMPILATION_CACHE_DIR.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # workers inherit that of the process that started them
+        return
+    folder = tempfile.mkdtemp(prefix="lopt-bench-programs-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # Below a twentieth of a second compiling is no slower than looking it up.
+    for name, value in {"compilation_cache_dir": folder, "persistent_cache_min_compile_time_secs": 0.05}.items():
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+        jax.config.update(f"jax_{name}", value)
 
 
 @pytest.fixture(scope="session")

@@ -65,17 +65,32 @@ class OptimizerSubject:
         """(updates, states) of three jitted steps; hyperparameters are arguments, as in tuning."""
         return self.run(3)
 
-    def run(self, num_steps: int, changed: Mapping[str, float] | None = None) -> tuple[list[Any], list[Any]]:
-        """(updates, states) of jitted steps, traced anew, some hyperparameters other than by default."""
+    @functools.cached_property
+    def jitted(self) -> Callable[..., Any]:
+        """`step`, compiled once for all checks that one program serves."""
         import jax
+
+        return jax.jit(self.step)
+
+    def arguments(self, changed: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """The default hyperparameters, some of them changed, as arguments of a compiled step."""
         import jax.numpy as jnp
 
-        jitted = jax.jit(self.step)
-        traced = {name: jnp.float32(value) for name, value in {**self.constants, **(changed or {})}.items()}
+        return {name: jnp.float32(value) for name, value in {**self.constants, **(changed or {})}.items()}
+
+    def run(
+        self, num_steps: int, changed: Mapping[str, float] | None = None, anew: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """(updates, states) of jitted steps, some hyperparameters other than by default; `anew`: traced once more."""
+        import jax
+
+        # jit finds what it has traced of an equal function, as every `self.step` is; a partial equals only itself.
+        jitted = jax.jit(functools.partial(self.step)) if anew else self.jitted
+        arguments = self.arguments(changed)
         state = self.optimizer().init(self.params)
         updates, states = [], [state]
         for inner_step in range(num_steps):
-            update, state = jitted(traced, self.gradients(inner_step), state, self.params)
+            update, state = jitted(arguments, self.gradients(inner_step), state, self.params)
             updates.append(update)
             states.append(state)
         return updates, states
@@ -113,7 +128,7 @@ def _structure(subject: OptimizerSubject) -> str:
 
 def _optimizer_retraces(subject: OptimizerSubject) -> str:
     subject.traces = 0
-    subject.run(4)
+    subject.run(4, anew=True)
     if subject.traces != 1:
         raise Broken(f"four steps were traced {subject.traces} times: shapes, dtypes or structure change between steps")
     return "four steps, one trace"
@@ -128,7 +143,7 @@ def _optimizer_callbacks(subject: OptimizerSubject) -> str:
 
 
 def _optimizer_deterministic(subject: OptimizerSubject) -> str:
-    if not same_bits(subject.three_steps, subject.run(3)):
+    if not same_bits(subject.three_steps, subject.run(3, anew=True)):
         raise Broken("the same three steps, traced twice, differ: randomness outside of jax.random keys in the state?")
     return "three steps, traced twice, the same to the last bit"
 
@@ -178,7 +193,7 @@ def _optimizer_nan(subject: OptimizerSubject) -> str:
     for what, value in (("not a number", jnp.nan), ("zero", 0.0)):
         grads = jax.tree.map(lambda p, value=value: jnp.full_like(p, value), subject.params)
         state = subject.optimizer().init(subject.params)
-        update, _ = jax.jit(subject.step)(subject.constants, grads, state, subject.params)
+        update, _ = subject.jitted(subject.arguments(), grads, state, subject.params)
         finite = math.isfinite(largest_of(update))
         said.append(f"gradients that are {what} give updates that are {'finite' if finite else 'not'}")
     return "; ".join(said)

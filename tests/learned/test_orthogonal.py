@@ -32,8 +32,8 @@ def steps(optimizer, num_steps):
     return found
 
 
-@pytest.mark.parametrize(("decay", "anneal"), [(0.0, 0.0), (0.3, 1.5)])
-def test_before_outer_training_it_is_muon(decay, anneal):
+def test_before_outer_training_it_is_annealed_muon_with_decay():
+    decay, anneal = 0.3, 1.5
     design = orthogonal(rate=0.03, vector_rate=0.01, decay=decay, anneal=anneal)
     found = steps(design.optimizer(jax.jit(design.init_theta)(jax.random.key(0)), HORIZON), 5)
 
@@ -104,7 +104,7 @@ def update_by_definition(theta, grads, losses, w, rate, vector_rate, decay, kept
     return -rate * np.exp(5 * rho) * (direction + (decay + shrink) * w)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("share", [0.5, 0.0])
 def test_three_steps_equal_the_definition(share):
     options = {"hidden": 6, "rate": 0.02, "vector_rate": 0.01, "decay": 0.2, "share": share}
     theta = example_theta("orthogonal", **options)
@@ -149,10 +149,11 @@ def test_a_tensor_without_a_gradient_and_of_zeros_stays_finite():
 
 def test_the_loss_is_read_and_without_one_its_inputs_are_zero():
     optimizer = orthogonal(hidden=4).optimizer(example_theta("orthogonal", hidden=4))
-    update, state = jax.jit(optimizer.update), optimizer.init(PARAMS)
-    grads = gradients(0, PARAMS)
+    params = {"wide": PARAMS["wide"]}
+    update, state = jax.jit(optimizer.update), optimizer.init(params)
+    grads = gradients(0, params)
     without, low, one = (
-        update(grads, state, PARAMS, **given)[0] for given in ({}, {"value": 0.1}, {"value": 1 - 1e-4})
+        update(grads, state, params, **given)[0] for given in ({}, {"value": 0.1}, {"value": 1 - 1e-4})
     )
     assert not np.allclose(without["wide"], low["wide"], rtol=1e-3)
     assert_trees_close(without, one, rtol=1e-4, atol=1e-7)
