@@ -3,7 +3,7 @@
 import functools
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,23 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(converted):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return converted
+
+
+class Formats(click.ParamType):
+    """Some of the known formats, with commas between."""
+
+    name = "formats"
+
+    def __init__(self, known: Collection[str]) -> None:
+        self.known = tuple(known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The formats, each refused that is not known."""
+        found = tuple(filter(None, value.split(","))) if isinstance(value, str) else tuple(value)
+        for name in found:
+            if name not in self.known:
+                self.fail(f"unknown format {name!r}; known: {', '.join(self.known)}.", param, ctx)
+        return found
 
 
 STEPS = click.IntRange(min=1, max=MOST)

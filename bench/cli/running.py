@@ -11,6 +11,7 @@ import click
 
 from bench.cli.options import (
     FiniteRange,
+    Formats,
     device_option,
     folder_options,
     json_option,
@@ -20,6 +21,7 @@ from bench.cli.options import (
 from bench.cli.terminal import print_json, print_table, progress_bar
 from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
+from bench.report import FIGURE_FORMATS, TABLE_FORMATS
 from bench.suites.choose import choose_suite
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def run(
     console = Console(stderr=as_json)
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
         done = run_suite(chosen, **how, log=log, advance=advance)
-    page = write_report(chosen.name, done.label, results=done.results, folders=folders, formats=("png",))
+    page = write_report(chosen.name, done.label, results=done.results, folders=folders)
     if as_json:
         print_json({"suite": chosen.name, "cells": done.counts, "report": str(page)})
     else:
@@ -107,7 +109,7 @@ def _print_results(results: Results, folders: Folders, console: Console) -> None
     import learned
     from bench.measure import shown
     from bench.report import terminal_tables
-    from bench.report.verify import targets_of
+    from bench.report.build import targets_of
 
     if set(results.cells["kind"]) == {"measure"}:
         figures = shown(results.cells, results.curves)
@@ -120,12 +122,21 @@ def _print_results(results: Results, folders: Folders, console: Console) -> None
 @click.command()
 @click.argument("suite", default="quick")
 @click.option("--label", help="Published results; your own without it.")
+@click.option(
+    "--figures", type=Formats(FIGURE_FORMATS), default="", metavar="png,svg,pdf", help="Files of every figure, too."
+)
+@click.option(
+    "--tables", type=Formats(TABLE_FORMATS), default="csv", metavar="csv,md,tex", help="Formats of tables, besides CSV."
+)
 @json_option
 @folder_options
-def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> None:
+def report(
+    suite: str, label: str | None, figures: Sequence[str], tables: Sequence[str], as_json: bool, folders: Folders
+) -> None:
     """Write the report of stored results again; --json prints what its first screen shows and writes nothing.
 
-    Of your own runs it takes the latest of each (task, optimizer, seed).
+    Of your own runs it takes the latest of each (task, optimizer, seed). It is a page with its figures within it, and
+    every table as CSV beside it; files in other formats are made where asked for, and made anew where they are.
     """
     from rich.console import Console
 
@@ -135,7 +146,7 @@ def report(suite: str, label: str | None, as_json: bool, folders: Folders) -> No
         click.echo(report_json(suite, label, folders=folders), nl=False)
         return
     results = read_results(suite, label, folders=folders)
-    page = write_report(suite, label, results=results, folders=folders)
+    page = write_report(suite, label, results=results, folders=folders, figures=figures, tables=tables)
     _print_results(results, folders, Console())
     click.echo(f"report: {page}")
 

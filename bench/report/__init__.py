@@ -7,7 +7,8 @@ the pages of suites that train nothing. Nothing here trains or times.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["report_json", "terminal_tables", "write_report"]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
-TABLE_FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex"}  # suffix -> method of `Table`
+TABLE_FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex"}  # suffix -> method of `Table`; always the first
 
 
 def write_report(
@@ -39,12 +40,14 @@ def write_report(
     targets: Mapping[str, Targets] | None = None,
     headline: str | None = None,
     costs: Frame | None = None,
-    formats: Sequence[str] = FIGURE_FORMATS,
+    figures: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    earlier: Path | None = None,
     draw: bool = True,
 ) -> Path:
-    """Writes `report.html`, `report.json`, `figures/*.{png,svg,pdf}` and `tables/*.{csv,md,tex}` under `out_dir`.
+    """Writes `report.html`, `report.json` and `tables/*.csv` under `out_dir`; more files if asked for.
 
-    The same rows give the same page. Figures and tables of an earlier report in the two folders are replaced.
+    The same rows give the same page.
 
     Args:
       cells: one row per cell; the columns needed are `bench.store.rows.CELL_COLUMNS`.
@@ -57,7 +60,10 @@ def write_report(
       targets: frozen targets by task, for speed-ups; without them there is no verdict on the clock.
       headline: the learned optimizer that claims are judged on.
       costs: what an update costs, from `bench.measure.update_cost.update_costs`.
-      formats: of the figures' files.
+      figures: formats of `FIGURE_FORMATS` that every figure is written in, also what the page leaves out.
+      tables: formats of `TABLE_FORMATS` that tables are written in besides CSV.
+      earlier: folder of a report that this one is to replace, `out_dir` without it; files of figures and tables that
+        it has are made anew, so that what lies beside a page is of the same rows.
       draw: whether figures are drawn; without, the page has empty images and is otherwise the same.
 
     Returns:
@@ -70,7 +76,7 @@ def write_report(
     page = _page(rows.without_controls(), screen, targets or {}, costs)
 
     out_dir = Path(out_dir)
-    write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), formats)
+    write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), (*figures, *tables), earlier)
     (out_dir / "report.json").write_text(_as_json(screen), encoding="utf-8")
 
     path = out_dir / "report.html"
@@ -116,19 +122,32 @@ def _as_json(screen: Screen) -> str:
     return json.dumps(as_json(screen), indent=1, allow_nan=False) + "\n"
 
 
-def write_files(out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure], formats: Sequence[str]) -> None:
-    """Writes tables and figures under a folder, made if missing; what an earlier report left in the two is deleted."""
-    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
-        folder = out_dir / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in (path for suffix in suffixes for path in folder.glob(f"*.{suffix}")):
-            stale.unlink(missing_ok=True)
+def write_files(
+    out_dir: Path, tables: Sequence[Table], figures: Sequence[Figure], formats: Sequence[str], earlier: Path | None
+) -> None:
+    """Writes tables as CSV, tables and figures in the other formats asked for, and again what an earlier report has.
+
+    What an earlier report in the same folder has of tables and figures that are no more is deleted.
+    """
+    made: dict[Path, Callable[[], bytes]] = {}
     for table in tables:
         for suffix, method in TABLE_FORMATS.items():
-            (out_dir / "tables" / f"{table.slug}.{suffix}").write_text(getattr(table, method)(), encoding="utf-8")
+            made[Path("tables", f"{table.slug}.{suffix}")] = partial(_encoded, getattr(table, method))
     for figure in figures:
-        for suffix in formats:
-            (out_dir / "figures" / f"{figure.slug}.{suffix}").write_bytes(getattr(figure, suffix))
+        for suffix in FIGURE_FORMATS:
+            made[Path("figures", f"{figure.slug}.{suffix}")] = partial(getattr, figure, suffix)
+    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
+        for path in [path for suffix in suffixes for path in (out_dir / kind).glob(f"*.{suffix}")]:
+            if path.relative_to(out_dir) not in made:
+                path.unlink(missing_ok=True)
+    for path, content in made.items():
+        if path.suffix[1:] in ("csv", *formats) or ((earlier or out_dir) / path).exists():
+            (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            (out_dir / path).write_bytes(content())
+
+
+def _encoded(text: Callable[[], str]) -> bytes:
+    return text().encode()
 
 
 def terminal_tables(
@@ -167,6 +186,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         "score": first_screen.score_table(screen, scope, first_screen.FIRST),
         "controls": first_screen.controls_table(screen),
     }
+    drawn = figures.overview_figures(results, styles, targets, contender, every_mark)
     overall = {
         "verdicts": comparison.verdicts(results, results.tasks, floor),
         "tables": [
@@ -177,12 +197,14 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
             *filter(None, [budgets.budget_table(results, results.tasks, "budgets", floor)] if several else []),
             *(comparison.comparison_tables(results, results.tasks) if several else []),
         ],
-        "figures": figures.overview_figures(results, styles, targets, contender, every_mark),
+        "figures": figures.shown(drawn, results),
     }
     sections = []
     for task in results.tasks:
         slug = results.slugs[task]
         times = aggregate.time_table(results, targets, task, f"time_{slug}")
+        of_task = figures.task_figures(results, task, styles, targets)
+        drawn += of_task
         sections.append(
             {
                 "task": task,
@@ -190,7 +212,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
                 "horizon": results.horizon(task) if task in set(results.train["task"]) else None,
                 "mark": marks.get(task, "unknown"),
                 "score": first_screen.score_table(screen, task, f"score_{slug}") if several else None,
-                "figures": figures.task_figures(results, task, styles, targets),
+                "figures": figures.shown(of_task, results),
                 "verdicts": comparison.verdicts(results, (task,), floor) if several else [],
                 "tables": [
                     summary.summary_table(results, (task,)),
@@ -200,7 +222,8 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
             }
         )
     fair = card_tables(cards, costs)
-    tuned = {"tables": tuning.tuning_tables(results), "figures": figures.tuning_figures(results)}
+    of_tuning = figures.tuning_figures(results)
+    tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning, results)}
     closing = {
         "races": first_screen.races_table(screen),
         "failures": provenance.failures_table(results),
@@ -210,8 +233,8 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     }
     tables = [*opening.values(), *overall["tables"], *fair, *tuned["tables"], *closing.values()]
     tables += [table for section in sections for table in (section["score"], *section["tables"])]
-    drawn = [*overall["figures"], *tuned["figures"]]
-    drawn += [figure for section in sections for figure in section["figures"]]
+    drawn += of_tuning
+    on_page = sum(len(part["figures"]) for part in (overall, tuned, *sections))
     return {
         **opening,
         "overall": overall,
@@ -224,6 +247,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         "clock": provenance.clock_paragraph(results),
         "all_tables": [table for table in tables if table is not None],
         "all_figures": drawn,
+        "left_out": len(drawn) - on_page,
     }
 
 
@@ -251,9 +275,12 @@ def template(name: str) -> Any:
     """A page of this folder: "page" of a comparison, "measurement" of a measurement."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from bench.store.published import LOCAL
+
     loader = PackageLoader("bench", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
+    environment.globals["LOCAL"] = LOCAL
     return environment.get_template(f"{name}.html.jinja")

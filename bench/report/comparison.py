@@ -105,10 +105,10 @@ def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
     order = sorted_optimizers(results, tasks)
     slugs = slugs_of(results.trained)
     for learned in [name for name in order if results.role(name) == LEARNED]:
-        columns = [Column("baseline", "row"), Column("pairs_used", "pairs used / all")]
+        columns = [Column("baseline", "row"), Column("pairs_used", "pairs used / all", number=True)]
         for metric in COMPARED_LOSSES:
             columns.append(Column(f"{metric}_difference", f"{LOSSES[metric]}, difference", interval=True))
-            columns.append(Column(f"{metric}_wins", "wins / pairs"))
+            columns.append(Column(f"{metric}_wins", "wins / pairs", number=True))
         columns.append(Column("holm_p", "p, Holm", number=True))
         rows = []
         baselines = [name for name in order if results.role(name) in (HAND_DESIGNED, LEARNED) and name != learned]

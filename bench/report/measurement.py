@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import measurement_of, write_table
-from bench.report import FIGURE_FORMATS, designs, pathologies, template, write_files
+from bench.report import designs, pathologies, template, write_files
 from bench.report.provenance import provenance_table
 from bench.report.section import Section
 
@@ -25,17 +25,21 @@ def write_measurement(
     curves: pd.DataFrame,
     out_dir: Path,
     *,
-    formats: Sequence[str] = FIGURE_FORMATS,
+    figures: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    earlier: Path | None = None,
     draw: bool = True,
     **head: str,
 ) -> Path:
-    """Writes `table.csv` and `report.json`, and for a measurement that has one the page with its figures and tables.
+    """Writes `table.csv` and `report.json`, and for a measurement that has one the page and its tables as CSV.
 
     Args:
       cells: rows of one measurement.
       curves: their curves.
       out_dir: made if missing.
-      formats: of the figures' files.
+      figures: formats of `bench.report.FIGURE_FORMATS` that every figure is written in.
+      tables: formats of `bench.report.TABLE_FORMATS` that tables are written in besides CSV.
+      earlier: folder of a report whose files of figures and tables are made anew, `out_dir` without it.
       draw: whether figures are drawn.
       head: title, suite, label and description, for the page.
 
@@ -48,8 +52,9 @@ def write_measurement(
         return written
     sections = make(measurement.table(cells, curves), cells, curves)
     provenance = provenance_table(cells)
-    tables = [*(t for section in sections for t in section.tables), provenance]
-    write_files(out_dir, tables, [f for section in sections for f in section.figures] if draw else (), formats)
+    shown = [*(t for section in sections for t in section.tables), provenance]
+    drawn = [f for section in sections for f in section.figures] if draw else ()
+    write_files(out_dir, shown, drawn, (*figures, *tables), earlier)
     path = out_dir / "report.html"
     text = template("measurement").render(**head, sections=sections, provenance=provenance, draw=draw)
     path.write_text(text, encoding="utf-8")

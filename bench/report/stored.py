@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.report import FIGURE_FORMATS, TABLE_FORMATS
-from bench.report.verify import build_report, first_screen_json
+from bench.report.build import build_report, first_screen_json
 from bench.store.files import locked
 from bench.store.published import LOCAL
 from bench.store.record import Results
@@ -50,21 +50,26 @@ def write_report(
     *,
     results: Results | None = None,
     folders: Folders | None = None,
-    formats: Sequence[str] = FIGURE_FORMATS,
+    figures: Sequence[str] = (),
+    tables: Sequence[str] = (),
     draw: bool = True,
 ) -> Path:
-    """Writes the report of stored results of a suite: a page, tables, figures and what its first screen shows as JSON.
+    """Writes the report of stored results of a suite: a page, tables as CSV and what its first screen shows as JSON.
+
+    The page has its figures within it; files of them, and of tables in other formats, are made where asked for, or
+    where an earlier report left some.
 
     Args:
       suite: name of a suite that ran.
       label: of published results; one's own without it.
       results: the cells and curves to report, such as `SuiteRun.results`; those of `read_results` without it.
       folders: where results lie and reports go; those of the command line without it.
-      formats: of the figures' files.
+      figures: formats that every figure is written in, also what the page leaves out: png, svg, pdf.
+      tables: formats that tables are written in besides CSV: md, tex.
       draw: whether figures are drawn; without, the page has empty images and is otherwise the same.
 
     Returns:
-      The path REPORTS/SUITE/LABEL/report.html; `report.json`, `tables` and `figures` lie beside it.
+      The path REPORTS/SUITE/LABEL/report.html; `report.json`, `tables` and, if asked for, `figures` lie beside it.
 
     Raises:
       UsageError: nothing is stored, a stored file is damaged, or the folder cannot be written.
@@ -78,7 +83,8 @@ def write_report(
             locked(folder / ".lock", wait=True),  # two runs that share cells end at the same time
             tempfile.TemporaryDirectory(prefix=f".{label}-", dir=folder.parent) as made,
         ):
-            page = build_report(results, folders.results_dir, Path(made), suite, label, formats=formats, draw=draw)
+            drawing = {"figures": figures, "tables": tables, "earlier": folder, "draw": draw}
+            page = build_report(results, folders.results_dir, Path(made), suite, label, **drawing)
             _move(Path(made), folder)
             return folder / page.name
     except OSError as error:

@@ -90,7 +90,8 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
     """Losses, step costs and compile seconds of every optimizer on one task, or averaged over several."""
     single = tasks[0] if len(tasks) == 1 else None
     reference = step_cost_reference(results, tasks)
-    columns = [Column("optimizer", "optimizer"), Column("role", "role"), Column("runs_ok", "runs ok / all")]
+    columns = [Column("optimizer", "optimizer"), Column("role", "role")]
+    columns.append(Column("runs_ok", "runs ok / all", number=True))
     columns += [Column(key, header, interval=True) for key, header in LOSSES.items()]
     if single is not None:
         columns.append(Column("seconds_per_step", "step time, ms", interval=True))

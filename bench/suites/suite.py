@@ -26,7 +26,6 @@ from msgspec import Meta, Struct
 
 from bench.errors import UsageError, nearest, usage_errors
 from bench.suites.seeds import parse_seeds
-from tasks.tables import read_table
 
 SUITE_DIR = Path(__file__).parent
 MOST = 10**9  # upper limit of every whole number in a suite
@@ -135,6 +134,8 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
     kind = table.get("kind", "train")
     if kind not in list(TABLES):
         raise nearest(f"kind of suite {name}", str(kind), list(TABLES))
+    from tasks.tables import read_table  # with jax, which `bench --help` has no need of
+
     with usage_errors():
         read = read_table(f"suite {name}", table, TABLES[kind])
     found = {key: getattr(read, key) for key in read.__struct_fields__}

@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+WEBP = base64.b64decode("UklGRh4AAABXRUJQVlA4TBEAAAAvAAAAAAfQ//73v/+BiOh/AAA=")
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 
 
@@ -13,6 +14,7 @@ def draw_nothing(patch):
 
     for kind in ("png", "svg", "pdf"):
         patch.setattr(drawing.Figure, kind, PIXEL)
+    patch.setattr(drawing.Figure, "webp", WEBP)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pandas as pd
 
 from bench.store.rows import CELL_COLUMNS
 
-PNG = {"formats": ("png",)}  # for speed
 TITLE = {"title": "A report", "suite": "quick", "label": "local"}
 # name -> (role, floor of the loss, rate of descent, seconds per step)
 OPTIMIZERS = {

@@ -116,7 +116,7 @@ def test_a_suite_that_runs_tells_what_it_does(ran):
 
 def test_run_suite_does_what_bench_run_does(ran, command, tmp_path):
     folders, done, _, _ = ran
-    page = bench.write_report("quick", results=done.results, folders=folders, formats=("png",))
+    page = bench.write_report("quick", results=done.results, folders=folders)
     there = folders_in(tmp_path)
     out = json.loads(command("run", "quick", *PART, "--json", *flags(there)))
     assert out["cells"] == done.counts
@@ -314,7 +314,7 @@ def test_a_race_is_that_of_bench_time(clock, command, monkeypatch):
     monkeypatch.setattr("bench.run.timing.race_entrants", race_entrants)
     found = bench.race(["digits8_mlp"])
     assert [item.target for item in found] == ["hard", "medium", "easy"]
-    assert {item.contender for item in found} == {"lopt_ortho"}
+    assert {item.optimizer for item in found} == {"lopt_ortho"}
     # Half of the steps, which take as long in the race, and half as long by the clock of blocks.
     for item in found:
         assert item.raced == pytest.approx(2.0, rel=0.05)

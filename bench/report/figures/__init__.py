@@ -12,11 +12,12 @@
     tuning     losses of the tuning trials, against the learning rate and against the number of trials
 
 Alt text and caption are computed at once, the image when its bytes are asked for: what is never shown is never drawn.
+The page of many tasks shows some of them (`shown`), so that it stays small; files have them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench.report import tuning as tuning_records
 from bench.report.figures import curves, dots, ladder, profiles, survival, tuning
@@ -24,7 +25,17 @@ from bench.report.figures.drawing import Figure, Style, optimizer_styles
 from bench.store.rows import Rows
 from bench.tuning.targets import Targets
 
-__all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "task_figures", "tuning_figures"]
+__all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "shown", "task_figures", "tuning_figures"]
+
+# Beginnings of slugs -> why the page of many tasks does without. Who wants them has them made as files.
+LEFT_OUT = {
+    "train_loss_steps_": "the small multiples show every task's",
+    "validation_loss_steps_": "the same lines as against seconds, each stretched by its step cost",
+    "step_cost_": "the tables have median and interval",
+    "time_to_target_": "the levels in train loss against seconds, and the table of scores, say who arrives and when",
+    "tuning_budget_": "the table beside has the best of 1 to 32 trials",
+    "overview_train_loss_seconds": "every task has an image of its own",
+}
 
 
 def task_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Mapping[str, Targets]) -> list[Figure]:
@@ -43,6 +54,18 @@ def task_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Ma
         dots.step_cost_figure(rows, task, styles),
     ]
     return [figure for figure in found if figure is not None]
+
+
+def shown(drawn: Sequence[Figure], rows: Rows) -> list[Figure]:
+    """Those that the page shows: all where tasks are few, else without `LEFT_OUT`.
+
+    Losses against steps stay where there are none against seconds.
+    """
+    if len(rows.tasks) < curves.OVERVIEW_MIN_TASKS:
+        return list(drawn)
+    slugs = {figure.slug for figure in drawn}
+    without_clock = {slug for slug in slugs if slug.replace("_loss_steps_", "_loss_seconds_") not in slugs}
+    return [f for f in drawn if f.slug in without_clock or not f.slug.startswith(tuple(LEFT_OUT))]
 
 
 def overview_figures(

@@ -28,10 +28,12 @@ FUNCTIONS = {  # of each command
 # What commands use beside them: of values that a function has returned or a user has given, how they read.
 PRINTING = {
     "Checked",
+    "FIGURE_FORMATS",
     "MOST",
     "Results",
     "Race",
     "StepTime",
+    "TABLE_FORMATS",
     "Verdict",
     "device",
     "parse_set",

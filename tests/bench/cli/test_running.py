@@ -85,9 +85,22 @@ def test_a_clock_is_added_to_what_is_stored_and_publish_packs_and_reports(finish
     assert set(cells["kind"]) == {"train", "time"}
     assert set(cells["optimizer"].dropna()) == {"sgd_momentum", "sgd_momentum_frozen", "sgd_momentum_10x"}
     assert json.loads(cells["provenance"][0])["data"]["digest"]
-    assert (Path(folders["BENCH_REPORTS_DIR"]) / "quick" / "test-machine" / "report.html").exists()
+    page = Path(folders["BENCH_REPORTS_DIR"]) / "quick" / "test-machine" / "report.html"
+    assert page.exists()
+    assert {path.suffix for path in page.parent.rglob("*") if path.is_file()} == {".html", ".json", ".csv"}
+    formats = ("--figures", "svg,pdf", "--tables", "md,tex")
+    assert bench("report", "quick", "--label", "test-machine", *formats)[0] == 0
+    assert {path.suffix for path in (page.parent / "figures").iterdir()} == {".svg", ".pdf"}
+    assert {path.suffix for path in (page.parent / "tables").iterdir()} == {".csv", ".md", ".tex"}
     assert bench("report", "quick", "--label", "test-machine", "--json")[0] == 0
     assert "test-machine" in bench("list", "runs")[1]
+
+
+def test_an_unknown_format_is_answered_by_the_known_ones(bench):
+    code, _, err = bench("report", "quick", "--figures", "png,jpeg")
+    assert code == 2
+    assert "unknown format 'jpeg'; known: png, svg, pdf" in err
+    assert "known: csv, md, tex" in bench("report", "quick", "--tables", "html")[2]
 
 
 def test_missing_data_names_the_data_set_the_place_and_the_command(bench, folders):

@@ -13,7 +13,8 @@ from bench.entries.controls import timed_controls
 from bench.entries.entrants import resolve
 from bench.entries.plugins import Registry
 from bench.measure import update_cost
-from bench.report.verify import build_report, published_reports, verify
+from bench.report.build import build_report
+from bench.report.verify import published_reports, verify
 from bench.run import runner
 from bench.run.plan import plan
 from bench.store.published import publish

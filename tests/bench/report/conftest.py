@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from bench.report import verify, write_report
+from bench.report import build, verify, write_report
 from bench.store.published import publish
 from bench.store.store import Store
 from bench.tuning import targets
@@ -27,7 +27,7 @@ def original(tmp_path_factory):
         targets.write(targets.target_path(results / "targets", task, HORIZON), record)
     publish(results, *NAME, kept.read())
     published = Store(results, *NAME).read()
-    verify.build_report(published, results, root.joinpath("reports", *NAME), *NAME, draw=False)
+    build.build_report(published, results, root.joinpath("reports", *NAME), *NAME, draw=False)
     shutil.rmtree(results / "made" / "local")  # git-ignored: nothing of it may be needed
     return root
 

@@ -2,11 +2,12 @@
 
 import base64
 import html
+import re
 
 import pytest
 
-from bench.report import write_report
-from tests.bench.noisy_rows import LEAN, OPTIMIZERS, PNG, TITLE, chosen, make_frames
+from bench.report import FIGURE_FORMATS, TABLE_FORMATS, write_report
+from tests.bench.noisy_rows import LEAN, OPTIMIZERS, TITLE, chosen, make_frames
 from tests.bench.report.reading import Page, read_table, render_terminal
 
 
@@ -19,7 +20,7 @@ def test_the_page_stands_alone(full):
     for tag, attributes in page.tags:
         if "src" in attributes:
             assert tag == "img"
-            assert base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+            assert base64.b64decode(attributes["src"].removeprefix("data:image/webp;base64,")).startswith(b"RIFF")
             assert len(attributes["alt"]) > 40
         assert attributes.get("href", "#").startswith(("#", "data:,"))
 
@@ -31,25 +32,58 @@ def test_tables_have_captions_and_scopes(full):
     assert all(attributes["scope"] in ("col", "row") for tag, attributes in page.tags if tag == "th")
 
 
-def test_every_table_and_figure_is_a_file_too(full):
+def names_in(folder):
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def figures_on(text):
+    return set(re.findall(r'id="figure-([^"]+)"', text))
+
+
+def tables_on(text):
+    return set(re.findall(r'id="table-([^"]+)"', text))
+
+
+def test_every_table_of_the_page_is_a_csv_file_and_nothing_else_is_written(full):
     _, _, out, text = full
-    stems = {path.stem for path in (out / "tables").glob("*.csv")}
-    assert stems == {path.stem for path in (out / "tables").glob("*.md")}
-    assert {"overall_summary", "summary_digits_mlp", "comparison_overall_lopt", "failures", "provenance"} <= stems
-    assert stems == {path.stem for path in (out / "tables").glob("*.tex")}
-    figures = {path.stem for path in (out / "figures").glob("*.png")}
-    for suffix in ("svg", "pdf"):
-        assert figures == {path.stem for path in (out / "figures").glob(f"*.{suffix}")}
-    per_task = {"train_loss_steps", "train_loss_seconds", "validation_loss_steps", "final_test_loss", "step_cost"}
-    assert {f"{name}_{task}" for name in per_task for task in ("digits_mlp", "digits_conv")} <= figures
-    assert text.count("<img") == len(figures)
+    tables = tables_on(text)
+    assert {"overall_summary", "summary_digits_mlp", "comparison_overall_lopt", "failures", "provenance"} <= tables
+    assert names_in(out) == {"report.html", "report.json", "tables"}
+    assert names_in(out / "tables") == {f"{slug}.csv" for slug in tables}
+
+
+def test_figures_and_tables_are_files_in_the_formats_asked_for(tmp_path, undrawn):
+    frames = make_frames(chosen("adam", "lopt"), ("t",), 1, **LEAN)
+    text = write_report(*frames, tmp_path, **TITLE, figures=FIGURE_FORMATS, tables=TABLE_FORMATS).read_text()
+    for folder, slugs, suffixes in (
+        ("figures", figures_on(text), FIGURE_FORMATS),
+        ("tables", tables_on(text), TABLE_FORMATS),
+    ):
+        assert len(slugs) > 3
+        assert names_in(tmp_path / folder) == {f"{slug}.{suffix}" for slug in slugs for suffix in suffixes}
+    per_task = {"train_loss_steps_t", "train_loss_seconds_t", "final_test_loss_t", "step_cost_t"}
+    assert per_task <= figures_on(text)
+
+
+def test_a_page_of_many_tasks_leaves_figures_to_those_who_ask_and_says_so(tmp_path, undrawn):
+    frames = make_frames(chosen("adam", "lopt"), ("a", "b", "c"), 2)
+    text = write_report(*frames, tmp_path, **TITLE, figures=("png",)).read_text(encoding="utf-8")
+    drawn, on_page = {path.stem for path in (tmp_path / "figures").iterdir()}, figures_on(text)
+    assert on_page < drawn
+    for task in "abc":
+        kinds = {"train_loss_seconds", "validation_loss_seconds", "final_test_loss"}
+        assert {f"{kind}_{task}" for kind in kinds} == {slug for slug in on_page if slug.endswith(f"_{task}")}
+    assert f"{len(drawn - on_page)} more figures of the same runs" in text
+    assert "<code>bench report quick --figures png</code>" in text
+    text = write_report(*frames, tmp_path, **TITLE | {"label": "box"}).read_text(encoding="utf-8")
+    assert "<code>bench report quick --label box --figures png</code>" in text
 
 
 def test_names_are_shown_not_obeyed(tmp_path, undrawn):
     evil = "<script>alert(1)</script> $\\frac | [red]_x"
     optimizers = {evil: OPTIMIZERS["lopt"], "_hidden": OPTIMIZERS["adam"], "名前": OPTIMIZERS["muon"]}
     cells, curves = make_frames(optimizers, ("../<b>task",), 1, **LEAN)
-    path = write_report(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil, **PNG)
+    path = write_report(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil)
     text = path.read_text(encoding="utf-8")
     assert "<script" not in text
     assert "<b>" not in text
@@ -62,21 +96,21 @@ def test_names_are_shown_not_obeyed(tmp_path, undrawn):
 
 def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "own training clock" in text
     assert "no timing cell" in text
-    assert not (tmp_path / "figures" / "step_cost_t.png").exists()
+    assert "step_cost_t" not in figures_on(text)
 
 
 def test_a_timing_cell_alone_makes_a_report(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 0)
-    write_report(cells, curves, tmp_path, **TITLE, **PNG)
+    write_report(cells, curves, tmp_path, **TITLE)
     assert read_table(tmp_path, "summary_t")["lopt"]["role"] == "timed only"
 
 
 def test_one_optimizer_is_enough(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam"), ("t",), 1, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "Only with a learned and a hand-designed row" in text
     assert "adam" in render_terminal(cells, curves)
 
@@ -85,15 +119,17 @@ def test_one_optimizer_is_enough(tmp_path, undrawn):
 def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status, undrawn):
     statuses = {("t", name, seed): status for name in ("adam", "lopt") for seed in range(2)}
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, statuses, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE, **PNG).read_text(encoding="utf-8")
+    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "4 cells not ok" in text
     assert "0 / 2" in text
     assert "0/2" in render_terminal(cells, curves)
 
 
 def test_a_second_report_replaces_the_files_of_the_first(tmp_path, undrawn):
-    write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **PNG)
+    formats = {"figures": FIGURE_FORMATS, "tables": TABLE_FORMATS}
+    write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **formats)
+    assert list(tmp_path.rglob("*old*.svg"))
     frames = make_frames(chosen("adam"), ("new",), 0)
-    first = write_report(*frames, tmp_path, **TITLE, **PNG).read_bytes()
+    first = write_report(*frames, tmp_path, **TITLE).read_bytes()
     assert not list(tmp_path.rglob("*old*"))
-    assert write_report(*frames, tmp_path, **TITLE, **PNG).read_bytes() == first
+    assert write_report(*frames, tmp_path, **TITLE).read_bytes() == first

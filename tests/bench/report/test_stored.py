@@ -42,3 +42,18 @@ def test_a_report_replaces_an_earlier_one_and_leaves_other_files(root):
     assert (old.exists(), own.exists(), kept.exists()) == (False, False, True)
     assert json.loads((folder / "report.json").read_text())["suite"] == NAME[0]
     assert [path.name for path in folder.parent.iterdir()] == [NAME[1]]
+
+
+def test_files_of_figures_and_tables_that_an_earlier_report_has_are_made_anew(root, undrawn):
+    folder, folders = report(root), Folders(root / "results", root / "reports")
+    kept = {folder / "figures" / "train_loss_steps_a.png", folder / "tables" / "summary_a.md"}
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("old")
+    stored.write_report(*NAME, folders=folders)
+    assert all(path.read_bytes() != b"old" for path in kept)
+    assert {path for path in folder.rglob("*.*") if path.suffix in (".png", ".svg", ".pdf", ".md", ".tex")} == kept
+    stored.write_report(*NAME, folders=folders, figures=("svg",), tables=("tex",))
+    assert (folder / "figures" / "step_cost_b.svg").exists()
+    assert (folder / "tables" / "summary_b.tex").exists()
+    assert not (folder / "tables" / "summary_b.md").exists()

@@ -11,7 +11,7 @@ import pytest
 from bench.cli import main as cli
 from bench.folders import Folders
 from bench.processes import EndedError
-from bench.report import evidence, verify
+from bench.report import build, evidence, verify
 from bench.store.published import publish
 from bench.store.store import Store
 from tests.bench.report.published import NAME, bumped, parts, repack, report, the_cell, verdict
@@ -29,7 +29,7 @@ def test_every_published_number_is_recomputed_from_committed_rows(tmp_path):
         kept.put(record, curve)
     publish(tmp_path, "made", "machine", kept.read())
     published = Store(tmp_path, "made", "machine").read()
-    verify.build_report(published, tmp_path, tmp_path / "reports" / "made" / "machine", "made", "machine", draw=False)
+    build.build_report(published, tmp_path, tmp_path / "reports" / "made" / "machine", "made", "machine", draw=False)
     assert verify.verify(tmp_path, tmp_path / "reports", "made", "machine") is None
     path = tmp_path / "made" / "machine" / "cells.parquet"
     cells = pd.read_parquet(path)
@@ -45,7 +45,7 @@ def test_a_report_made_from_its_rows_passes(original):
 @pytest.mark.slow
 def test_a_report_with_its_figures_drawn_passes_too(root):
     published = Store(root / "results", *NAME).read()
-    verify.build_report(published, root / "results", report(root), *NAME)
+    build.build_report(published, root / "results", report(root), *NAME, figures=("png",))
     assert list((report(root) / "figures").iterdir())
     assert verdict(root) is None
 
@@ -124,8 +124,12 @@ def test_one_altered_number_of_the_page_is_named_by_its_line(root, page_made_onc
         assert verdict(root).startswith(f"{path}: line {text[: found.start()].count(chr(10)) + 1}: published")
 
 
-def test_one_altered_number_of_a_table_in_markdown_is_named_by_its_line(root, page_made_once):
-    path = report(root) / "tables" / "summary_a.md"
+def test_tables_in_formats_asked_for_are_compared_too(root):
+    folder = report(root) / "tables"
+    published = Store(root / "results", *NAME).read()
+    build.build_report(published, root / "results", report(root), *NAME, tables=("md",), draw=False)
+    assert verdict(root) is None
+    path = folder / "summary_a.md"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     number = next(i for i, line in enumerate(lines) if re.search(r"\d\.\d", line))
     lines[number] = bumped(lines[number])
@@ -153,6 +157,7 @@ def test_a_field_too_many_or_too_few_is_a_difference(root, page_made_once):
     [
         (lambda folder: (folder / "tables" / "summary_a.csv").unlink(), "summary_a.csv: missing"),
         (lambda folder: (folder / "tables" / "extra.csv").write_text("x"), "extra.csv: not made from the rows"),
+        (lambda folder: (folder / "tables" / "extra.txt").write_text("x"), "extra.txt: not made from the rows"),
         (lambda folder: (folder / "report.json").write_text("{"), "report.json: not JSON"),
         (lambda folder: (folder / "report.html").write_bytes(b"\xff\xfe"), "decode"),
         (lambda folder: shutil.rmtree(folder), "missing"),

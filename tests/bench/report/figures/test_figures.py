@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bench.report import figures
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import OPTIMIZERS, chosen, make_frames
 from tests.bench.pairs import FLAT, REFERENCE, raced
@@ -57,4 +58,22 @@ def test_every_figure_can_be_drawn(case, with_targets):
 @pytest.mark.parametrize("values", [FLAT, -falling(0.04), np.where(GRID > 0, np.nan, 3.0)])
 def test_losses_may_be_flat_negative_or_end_at_once(values):
     for figure in of_race(raced(values), {REFERENCE: (-1.0, 2.5, math.inf)}).values():
-        assert figure.data_uri.startswith("data:image/png;base64,")
+        assert figure.data_uri.startswith("data:image/webp;base64,")
+
+
+def test_of_many_tasks_the_page_shows_what_says_most_and_steps_only_where_there_are_no_seconds():
+    few, many, untimed = (
+        read_rows(*make_frames(chosen("adam", "lopt"), tasks, 2, num_points=6, timed=timed))
+        for tasks, timed in (("ab", True), ("abc", True), ("abc", False))
+    )
+    assert len(figures.shown(every_figure(few, {}, "lopt", {}), few)) == len(every_figure(few, {}, "lopt", {}))
+    shown = {figure.slug for figure in figures.shown(every_figure(many, {}, "lopt", {}), many)}
+    assert {slug for slug in shown if slug.endswith("_a")} == {
+        "train_loss_seconds_a",
+        "validation_loss_seconds_a",
+        "final_test_loss_a",
+    }
+    assert "overview_train_loss_steps" in shown
+    drawn = [f for f in every_figure(untimed, {}, "lopt", {}) if "seconds" not in f.slug]
+    slugs = {figure.slug for figure in figures.shown(drawn, untimed)}
+    assert {"train_loss_steps_a", "validation_loss_steps_a"} <= slugs
