@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.report.evidence import verify_reports as verify_reports
     from bench.report.evidence import write_cards as write_cards
     from bench.report.stored import read_results as read_results
+    from bench.report.stored import report_json as report_json
     from bench.report.stored import write_report as write_report
     from bench.run.suite import plan_suite as plan_suite
     from bench.run.suite import publish_suite as publish_suite
@@ -64,6 +65,7 @@ MODULES = {  # what is at hand -> the module that has it
     "publish_suite": "bench.run.suite",
     "race": "bench.run.timing",
     "read_results": "bench.report.stored",
+    "report_json": "bench.report.stored",
     "rerun_outer": "bench.outer.rerun",
     "run_suite": "bench.run.suite",
     "ship": "bench.outer.publish",

@@ -131,6 +131,8 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
     Raises:
       UsageError: a key is unknown or missing, or a value has the wrong type.
     """
+    from tasks.tables import read_table  # imports jax: the command line answers before it does
+
     kind = table.get("kind", "train")
     if kind not in list(TABLES):
         raise nearest(f"kind of suite {name}", str(kind), list(TABLES))

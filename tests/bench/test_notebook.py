@@ -152,6 +152,7 @@ def test_publishing_and_reports_are_the_same_files(ran, command, tmp_path):
     before = files(there.reports_dir)
     assert files(here.reports_dir).keys() == before.keys()
     assert page.read_bytes() == before[Path("quick/box/report.html")]
+    assert bench.report_json("quick", "box", folders=here) == page.with_name("report.json").read_text()
     command("report", "quick", "--label", "box", *flags(there))
     assert files(there.reports_dir) == before
     assert [row for row in bench.list_runs(here) if row["label"] == "box"] == [

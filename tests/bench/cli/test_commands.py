@@ -19,7 +19,7 @@ FUNCTIONS = {  # of each command
     "outer-train": ["outer_train"],
     "prepare": ["prepare_data"],
     "publish": ["choose_suite", "publish_outer", "publish_suite", "ship", "write_report"],
-    "report": ["read_results", "write_report"],
+    "report": ["read_results", "report_json", "write_report"],
     "run": ["choose_suite", "plan_suite", "run_suite", "write_report"],
     "time": ["race", "time_outer", "time_steps"],
     "tune": ["tune_family"],
