@@ -136,7 +136,6 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
     kind = table.get("kind", "train")
     if kind not in list(TABLES):
         raise nearest(f"kind of suite {name}", str(kind), list(TABLES))
-    from tasks.tables import read_table  # with jax, which `bench --help` has no need of
 
     with usage_errors():
         read = read_table(f"suite {name}", table, TABLES[kind])
