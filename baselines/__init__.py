@@ -1,4 +1,4 @@
-"""The answers people designed: constructors, search spaces, references, and tuned values as data."""
+"""Hand-designed optimizers: constructors, search spaces, references, and tuned values as data."""
 
 from baselines.base import Baseline as Baseline
 from baselines.base import LogUniform as LogUniform

@@ -1,4 +1,4 @@
-"""The contract of a hand-designed row: constructor, search space, reference, default."""
+"""The interface of a hand-designed optimizer: constructor, search space, defaults, reference."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ class LogUniform:
     Attributes:
       low: smallest value.
       high: largest value.
-      low_bound: a value that `low` need not pass, for a reason of the method; an optimum next to it is not on an edge.
+      low_bound: natural lower bound of the hyperparameter; an optimum next to it is not at an edge of the range.
       high_bound: likewise for `high`.
     """
 
@@ -27,11 +27,11 @@ class LogUniform:
     high_bound: float = math.inf
 
     def at(self, unit: float) -> float:
-        """The value at a position in [0, 1]."""
+        """The value at a position in [0, 1] of the range."""
         return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
 
     def widened(self, side: str, factor: float = 4.0) -> "LogUniform":
-        """The range, `factor` wider at its "low" or "high" end (protocol rule 1)."""
+        """The range, extended by `factor` at its "low" or "high" end (protocol rule 1)."""
         if side == "low":
             return dataclasses.replace(self, low=max(self.low / factor, self.low_bound))
         return dataclasses.replace(self, high=min(self.high * factor, self.high_bound))
@@ -43,14 +43,14 @@ class Baseline:
 
     Attributes:
       make: (hyperparameters, horizon) -> optax transformation; horizon is the number of inner steps, for schedules.
-      space: what is searched, in the scale one thinks in: `one_minus_b1` rather than b1.
+      space: search space, in the scale that is natural for the search: `one_minus_b1` rather than b1.
       default: hyperparameters before any tuning.
       reference: paper.
       scheduled: whether the learning rate follows a schedule over the horizon.
-      tuned_by: the split whose final loss chooses hyperparameters. Protocol rule 1 says validation; a row tuned by
-        train loss is there to hold claims of speed on train loss against.
-      values_of: (family, row) whose tuned values it runs with on every family, itself never tuned: beside a row tuned
-        on the task, one carried over to it, as learned optimizers are.
+      tuned_by: the split whose final loss selects hyperparameters. Protocol rule 1 says validation; a row tuned by
+        train loss is a baseline for claims of speed on train loss.
+      values_of: (family, row) whose tuned values are used on every family. Such a row is not tuned itself: it transfers
+        its values to other tasks, as a learned optimizer does.
     """
 
     make: Callable[[Hyperparameters, int], optax.GradientTransformation]

@@ -1,6 +1,6 @@
-"""Any optimizer of `optax` and `optax.contrib` as a row, by its name: `optax.lion`, `optax.contrib.prodigy`.
+"""Any optimizer of `optax` and `optax.contrib` as a baseline, by name: `optax.lion`, `optax.contrib.prodigy`.
 
-Its rate is searched around its default, a hundred times either way; everything else stays as optax has it.
+Its learning rate is searched within a factor of a hundred of its default; everything else keeps optax's defaults.
 """
 
 import functools
@@ -18,7 +18,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def is_of_optax(name: str) -> bool:
-    """Whether a name asks for an optimizer of optax."""
+    """Whether a name is that of an optimizer of optax."""
     return name.startswith(PREFIX)
 
 
@@ -27,8 +27,8 @@ def of_optax(name: str) -> Baseline:
     """The row of `optax.NAME` or `optax.contrib.NAME`.
 
     Raises:
-      ValueError: no such constructor, or one that takes no learning rate or has more arguments without a default; one
-        line.
+      ValueError: there is no such constructor, it takes no learning rate, or it has other arguments without a default;
+        one line.
 
     Example:
       >>> of_optax("optax.contrib.prodigy").default

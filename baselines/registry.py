@@ -1,7 +1,7 @@
 """The hand-designed optimizers: a literal table of optax constructors, search spaces and references.
 
-Constant-rate and scheduled forms are rows of their own, each tuned with the full budget (protocol rule 1): Metz et al.
-(arXiv 1810.10180) compare with constant rates, practice with schedules.
+Constant-rate and scheduled forms are separate rows, each tuned with the full budget (protocol rule 1): Metz et al.
+(arXiv 1810.10180) compare with constant rates, but schedules are common in practice.
 """
 
 import dataclasses
@@ -67,14 +67,14 @@ def _nadamw(rate: Rate) -> Make:
 
 
 def _kernels_as_matrices(params: optax.Params) -> Any:
-    """A kernel, of whatever rank, is a (fan-in, channels) matrix; biases are none and go to Adam."""
+    """Treats kernels of any rank as (fan-in, channels) matrices; biases are updated by Adam."""
     return jax.tree.map(
         lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim >= 2 else None, params
     )
 
 
 def _muon(rate: Rate) -> Make:
-    """With decay of the kernels biases have a fixed rate: so 32 trials have three dimensions in every row."""
+    """With weight decay, biases have a fixed learning rate, so that every row searches at most three dimensions."""
     return lambda h, horizon: optax.contrib.muon(
         rate(h["learning_rate"], horizon),
         beta=1.0 - h["one_minus_momentum"],
@@ -87,7 +87,7 @@ def _muon(rate: Rate) -> Make:
 def _one_minus_decay(low: float) -> LogUniform:
     """Range of 1 - b for an exponential average.
 
-    At 1 it has no memory; at 1e-4 it outlasts the longest horizon, 10,000 steps.
+    At 1 there is no memory; at 1e-4 the memory is as long as the longest horizon, 10,000 steps.
     """
     return LogUniform(low, 1.0, low_bound=1e-4, high_bound=1.0)
 
@@ -113,7 +113,7 @@ _NADAMW_DEFAULT = {"learning_rate": 1e-3, "one_minus_b1": 0.1, "weight_decay": 1
 _MUON_SPACE = {
     "learning_rate": LogUniform(2e-3, 3e-1),
     "one_minus_momentum": _one_minus_decay(1e-2),
-    # Only biases: at a lower rate they stand still over a short horizon, which changes nothing for the kernels.
+    # For biases only: at a lower rate they hardly change over a short horizon, and the kernels are not affected.
     "adam_learning_rate": dataclasses.replace(_RATE_OF_ADAM, low_bound=_RATE_OF_ADAM.low),
 }
 _MUON_DEFAULT = {"learning_rate": 2e-2, "one_minus_momentum": 0.05, "adam_learning_rate": 1e-3}
@@ -149,12 +149,11 @@ BASELINES: dict[str, Baseline] = {
     "muon_cosine": Baseline(_muon(warmup_cosine), _MUON_SPACE, _MUON_DEFAULT, _MUON + _COSINE, scheduled=True),
     "muonw_cosine": Baseline(_muon(warmup_cosine), _MUONW_SPACE, _MUONW_DEFAULT, _MUON + _COSINE, scheduled=True),
 }
-# As if nothing but train loss mattered: how much of a learned optimizer's lead on it is one of tuning.
+# Tuned by train loss: shows how much of a learned optimizer's advantage in train loss is due to tuning.
 BASELINES["muon_cosine_by_train"] = dataclasses.replace(
     BASELINES["muon_cosine"], tuned_by="train", reference=f"{_MUON}{_COSINE}; tuned by train loss"
 )
-# Tuned once, on the family that learned optimizers are outer-trained on, and carried over as those are: out of
-# distribution, beside rows that are tuned on the task.
+# Tuned once, on the family that learned optimizers are outer-trained on, and transferred to other tasks as those are.
 BASELINES |= {
     f"{name}_family_tuned": dataclasses.replace(
         BASELINES[name],

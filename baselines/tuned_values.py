@@ -9,7 +9,7 @@ SHIPPED_DIR = Path(__file__).parent / "tuned"
 
 
 class Tuned(NamedTuple):
-    """Tuned values and where they come from."""
+    """Tuned values and their origin."""
 
     hyperparameters: dict[str, float]
     horizon: int  # that they were tuned at
@@ -17,19 +17,20 @@ class Tuned(NamedTuple):
 
 
 def tuned_path(directory: Path, family: str, horizon: int, optimizer: str) -> Path:
-    """Where the values of (family, horizon, optimizer) are kept."""
+    """Path of the values of (family, horizon, optimizer)."""
     return directory / family / str(horizon) / f"{optimizer}.json"
 
 
 def find_tuned(family: str, horizon: int, optimizer: str, *, local_dir: Path | None = None) -> Tuned | None:
-    """The values tuned at the horizon nearest in ratio; a user's own (`local_dir`) before the shipped ones at equal
-    distance.
+    """The values tuned at the horizon that is nearest in ratio.
+
+    At equal distance, the user's own values (`local_dir`) take precedence over the shipped ones.
 
     Returns:
       None where the optimizer was never tuned on the family.
 
     Raises:
-      ValueError: a file that does not parse; one line.
+      ValueError: the file holds no tuning record; one line.
     """
     found: list[tuple[float, int, Path]] = []
     for rank, directory in enumerate((local_dir, SHIPPED_DIR)):
@@ -49,7 +50,7 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """A tuning record: "hyperparameters", "space", "trials" and how it was made.
 
     Raises:
-      ValueError: not such a record; one line.
+      ValueError: the file holds no such record; one line.
     """
     try:
         record = json.loads(path.read_text())
@@ -62,10 +63,10 @@ def read_tuned(path: Path) -> dict[str, Any]:
 
 
 def loss_keys(split: str) -> tuple[str, str]:
-    """What a record calls a trial's losses on the split that tuned its row: of first runs, of the finalists' reruns."""
+    """Keys of a trial's losses in a record, for the split that tuned it: of first runs, of reruns of finalists."""
     return f"{split}_losses", f"rerun_{split}_losses"
 
 
 def tuned_by(record: dict[str, Any]) -> str:
-    """The split whose loss chose a record's values; see `Baseline.tuned_by`."""
+    """The split whose loss selected a record's values; see `Baseline.tuned_by`."""
     return "validation" if "validation_loss" in record else "train"

@@ -1,7 +1,7 @@
-"""The way to ask: command line, suites, tuning, timing, store, statistics, report.
+"""The benchmark: command line, suites, tuning, timing, store, statistics, report.
 
-What the commands do is at hand here too, for notebooks and scripts: each takes names or configurations and folders,
-prints nothing, and returns what it found. Nothing is imported before it is asked for.
+The functions behind the commands can be called from notebooks and scripts: each takes names or configurations and
+folders, prints nothing, and returns its results. They are imported on first use.
 
     >>> import bench
     >>> suite = bench.choose_suite("quick", ["digits8_mlp"], ["adam", "learned"], seeds="0-1")
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bench.tuning.family import tune_family as tune_family
     from bench.tuning.freeze import freeze_suite as freeze_suite
 
-MODULES = {  # what is at hand -> the module that has it
+MODULES = {  # public name -> its module
     "Folders": "bench.folders",
     "UsageError": "bench.errors",
     "check_plugin": "bench.checks.plugin",
@@ -81,7 +81,7 @@ __all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll] (it has t
 if not TYPE_CHECKING:  # else any name would seem to be there
 
     def __getattr__(name: str) -> object:
-        """What is at hand here, imported when it is asked for (PEP 562)."""
+        """Imports a public name on first use (PEP 562)."""
         if name not in MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(MODULES[name]), name)

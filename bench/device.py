@@ -1,4 +1,4 @@
-"""Which device everything runs on, and on a CPU how many there are."""
+"""Selects the default device, and the number of CPU devices."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ def select_device(name: str | None) -> None:
     """Makes `cpu`, `gpu` or `gpu:i` the default device.
 
     Raises:
-      UsageError: no such device.
+      UsageError: there is no such device.
     """
     if not name:
         return
@@ -33,11 +33,11 @@ def select_device(name: str | None) -> None:
 
 
 def use_devices(name: str | None, number: int) -> None:
-    """Selects a device as `select_device` does; on a CPU there are so many of it, if JAX does not run yet.
+    """Sets the number of CPU devices, unless JAX is initialized, and selects the default device.
 
     Raises:
-      UsageError: no such device.
+      UsageError: there is no such device.
     """
-    with contextlib.suppress(RuntimeError):  # JAX runs already, as in a notebook: then there are as many as there are
+    with contextlib.suppress(RuntimeError):  # JAX is initialized, as in a notebook: the number stays
         jax.config.update("jax_num_cpu_devices", number)
     select_device(name)

@@ -1,4 +1,4 @@
-"""Errors that meet the user, and the exit code of each (one line, no traceback)."""
+"""Errors that are shown to the user (one line, no traceback), and exit codes."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ EXIT_INTERRUPTED = 130
 
 
 class UsageError(Exception):
-    """Bad or missing input: what was expected, what was got, what to do."""
+    """Bad or missing input; the message says what was expected, what was found and what to do."""
 
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """What a lower package refuses inside, by a ValueError of one line, or the disk does, becomes a `UsageError`."""
+    """Converts a one-line ValueError of a lower package, or an OSError, to a `UsageError`."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The folders that everything reads from and writes to; in a notebook `Folders()` has those of the command line."""
+"""The folders of results, reports and data; `Folders()` has the defaults of the command line."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

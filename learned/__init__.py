@@ -1,4 +1,4 @@
-"""The answers that were learned: designs, gradient estimators, outer-training, shipped weights."""
+"""Learned optimizers: designs, gradient estimators, outer-training (also called meta-training), shipped weights."""
 
 from pathlib import Path
 
@@ -11,31 +11,31 @@ from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 
-# The optimizer that claims of speed are judged on (time to train loss), and its twin that claims of test loss are
-# judged on, outer-trained on validation loss. Named here before their first evaluation run (protocol rule 3), by
-# their losses on outer-validation classes.
+# The two headline optimizers, outer-trained on train loss and on validation loss. Claims of speed (time to train loss)
+# are judged on the first, claims of test loss on the second. They were named here before their first evaluation run
+# (protocol rule 3), by their losses on outer-validation classes.
 HEADLINE = "lopt_ortho"
 HEADLINE_VALID = "lopt_ortho_valid"
-ALIASES = {"learned": HEADLINE, "learned_valid": HEADLINE_VALID}  # names that suites and `-o` call them by
+ALIASES = {"learned": HEADLINE, "learned_valid": HEADLINE_VALID}  # names in suites and for `-o`
 
 
 def load(name: str | Path = HEADLINE_VALID, horizon: int = HORIZON) -> optax.GradientTransformationExtraArgs:
-    """A learned optimizer as an ordinary optax transformation, to chain, mask and use in any training loop.
+    """A learned optimizer as an optax transformation, to chain, mask and use in any training loop.
 
-    Its updates already point downhill and carry their own step size: apply them as they are.
+    Its updates include the sign and the step size: apply them with `optax.apply_updates`.
 
     Args:
-      name: of shipped weights (`bench list optimizers`), or the path of a .safetensors file written by `bench
-        outer-train`.
-      horizon: inner steps that the run will take, as a schedule would be told; designs that go by it anneal their rates
-        towards it. Past it they stay as they are there.
+      name: name of shipped weights (`bench list optimizers`), or path of a .safetensors file written by
+        `bench outer-train`.
+      horizon: total number of steps of the run, as for a schedule. Some designs anneal their learning rates over it;
+        after it the rates stay constant.
 
     Returns:
       The transformation; `update` needs `params`.
 
     Raises:
-      tasks.UnknownNameError: no such name; the message names the nearest ones.
-      ValueError: a file that is not such weights.
+      tasks.UnknownNameError: the name is unknown; the message has the nearest names.
+      ValueError: the file holds no such weights.
 
     Example:
       >>> import jax, jax.numpy as jnp, learned, optax

@@ -1,4 +1,4 @@
-"""The contract of a learned optimizer, and what its theta is stored as."""
+"""The interface of a learned optimizer, and the type of its theta."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from jax import Array
 
 Theta = Any  # meta-parameters: a pytree of float32 arrays, here always a flat dict of name -> array
 Key = Array
-HORIZON = 2000  # inner steps of a run where none is said, as in the suite "paper"
+HORIZON = 2000  # default number of inner steps, as in the suite "paper"
 
 
 class LearnedOptimizer(NamedTuple):
-    """A design. Given theta it is an ordinary `optax` transformation, so that nothing downstream needs a branch for it.
+    """A design. For a theta it is an `optax` transformation, so that other code treats it like any optimizer.
 
     Attributes:
       init_theta: key -> theta before any outer-training.
-      optimizer: (theta, horizon) -> transformation, pure in theta: it can be differentiated, perturbed, vmapped over.
-        The horizon, inner steps of the run, is to it what it is to a schedule; a number or an array (), which `init`
-        puts into the state, so that `update` goes by the horizon that its run began with.
+      optimizer: (theta, horizon) -> transformation. It is pure in theta, which can be differentiated, perturbed and
+        vmapped over. The horizon is the total number of inner steps of the run, as for a schedule: a number or an
+        array (). `init` stores it in the state, where `update` reads it.
     """
 
     init_theta: Callable[[Key], Theta]
@@ -28,11 +28,11 @@ class LearnedOptimizer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class External:
-    """A learned optimizer from elsewhere, as a plug-in enters it: its weights, and what makes an optimizer of them.
+    """A learned optimizer of a plug-in: its weights, and a function that makes an optimizer from them.
 
     Attributes:
       make: (theta, horizon) -> optax transformation, pure in theta.
-      theta: its weights: a pytree of arrays.
+      theta: the weights, a pytree of arrays.
       reference: paper.
     """
 

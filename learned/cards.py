@@ -1,4 +1,4 @@
-"""The card of weights as a page: what, how, at what cost. What came of it is added from results (`bench cards`)."""
+"""The card of weights as a page: design, outer-training and its cost. `bench cards` adds evaluation results."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,9 @@ TITLES = {  # of rows of `learned.estimators.ESTIMATORS`
 def render(card: Card, results: str = "") -> str:
     """The card as Markdown; every number comes from the metadata of the weights.
 
-    `results` is a part, with its heading, on what came of them.
+    Args:
+      card: from the metadata.
+      results: a section on evaluation results, with its heading.
     """
     longest = max(map(longest_unroll, (card, *ancestors(card))))
     extrapolation = (
@@ -44,7 +46,7 @@ def ancestors(card: Card) -> list[Card]:
 
 
 def _facts(card: Card) -> list[str]:
-    """What was done in one run of outer-training, as lines."""
+    """The facts of one run of outer-training, as lines."""
     outer, facts = card.outer_training, card.facts
     begun = facts.get("begun_from")
     stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
@@ -95,7 +97,7 @@ def _whole_cost(facts: dict[str, Any]) -> str | None:
 
 
 def _validation_cost(card: Card) -> str | None:
-    """What choosing took, of the whole run; steps without a gradient of the outer-loss."""
+    """The cost of all outer-validations: inner steps without a gradient of the outer-loss."""
     outer, curve = card.outer_training, card.facts.get("outer_validation_curve", [])
     steps = len(curve) * outer["validation_num_tasks"] * outer["validation_num_steps"]
     return f"{steps:,} further inner steps in {len(curve)} evaluations; the hours count them" if curve else None
@@ -126,7 +128,7 @@ def _outer_optimizer(outer: dict[str, Any]) -> str:
 
 
 def longest_unroll(card: Card) -> int:
-    """The longest unroll, in inner steps, that theta has seen, jitter included."""
+    """The longest unroll of outer-training, in inner steps, with jitter."""
     outer = card.outer_training
     stages = [Stage(**stage) for stage in outer["stages"]]
     if all(stage.last_num_steps is None and not stage.jitter for stage in stages):
@@ -135,7 +137,7 @@ def longest_unroll(card: Card) -> int:
 
 
 def stages_run(card: Card) -> list[tuple[dict[str, Any], int]]:
-    """What theta saw of the curriculum: (stage, outer steps) for each stage up to where it was taken."""
+    """The part of the curriculum before theta was taken: (stage, outer steps) for each stage."""
     seen, left = [], card.facts["outer_step"]
     for stage in card.outer_training["stages"]:
         if left > 0:
@@ -145,5 +147,5 @@ def stages_run(card: Card) -> list[tuple[dict[str, Any], int]]:
 
 
 def path_beside(weights_path: Path) -> Path:
-    """Where the card of a weights file is written."""
+    """Path of the card of a weights file."""
     return weights_path.with_suffix(".md")

@@ -1,4 +1,4 @@
-"""What defines an outer-training run: a TOML file, `learned/configs/NAME.toml` or one's own."""
+"""Configurations of outer-training: TOML files, `learned/configs/NAME.toml` or the user's own."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from learned.estimators import ESTIMATORS, PERTURBED, TRUNCATED
 from tasks.tables import read_table
 
 CONFIG_DIR = Path(__file__).parent / "configs"
-MOST = sys.float_info.max  # of a number: infinity is none
+MOST = sys.float_info.max  # upper limit of numbers: infinity is not allowed
 
 Text = Annotated[str, Meta(min_length=1, description="text")]
 NotNegative = Annotated[float, Meta(ge=0, le=MOST, description="a number >= 0")]
@@ -29,34 +29,34 @@ class OuterConfig:
     """Everything that defines an outer-training run.
 
     Attributes:
-      name: of the theta it makes.
+      name: name of the resulting theta.
       design: row of `learned.designs.DESIGNS`.
       design_options: keyword arguments of the design.
       family: task family; tasks are drawn from its outer_train pool.
-      begin_from: weights, by name or path, whose theta the run begins from; None begins as the design says.
-      objective: "train" or "validation", the split that scores a step.
-      outer_batch: whether a step is scored by a batch of its own under "train" too; see `FamilyObjective`.
-      score_every: with a batch of its own, inner steps that one score stands for; see `FamilyObjective`.
-      estimator: rows of `learned.estimators.ESTIMATORS`: one, or two that are merged.
-      shared_samples: whether two that are merged get the same tasks and perturbations.
-      window: inner steps by which truncated estimators carry their unrolls on; their unrolls are as long as the
-        curriculum says, rounded to windows.
-      num_tasks: samples of each gradient estimate.
+      begin_from: weights, by name or path, that initialize theta; None uses the design's initialization.
+      objective: "train" or "validation", the split whose loss is the outer-loss.
+      outer_batch: whether the outer-loss uses its own batch under "train" too; see `FamilyObjective`.
+      score_every: number of inner steps for each evaluation of the outer-loss on its own batch; see `FamilyObjective`.
+      estimator: one row of `learned.estimators.ESTIMATORS`, or two that are merged.
+      shared_samples: whether two merged estimators use the same tasks and perturbations.
+      window: inner steps of a truncation window. Unrolls of truncated estimators are as long as the curriculum says,
+        rounded to windows.
+      num_tasks: number of samples of each gradient estimate.
       sigma: scale of the perturbation.
-      learning_rate: of Adam on theta.
-      final_learning_rate: share of it that a cosine over the whole run decays to; 1 keeps it.
+      learning_rate: learning rate of Adam on theta.
+      final_learning_rate: fraction of the learning rate at the end of its cosine decay; 1 keeps it constant.
       b1: Adam's first decay.
-      clip_sample: norm that each sample's gradient is clipped to before their mean is taken, so that one chaotic unroll
-        does not outweigh the others; 0 does not.
-      clip_norm: global norm that the gradient is clipped to; 0 does not.
-      clip_value: absolute value that its elements are clipped to, before that; 0 does not.
-      ema: decay of the average of theta that is evaluated and kept; 0 takes theta itself.
-      patience: updates in a row with a gradient that is not finite, after which theta goes back to the best.
+      clip_sample: norm that each sample's gradient is clipped to before averaging, so that one chaotic unroll does not
+        dominate; 0 switches it off.
+      clip_norm: global norm that the gradient is clipped to; 0 switches it off.
+      clip_value: absolute value that elements are clipped to, before `clip_norm`; 0 switches it off.
+      ema: decay of the exponential average of theta, which is evaluated and kept; 0 uses theta itself.
+      patience: number of consecutive updates with a non-finite gradient after which theta is reset to the best.
       stages: the curriculum.
       validation_num_steps: inner steps of an outer-validation unroll.
       validation_num_tasks: tasks of an outer-validation, the same each time.
       validation_every: outer steps between outer-validations.
-      seed: of theta's initialization, tasks and perturbations.
+      seed: seed of theta's initialization, tasks and perturbations.
     """
 
     name: Text
@@ -95,11 +95,11 @@ class OuterConfig:
 
     @property
     def truncated(self) -> bool:
-        """Whether unrolls are carried on by windows."""
+        """Whether unrolls are truncated to windows."""
         return self.estimator[0] in TRUNCATED
 
     def lengths_at(self, outer_step: int) -> tuple[int, int]:
-        """(inner steps that an unroll takes in this outer step, inner steps of a whole unroll)."""
+        """(inner steps of an unroll in this outer step, inner steps of a whole unroll)."""
         length = curriculum.num_steps_at(self.stages, outer_step, self.seed)
         if not self.truncated:
             return length, length
@@ -107,7 +107,7 @@ class OuterConfig:
         return self.window, max(round(length / self.window), 1) * self.window
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, as a card and a checkpoint keep it."""
+        """The configuration as a JSON-ready dict, for cards and checkpoints."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
@@ -120,7 +120,8 @@ def load_config(name_or_path: str) -> OuterConfig:
     """Reads a configuration by name (`learned/configs/NAME.toml`) or path.
 
     Raises:
-      ValueError: no such configuration, not TOML, an unknown or missing key, or a value of the wrong kind; one line.
+      ValueError: there is no such configuration, the file is not TOML, a key is unknown or missing, or a value has the
+        wrong type; one line.
     """
     path, table = _read_table(name_or_path)
     try:
@@ -130,7 +131,7 @@ def load_config(name_or_path: str) -> OuterConfig:
         if config.begin_from:
             _, begun = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
             before = tasks.family_row(begun["outer_training"]["family"])
-            if before.data_set != row.data_set:  # what theta has seen is told as a set of images of one data set
+            if before.data_set != row.data_set:  # exposure is computed for images of one data set
                 raise ValueError(f"expected begin_from weights that saw {row.data_set}, got {before.data_set}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -138,7 +139,7 @@ def load_config(name_or_path: str) -> OuterConfig:
 
 
 def _read_table(name_or_path: str, heirs: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
-    """Path and keys of a configuration; `inherits = "NAME"`, or a path, gives it those that it does not have itself."""
+    """Path and keys of a configuration; missing keys come from the one named by `inherits = "NAME"`, or a path."""
     path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIG_DIR / f"{name_or_path}.toml"
     if not path.is_file():
         raise tasks.UnknownNameError("outer-training config", name_or_path, config_names())
@@ -178,7 +179,7 @@ def _parsed(table: dict[str, Any]) -> OuterConfig:
 
 
 def _check_estimator(names: tuple[str, ...]) -> None:
-    """That it is one name, or two of a kind."""
+    """Raises ValueError unless there is one estimator, or two that can be merged."""
     if len(names) not in (1, 2):
         raise ValueError(f"expected one estimator, or two to merge, got {list(names)}")
     for name in names:

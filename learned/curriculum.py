@@ -1,9 +1,9 @@
 """How long the unrolls of an outer step are.
 
-A curriculum is a sequence of stages. In a stage the length stands still, or it grows linearly or geometrically, with
-jitter: Metz et al., arXiv 1810.10180, section 4 and appendix, grow it linearly from 10 to 10,000 inner steps over
-20,000 outer steps, times U(0.8, 1.2). Lengths that grow or jitter are rounded to preferred numbers, six a decade, so
-that a run compiles few programs.
+A curriculum is a sequence of stages. In a stage the length is constant, or grows linearly or geometrically, with
+optional jitter: Metz et al., arXiv 1810.10180, section 4 and appendix, grow it linearly from 10 to 10,000 inner steps
+over 20,000 outer steps, times U(0.8, 1.2). Lengths that grow or jitter are rounded to preferred numbers, six for each
+decade, so that a run compiles few programs.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ PREFERRED = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of the curriculum.
+    """A stage of the curriculum.
 
     Attributes:
-      num_steps: inner steps of an unroll, at the stage's beginning.
-      outer_steps: updates of the stage.
-      last_num_steps: inner steps at its end; None where they stand still.
+      num_steps: inner steps of an unroll at the start of the stage.
+      outer_steps: number of updates.
+      last_num_steps: inner steps at its end; None for a constant length.
       growth: from the first to the last, "linear" or "geometric".
       jitter: lengths are multiplied by U(1 - jitter, 1 + jitter), in [0, 1).
     """
@@ -60,9 +60,9 @@ def num_steps_at(stages: Sequence[Stage], outer_step: int, seed: int = 0) -> int
     """Inner steps of an unroll at an outer step, from 0; a pure function of its arguments.
 
     Args:
-      stages: the curriculum; its last length goes on after its end.
-      outer_step: updates so far.
-      seed: of the jitter.
+      stages: the curriculum; its last length continues after its end.
+      outer_step: number of updates so far.
+      seed: seed of the jitter.
     """
     stage, begin = stages[-1], total_outer_steps(stages) - stages[-1].outer_steps
     left = outer_step

@@ -22,17 +22,17 @@ FEATURES_VERSIONS: dict[str, str] = {
 
 
 def theta_shapes(name: str, options: Mapping[str, float]) -> Theta:
-    """Theta of a design, as shapes and dtypes; raises as `make_design` does."""
+    """Shapes and dtypes of a design's theta; raises the errors of `make_design`."""
     return jax.eval_shape(make_design(name, options).init_theta, jax.random.key(0))
 
 
 def run_key(name: str, seed: int) -> Key:
-    """What everything random in a run of outer-training follows from."""
+    """The key from which all randomness of an outer-training run is derived."""
     return tasks.named_key("outer-train", name, seed)
 
 
 def untrained_theta(design: LearnedOptimizer, key: Key) -> Theta:
-    """Theta of a design before any outer-training, for the key of a run."""
+    """Theta of a design before outer-training, for the key of a run."""
     return design.init_theta(jax.random.fold_in(key, 0))
 
 
@@ -40,7 +40,7 @@ def make_design(name: str, options: Mapping[str, float]) -> LearnedOptimizer:
     """A design by name.
 
     Raises:
-      tasks.UnknownNameError: no such design, or an option that it does not have.
+      tasks.UnknownNameError: the design or an option is unknown.
     """
     if name not in DESIGNS:
         raise tasks.UnknownNameError("design", name, sorted(DESIGNS))

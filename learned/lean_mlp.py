@@ -1,22 +1,22 @@
-"""The lean per-parameter MLP: few inputs that vary over a tensor, and everything that does not in a net of its own.
+"""The lean per-parameter MLP: few per-parameter inputs, and a second network for per-tensor inputs.
 
-A network with one hidden layer of `hidden` ReLU units is applied to every parameter by itself; what it says is added to
-Adam's direction, with decay of the weights, and a rate of the tensor's own multiplies the sum:
+A network with one hidden layer of `hidden` ReLU units is applied to every parameter. Its output and weight decay are
+added to Adam's direction, and a learning rate for each tensor multiplies the sum:
 
     update = -rate exp(5 rho) (m_.9 r + w2 relu(w1 x + b) + d w)
 
 Inputs x, six of them, for decays b in .5 .9 .99, all bias-corrected as in Adam: g r, m_b r with
 r = 1 / (sqrt(v_.999) + 1e-8), g over its root mean square in the tensor, the parameter w over its own.
 
-The hidden bias b, the decay d and the rate's exponent rho come from a second small network of what is constant over the
-tensor, so that they cost next to nothing a parameter: nine time features tanh(t / s - 1); how far the run has come,
-t / horizon and the logarithm of what is left; whether it is a vector, and its fan-in and fan-out; the logarithms of the
-root mean squares of w and of m_.9 r; the cosines of m_.9 with g and with w. Beside its hidden layer it has a linear
-path, in which a power of what is left, an annealed rate, is a single weight.
+The hidden bias b, the decay d and the rate's exponent rho are outputs of a second small network, whose inputs are
+constant over the tensor, so that its cost per parameter is negligible. Its inputs are nine time features tanh(t / s -
+1); progress, t / horizon and the logarithm of the remaining share; whether the tensor is a vector, fan-in and fan-out;
+the logarithms of the root mean squares of w and of m_.9 r; the cosines of m_.9 with g and with w. Beside its hidden
+layer it has a linear path, in which an annealed rate, a power of the remaining share, needs a single weight.
 
-The last layers begin at zero: before any outer-training it is Adam at `rate`, annealed as (1 - t / horizon)^`anneal`.
-After the designs of Metz et al., arXiv 1810.10180 and arXiv 2203.11860, with what costs time left out: 16 bytes of
-state a parameter.
+The last layers are initialized to zero: before outer-training it is Adam with learning rate `rate`, annealed as
+(1 - t / horizon)^`anneal`. It follows the designs of Metz et al., arXiv 1810.10180 and arXiv 2203.11860, without their
+expensive parts: 16 bytes of state per parameter.
 """
 
 import functools
@@ -45,7 +45,7 @@ from learned.features import (
 )
 
 DECAYS = np.array([0.5, 0.9, 0.99], np.float32)
-ADAM = 1  # place of Adam's decay among them
+ADAM = 1  # index of Adam's decay among them
 SECOND_DECAY, EPS = 0.999, 1e-8
 NUM_INPUTS = 3 + len(DECAYS)
 NUM_TENSOR_INPUTS = len(TIME_SCALES) + 9
@@ -55,7 +55,7 @@ FEATURES_VERSION = "lean-6+18-linear"
 
 
 class LeanMLPState(NamedTuple):
-    """State of `lean_mlp`; 16 bytes a parameter."""
+    """State of `lean_mlp`; 16 bytes per parameter."""
 
     count: Array  # (), int32: steps taken
     horizon: Array  # (), float32: steps of the run
@@ -64,12 +64,12 @@ class LeanMLPState(NamedTuple):
 
 
 def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> LearnedOptimizer:
-    """The design, for a hidden width and the rate that it begins with.
+    """The design.
 
     Args:
       hidden: units of the per-parameter network.
-      rate: of Adam, which it is before any outer-training.
-      anneal: power of what is left of the horizon, by which the rate falls; 1 is a line to (nearly) zero.
+      rate: learning rate of Adam, which the design is before outer-training.
+      anneal: power of the remaining share of the horizon in the initial rate; 1 is linear decay to nearly zero.
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 6), "b1": (hidden,), "w2": (hidden,), "t1": (16, 18), "c1": (16,),
@@ -122,7 +122,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> Learn
             over_roots = [1 / (jnp.sqrt(second_correction * v + TINY) + EPS) for v in vs]
             adams = [corrections[ADAM] * m * r for m, r in zip(momenta[ADAM], over_roots, strict=True)]
 
-            # What is constant over a tensor, (tensors, inputs), and what the second network says, (tensors, outputs).
+            # Inputs (tensors, inputs) and outputs (tensors, outputs) of the per-tensor network.
             sizes = [jnp.stack([rms(x) for x in each]) for each in zip(gs, ws, adams, strict=True)]
             compared = zip(momenta[ADAM], gs, ws, strict=True)
             cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
@@ -131,7 +131,7 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> Learn
             said = said + about @ theta["linear"].T + theta["c2"][None]
 
             def step(i: int) -> Array:
-                # Scales that are constant over the tensor belong to the weights: inputs are read as they are.
+                # Scales that are constant over the tensor are applied to the weights instead of the inputs.
                 scales = jnp.concatenate([jnp.ones(1), corrections, 1 / (sizes[i][:2] + EPS)])
                 inputs = [x * over_roots[i] for x in (gs[i], *(m[i] for m in momenta))]
                 network = per_parameter(theta["w1"] * scales[None], theta["b1"] + said[i, :-2], theta["w2"])
@@ -148,10 +148,10 @@ def lean_mlp(hidden: int = 16, rate: float = 3e-3, anneal: float = 0.0) -> Learn
 
 
 def per_parameter(w1: Array, b1: Array, w2: Array) -> Callable[[Sequence[Array]], Array]:
-    """The network w2 relu(w1 x + b1) of every parameter: inputs, each of a tensor's shape, to one output of that shape.
+    """The network w2 relu(w1 x + b1) for every parameter: maps inputs, each of a tensor's shape, to one such output.
 
-    Written out unit by unit, so that XLA makes one pass over memory of it: as two matrix products, whose hidden layer
-    goes through memory, the whole update takes twice as long on a CPU.
+    It is written out unit by unit, so that XLA fuses it into one pass over memory. As two matrix products the hidden
+    layer is written to memory, and the whole update takes twice as long on a CPU.
     """
 
     def network(inputs: Sequence[Array]) -> Array:

@@ -1,8 +1,8 @@
 """The outer-loss: what outer-training minimizes over theta.
 
-L(theta) = (1/T) sum_t l_outer(w_t), for a task drawn from the family and an unroll of T inner steps (science: Metz
-et al., arXiv 1810.10180, section 2). Per-step losses are clipped at 10 before averaging, which keeps a divergent
-unroll finite; a non-finite loss counts as 10.
+L(theta) = (1/T) sum_t l_outer(w_t), for a task drawn from the family and an unroll of T inner steps (Metz et al., arXiv
+1810.10180, section 2). Per-step losses are clipped at 10 before averaging, so that a divergent unroll has a finite
+loss; a non-finite loss counts as 10.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ OuterLoss = Callable[[Theta, Key, int], Array]
 
 
 def clip_losses(losses: Array) -> Array:
-    """Per-step losses with what is above 10 or not finite replaced by 10 (by `where`: NaN passes through `minimum`)."""
+    """Per-step losses with values above 10 or not finite replaced by 10 (by `where`, since `minimum` keeps NaN)."""
     return jnp.where(jnp.isfinite(losses), jnp.minimum(losses, LOSS_CLIP), LOSS_CLIP)
 
 
@@ -36,11 +36,12 @@ class FamilyObjective:
       design: the learned optimizer.
       problem: what the family's tasks share.
       sample: (key, pool) -> cfg.
-      pool: classes that tasks are drawn from.
-      objective: "train" scores each step by the loss of the inner batch it is about to use, which is fresh and so
-        unbiased for l(w_t), and costs nothing; "validation" by a fresh batch of the validation split after the step.
-      outer_batch: "train" too by a batch of its own after the step, which costs a forward pass.
-      score_every: of what is scored by a batch of its own, one score stands for so many steps: a share of that cost.
+      pool: pool of classes that tasks are drawn from.
+      objective: "train" uses the loss of the inner batch before each step. It needs no extra computation, and is
+        unbiased for l(w_t) since the batch is fresh. "validation" uses a fresh batch of the validation split after each
+        step.
+      outer_batch: whether "train" uses a separate batch after each step too, which costs a forward pass.
+      score_every: number of inner steps for each evaluation on a separate batch; the value counts for all of them.
     """
 
     design: LearnedOptimizer
@@ -59,7 +60,7 @@ class FamilyObjective:
     def advance(
         self, theta: Theta, arrays, state: tasks.unroll.InnerState, key: Key, num_steps: int
     ) -> tuple[tasks.unroll.InnerState, Array]:
-        """`num_steps` further steps of the unroll of `key`: the state after them, unclipped losses (num_steps,)."""
+        """`num_steps` further steps of the unroll of `key`: the state after them and unclipped losses (num_steps,)."""
         task, run_key = self._task(arrays, key)
 
         def score(params, score_key):

@@ -1,28 +1,29 @@
-"""Learned orthogonalized momentum: Muon whose direction, step size and decay of the weights are learned.
+"""Learned orthogonalized momentum: Muon with learned direction, step size and weight decay.
 
-A kernel is a (fan-in, channels) matrix. Its direction is a mixture of the gradient, momenta and Adam's direction, made
-orthogonal by five Newton-Schulz steps; to it a share of Adam's own direction may be added, and a rate of the tensor's
-own multiplies the sum:
+A kernel is a (fan-in, channels) matrix. Its direction is a mixture of the gradient, momenta and Adam's direction,
+orthogonalized by five Newton-Schulz steps. A multiple of Adam's direction can be added to it, and a learning rate for
+each tensor multiplies the sum:
 
     update = -rate exp(5 rho) (scale (NS(x) + share c adam) + d w)
     x = nesterov_.95 + sum_k a_k m_k, over its root mean square, + e adam
 
 with m_k in g and the bias-corrected momenta for decays .8 .95 .99, adam over its root mean square in x, and Muon's
-scale sqrt(max(1, channels / fan-in)). Vectors take Adam's direction, with Nesterov's look ahead, at a rate of their own
-in place of the orthogonal one. A share is better left out: Adam's direction has the spectral norm of its root mean
-square times sqrt(fan-in channels) where a gradient has rank one, as in wide nets on inputs that vary little. Small
-convolutions teach a negative c, and there the sum then goes uphill.
+scale sqrt(max(1, channels / fan-in)). Vectors use Adam's direction with Nesterov momentum, and their own learning rate.
+It is better to leave Adam's direction out (`share` = 0): where a gradient has rank one, as in wide networks on inputs
+that vary little, Adam's direction has a spectral norm of its root mean square times sqrt(fan-in channels).
+Outer-training on small convolutions gives a negative c, and in such networks the sum is then an ascent direction.
 
-a, c, d, e and rho come from one small network of what is constant over the tensor, so that learning costs next to
-nothing a parameter: nine time features; how far the run has come, t / horizon and the logarithm of what is left;
-whether it is a vector, its fan-in and fan-out; logarithms of the root mean squares of w and of m_.95 over sqrt(v);
-cosines of m_.95 with g, with w and with m_.99; the logarithm of the mini-batch loss, fast and slow average, and of
-their quotient. Without a loss (`value`) in the update those three are zero. The network has one hidden layer and a
-linear path beside it, in which a power of what is left, an annealed rate, is a single weight.
+a, c, d, e and rho are outputs of one small network, whose inputs are constant over the tensor, so that its cost per
+parameter is negligible. Its inputs are nine time features; progress, t / horizon and the logarithm of the remaining
+share; whether the tensor is a vector, fan-in and fan-out; logarithms of the root mean squares of w and of m_.95 over
+sqrt(v); cosines of m_.95 with g, with w and with m_.99; a fast and a slow average of the logarithm of the mini-batch
+loss, and their difference. Without a loss (`value`) in the update those three are zero. The network has one hidden
+layer and a linear path beside it, in which an annealed rate, a power of the remaining share, needs a single weight.
 
-The last layer begins at zero: before any outer-training it is Muon at `rate` (Jordan et al. 2024), and Adam with
-Nesterov's momentum at `vector_rate` for vectors, as in `optax.contrib.muon`; with `decay` as decoupled decay of the
-weights (Liu et al., arXiv 2502.16982) and rates annealed as (1 - t / horizon)^`anneal`. 16 bytes of state a parameter.
+The last layer is initialized to zero: before outer-training the design is Muon with learning rate `rate` (Jordan et al.
+2024), and for vectors Adam with Nesterov momentum and learning rate `vector_rate`, as in `optax.contrib.muon`; with
+decoupled weight decay `decay` (Liu et al., arXiv 2502.16982) and rates annealed as (1 - t / horizon)^`anneal`. 16 bytes
+of state per parameter.
 """
 
 from typing import NamedTuple
@@ -50,7 +51,7 @@ from learned.features import (
 )
 
 DECAYS = np.array([0.8, 0.95, 0.99], np.float32)
-MUON, SLOW = 1, 2  # places among them
+MUON, SLOW = 1, 2  # indices among them
 SECOND_DECAY, EPS = 0.999, 1e-8
 NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
 LOSS_DECAYS = np.array([0.9, 0.99], np.float32)
@@ -61,7 +62,7 @@ FEATURES_VERSION = "orthogonal-22"
 
 
 class OrthogonalState(NamedTuple):
-    """State of `orthogonal`; 16 bytes a parameter."""
+    """State of `orthogonal`; 16 bytes per parameter."""
 
     count: Array  # (), int32: steps taken
     horizon: Array  # (), float32: steps of the run
@@ -78,15 +79,15 @@ def orthogonal(
     anneal: float = 0.0,
     share: float = 1.0,
 ) -> LearnedOptimizer:
-    """The design, for a hidden width and the optimizer that it begins with.
+    """The design.
 
     Args:
       hidden: units of the network.
-      rate: of Muon, which it is before any outer-training.
-      vector_rate: of Adam, for biases.
-      decay: of the weights, a share of the rate.
-      anneal: power of what is left of the horizon, by which rates fall; 1 is a line to (nearly) zero.
-      share: what c is multiplied by; 0 leaves Adam's direction out of the sum.
+      rate: learning rate of Muon, which the design is before outer-training.
+      vector_rate: learning rate of Adam, for biases.
+      decay: initial weight decay, relative to the learning rate.
+      anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
+      share: factor of c; 0 leaves Adam's direction out of the sum.
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 22), "b1": (hidden,), "w2": (8, hidden), "b2": (8,),
@@ -125,7 +126,7 @@ def orthogonal(
                 raise ValueError("orthogonal reads the parameters: call update(grads, state, params)")
             steps = (state.count + 1).astype(jnp.float32)
             corrections = 1 / (1 - DECAYS**steps)
-            # Nesterov's look ahead: so much of the momentum, and so much of the gradient.
+            # Nesterov momentum: the factors of the momentum and of the gradient.
             of_momentum = DECAYS[MUON] / (1 - DECAYS[MUON] ** (steps + 1))
             of_gradient = (1 - DECAYS[MUON]) * corrections[MUON]
             second_correction = 1 / (1 - SECOND_DECAY**steps)
@@ -144,7 +145,7 @@ def orthogonal(
             nesterovs = [of_momentum * m + of_gradient * g for m, g in zip(momenta[MUON], gs, strict=True)]
             adams = [n / (jnp.sqrt(second_correction * v + TINY) + EPS) for n, v in zip(nesterovs, vs, strict=True)]
 
-            # What is constant over a tensor, (tensors, inputs), and what the network says to it, (tensors, outputs).
+            # Inputs (tensors, inputs) and outputs (tensors, outputs) of the network.
             sizes = [jnp.stack([rms(w), rms(adam)]) for w, adam in zip(ws, adams, strict=True)]
             compared = zip(momenta[MUON], gs, ws, momenta[SLOW], strict=True)
             cosines = [jnp.stack([cosine(m, other) for other in others]) for m, *others in compared]
@@ -179,11 +180,11 @@ def orthogonal(
 
 
 def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
-    """Nearly orthogonal rows or columns, whichever are fewer, for the same singular vectors; of the matrix's shape.
+    """Orthogonalizes rows or columns, whichever are fewer, approximately; singular vectors and shape stay the same.
 
-    Each step multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute: all steps are taken
-    on the small Gram matrix, and the large one is multiplied once, by the product of their polynomials. The same to
-    rounding as step by step, for a third of the multiplications at 288 x 32.
+    Each step multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute. So all steps are
+    taken on the small Gram matrix, and the large matrix is multiplied once, by the product of the polynomials. The
+    result is that of the usual iteration up to rounding, with a third of the multiplications at 288 x 32.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     matrix = matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS)
@@ -194,7 +195,7 @@ def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
         polynomial = a * jnp.eye(size) + b * gram + c * gram @ gram
         if product is None:
             product, gram = polynomial, polynomial @ gram @ polynomial
-        elif left:  # one call for both: here calls cost more than multiplications
+        elif left:  # one product for both: here the call costs more than the multiplications
             both = polynomial @ jnp.concatenate([product, gram], axis=1)
             product, gram = both[:, :size], both[:, size:] @ polynomial
         else:

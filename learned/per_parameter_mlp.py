@@ -3,8 +3,8 @@
 Metz, Maheswaranathan, Nixon, Freeman, Sohl-Dickstein, "Understanding and correcting pathologies in the training of
 learned optimizers", ICML 2019, arXiv 1810.10180, appendix on the optimizer's architecture.
 
-A network with one hidden layer of 32 ReLU units is applied to every parameter by itself. It sees 31 inputs and has
-two outputs d and m:
+A network with one hidden layer of 32 ReLU units is applied to every parameter. It has 31 inputs and two outputs
+d and m:
 
     update = -step_scale * d * exp(exp_scale * m)
 
@@ -12,9 +12,9 @@ Inputs, for decays b in .5 .9 .99 .999 .9999: the gradient g; the parameter w; m
 second moments v_b <- b v_b + (1 - b) g^2; r_b = rsqrt(v_b + 1e-6); m_b r_b; and nine time features tanh(t / s - 1).
 Every input but the time features is divided by its root mean square over the tensor. Momenta are not bias-corrected.
 
-How this differs: the authors' released code switches the second moments off; here they are on, as in the paper's
-text. Time is constant over a tensor, so its part of the first layer is folded into the bias, and the per-input scale
-into the weights; the numbers are the same and the cost is that of 22 inputs.
+Differences: the authors' released code switches the second moments off; here they are on, as in the paper's text. Time
+is constant over a tensor, so its part of the first layer is folded into the bias, and the scale of each input into the
+weights. The numbers are the same, and the cost is that of 22 inputs.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ FEATURES_VERSION = "metz2019-31"
 
 
 class PerParameterMLPState(NamedTuple):
-    """State of `per_parameter_mlp`; 40 bytes a parameter."""
+    """State of `per_parameter_mlp`; 40 bytes per parameter."""
 
     count: Array  # (), int32: steps taken
     momenta: optax.Params  # a (5, *shape) float32 leaf for each parameter
@@ -101,7 +101,7 @@ def per_parameter_mlp(hidden: int = 32, step_scale: float = 1e-3, exp_scale: flo
             if params is None:
                 raise ValueError("per_parameter_mlp reads the parameters: call update(grads, state, params)")
             w1, w2, b2 = theta["w1"], theta["w2"], theta["b2"]
-            # Time is the same for all parameters: a bias.
+            # Time is the same for all parameters, so it is part of the bias.
             bias = theta["b1"] + w1[:, NUM_TENSOR_INPUTS:] @ time_features(state.count)
 
             def leaf(grad, param, momenta, second_moments):

@@ -1,7 +1,7 @@
-"""Shipped weights: safetensors with a card in their metadata. Parsed as data only, never pickle.
+"""Shipped weights: safetensors with a card in their metadata, read as data only, never pickle.
 
-A checkpoint is a contract: it names the features it was trained with, so that a later change of a design cannot
-silently reinterpret it.
+The card names the version of the features that theta was trained with, so that weights of another version are refused
+after a design has changed.
 """
 
 import dataclasses
@@ -20,20 +20,21 @@ from learned.designs import FEATURES_VERSIONS, theta_shapes
 from tasks.files import SAFE_NAME
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
-# Weights that others began from, or that a measurement is made with: kept so that both can be made again, and known by
-# name, but no optimizers to take home.
+# Weights that initialized others, or that a measurement uses. They are kept so that both can be reproduced, and known
+# by name, but they are not shipped as optimizers.
 INTERMEDIATE = "intermediate"
 FORMAT = "lopt-bench-theta-1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What theta is and how it was made.
+    """The origin of a theta.
 
     Attributes:
-      name: of the optimizer.
-      design: row of `learned.designs.DESIGNS`, and design_options its keyword arguments.
-      outer_training: the configuration that made theta.
+      name: name of the optimizer.
+      design: row of `learned.designs.DESIGNS`.
+      design_options: keyword arguments of the design.
+      outer_training: the configuration of outer-training.
       facts: cost, outer-validation loss, data digest, commit.
       features: version of the design's inputs.
     """
@@ -55,7 +56,7 @@ def save_bytes(theta: Theta, card: Card) -> bytes:
 
 
 def digest(theta: Theta) -> str:
-    """SHA-256 of all weights, leaf by leaf in the order of their names: says that two thetas are the same."""
+    """SHA-256 of all weights, leaf by leaf in the order of their names; identifies a theta."""
     leaves = (np.ascontiguousarray(theta[name], np.float32).tobytes() for name in sorted(theta))
     return hashlib.sha256(b"".join(leaves)).hexdigest()
 
@@ -70,12 +71,12 @@ def shipped_names() -> list[str]:
 
 
 def known_names() -> list[str]:
-    """Names that `read` takes: of the optimizers that ship, then of intermediate weights."""
+    """Names that `read` accepts: shipped optimizers, then intermediate weights."""
     return list(_known_files())
 
 
 def _known_files() -> dict[str, Path]:
-    """Name -> file, of the optimizers that ship, then of intermediate weights."""
+    """Name -> file, for shipped optimizers, then intermediate weights."""
     folders = (WEIGHTS_DIR, WEIGHTS_DIR / INTERMEDIATE)
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
 
@@ -84,8 +85,8 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
     """Theta and card, by one of `known_names` or by a path that ends in .safetensors.
 
     Raises:
-      tasks.UnknownNameError: no such name.
-      ValueError: a file that is not such weights, or of other features than the design now has; one line.
+      tasks.UnknownNameError: the name is unknown.
+      ValueError: the file holds no such weights, or weights for another version of the features; one line.
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
@@ -122,7 +123,7 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
 
 
 def _check(card: Card) -> None:
-    """Raises ValueError where a field of a card is of another kind."""
+    """Raises ValueError where a field of a card has the wrong type."""
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
         if not isinstance(value, str if field.type in (str, "str") else dict):
@@ -134,16 +135,16 @@ def _check(card: Card) -> None:
 
 
 def read_beginning(card_of: str, design: str, design_options: dict[str, float]) -> tuple[Theta, dict[str, Any]]:
-    """Theta for outer-training to begin from, and where it comes from: its digest, and all of its card.
+    """Theta that initializes outer-training, and its origin: its digest and card.
 
     Args:
       card_of: name or path of the weights.
-      design: that it is wanted for.
-      design_options: of that design. They need not be those of the card, where theta has a place in them: a scale of
-        the step is chosen anew at another size.
+      design: the design that is outer-trained.
+      design_options: its options. They may differ from the card's where theta has the same shapes, since a step scale
+        is chosen again for another image size.
 
     Raises:
-      ValueError: as `read` does, or weights of another design or other shapes; one line.
+      ValueError: as `read`, or the weights have another design or other shapes; one line.
     """
     theta, card = read(card_of)
     shapes = [leaf.shape for leaf in theta_shapes(design, design_options).values()]

@@ -1,4 +1,4 @@
-"""The questions: data on the device, models, families of tasks, and the one inner loop that trains them."""
+"""Tasks: data on the device, models, families of tasks, and the one inner loop that trains them."""
 
 from tasks.base import SPLITS as SPLITS
 from tasks.base import Batch as Batch

@@ -1,7 +1,7 @@
-"""The contracts: a task, a family of tasks, and how their randomness is named.
+"""The interfaces of a task and a family of tasks, and keys derived from names.
 
 A `Task` is a pytree: its arrays are leaves, its functions are static. So a task can be an argument of a jitted
-function, be vmapped over its `cfg`, and be scanned and differentiated through; and two tasks of one family share one
+function, and jax can vmap over its `cfg` and scan and differentiate through it. Two tasks of one family share one
 compiled program.
 """
 
@@ -18,7 +18,7 @@ from jax import Array
 
 Params = Any  # a pytree of arrays, as in optax
 Batch = Any  # a pytree of arrays with a leading batch axis
-Cfg = Any  # a pytree of arrays that singles out one task of a family
+Cfg = Any  # a pytree of arrays that selects one task of a family
 Key = Array  # a typed jax.random key
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -57,7 +57,7 @@ class Problem:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["arrays", "cfg"], meta_fields=["problem"])
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One inner problem: a `Problem`, its data on the device, and the cfg that singles it out.
+    """One inner problem: a `Problem`, its data on the device, and the cfg that selects it.
 
     Example:
       >>> import jax, tasks
@@ -106,14 +106,14 @@ class TaskFamily:
     pools: tuple[str, ...]
 
     def task(self, cfg: Cfg) -> Task:
-        """The task that cfg singles out."""
+        """The task that `cfg` selects."""
         return Task(self.problem, self.arrays, cfg)
 
 
 def named_key(*names: str | int) -> Key:
     """A key derived from a stable digest of names, so that a new task or optimizer changes no old number.
 
-    Never `hash()`, which is salted per process (protocol rule 5).
+    `hash()` would not do, since it is salted per process (protocol rule 5).
     """
     digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
     return jax.random.key(int.from_bytes(digest[:4], "little"))
@@ -143,7 +143,7 @@ def array_task(
     std: tuple[float, ...] | float = 0.5,
     max_value: float = 255.0,
 ) -> Task:
-    """A classification task from arrays and a flax module: the short way to add a task.
+    """A classification task from arrays and a flax module, the simplest way to add a task.
 
     Args:
       family: name under which hyperparameters are tuned.
@@ -152,15 +152,15 @@ def array_task(
       num_classes: number of labels.
       horizon: default number of inner steps.
       batch_size: examples in a training batch.
-      mean: subtracted from images / max_value; so does std divide.
-      std: see mean.
+      mean: subtracted from images / max_value.
+      std: divides the difference.
       max_value: full scale of the stored images, 255 for uint8.
 
     Returns:
       The task, its arrays on the default device as they are stored (uint8 stays uint8).
 
     Raises:
-      ValueError: where an array is missing or images and labels differ in number.
+      ValueError: an array is missing, or images and labels differ in number.
     """
     for split in SPLITS:
         missing = [key for key in (f"{split}_images", f"{split}_labels") if key not in arrays]
@@ -185,7 +185,7 @@ def array_task(
 
 @dataclasses.dataclass(frozen=True)
 class Normalize:
-    """Turns stored images into network inputs: (images / max_value - mean) / std, float32."""
+    """Converts stored images to network inputs: (images / max_value - mean) / std, float32."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -229,7 +229,7 @@ def take_images(normalize: Normalize, arrays: Any, cfg: Cfg, split: Split, indic
     return normalize(arrays[f"{split}_images"][indices]), arrays[f"{split}_labels"][indices]
 
 
-@functools.cache  # partials compare by identity, and equal problems are to share a program
+@functools.cache  # partials compare by identity, and equal problems must share a program
 def _take_images_with(normalize: Normalize) -> Callable[[Any, Cfg, Split, Array], Batch]:
     return functools.partial(take_images, normalize)
 

@@ -1,11 +1,11 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them; names that are safe for them."""
+"""Atomic file writes, which survive a killed process, and names that are safe for files."""
 
 import os
 import re
 import secrets
 from pathlib import Path
 
-# Of what becomes a part of paths, of pages and of tables in LaTeX.
+# For names that become parts of paths, pages and LaTeX tables.
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SAFE_NAMES = "letters, digits, '.', '_' and '-', at most 100 of them, starting with a letter or digit"
 
@@ -13,10 +13,10 @@ SAFE_NAMES = "letters, digits, '.', '_' and '-', at most 100 of them, starting w
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file: under a temporary name beside it, flushed to the disk, then renamed.
 
-    Two writers each rename a whole file.
+    Two writers at once each rename a complete file.
 
     Raises:
-      OSError: it cannot be written; what was there before stays.
+      OSError: it cannot be written; an existing file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
@@ -27,14 +27,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # what fails in writing does not know where
+        error.filename = error.filename or str(path)  # errors in writing have no file name
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what is damaged to NAME.damaged, or NAME.2.damaged and so on where that is taken; returns the new path.
+    """Renames a damaged file to NAME.damaged, or NAME.2.damaged and so on if that exists; returns the new path.
 
     Raises:
       OSError: it cannot be renamed.

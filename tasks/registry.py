@@ -1,4 +1,4 @@
-"""The registry of tasks: a literal table, one row a family.
+"""The registry of tasks: a literal table, one row for each family.
 
 Target family: Metz et al. (arXiv 1810.10180): 10 classes drawn at random from ImageNet at 32x32, a CNN of three
 convolutions. Its classes are split once into 80 for outer-training, 20 for outer-validation (choosing theta, designs
@@ -42,8 +42,8 @@ NUM_OUTER_VALIDATION_TASKS = 5
 NUM_CLASSES = 10
 IMAGENET_SIZES = (NUM_CLASSES * 400, NUM_CLASSES * 100, NUM_CLASSES * 50)
 
-# Channel statistics of the training sets of ImageNet, CIFAR-10 and MNIST, as used throughout the field; of the digits
-# as measured on their training split.
+# Channel statistics of the training sets: the commonly used values for ImageNet, CIFAR-10 and MNIST, and measured ones
+# for the digits.
 IMAGENET_NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 MNIST_NORMALIZE = Normalize((0.1307,), (0.3081,))
@@ -160,9 +160,9 @@ FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
 
 
 def classes_in_order(family: str, split: Split) -> np.ndarray | None:
-    """Class of every example of a split where examples lie class by class, (size,); None where they lie mixed.
+    """The class of every example of a split, (size,); None where the examples are not ordered by class.
 
-    A family of ten classes drawn from many is laid out so; the order of other data sets is that of their files.
+    Families with pools of classes are ordered by class; other data sets have the order of their files.
     """
     row = FAMILIES.get(family)
     if row is None or not row.pools:
@@ -228,7 +228,7 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
 
 
 def data_facts(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> dict[str, str]:
-    """Name, version, source, content digest and note of a task's data, none of which is put on a device.
+    """Name, version, source, content digest and note of a task's data; loads nothing onto a device.
 
     Arguments and errors as `load_family`.
     """
@@ -282,7 +282,7 @@ def task_digest(name: str) -> str:
 
 
 def describe_module(init) -> str:
-    """A flax module's class and hyperparameters, without what only changes its speed (the convolution)."""
+    """A flax module's class and hyperparameters, without the convolution, which only changes its speed."""
     if not isinstance(init, ModuleInit):
         return type(init).__name__
     module = init.module
@@ -299,7 +299,7 @@ def describe(name: str) -> dict:
 
 
 def describe_problem(name: str, problem: Problem, description: str, data_set: str, digest: str) -> dict:
-    """The description of any task, a plug-in's too, from its problem and what is known of its data."""
+    """The description of any task, also of a plug-in, from its problem and facts of its data."""
     return {
         "name": name,
         "family": problem.family,

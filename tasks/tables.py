@@ -1,4 +1,4 @@
-"""Tables that people write, TOML or names on a command line, read into typed structures with errors of one line."""
+"""Reads tables that users write (TOML) into typed structures, with one-line errors."""
 
 import re
 import typing
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class UnknownNameError(ValueError):
-    """A name that is in no table; the message names the nearest known ones."""
+    """An unknown name; the message has the nearest known names."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]):
         near = get_close_matches(name, known, n=3, cutoff=0.4)
@@ -25,13 +25,13 @@ def read_table(what: str, table: Mapping[str, Any], kind: type[T]) -> T:
     """A table of keys as a structure.
 
     Args:
-      what: the table is, for messages: "suite mine"; empty where the caller says it.
-      table: keys and values, as TOML or JSON has them.
-      kind: a dataclass or `msgspec.Struct`. What a field says it expects is the `description` of its `msgspec.Meta`.
+      what: name of the table for messages, such as "suite mine"; may be empty.
+      table: keys and values from TOML or JSON.
+      kind: a dataclass or `msgspec.Struct`. Messages describe a field by the `description` of its `msgspec.Meta`.
 
     Raises:
-      UnknownNameError: a key that is no field; the message names the nearest.
-      ValueError: a key is missing, or a value is not of its field's type; one line.
+      UnknownNameError: a key is no field; the message has the nearest fields.
+      ValueError: a key is missing, or a value has the wrong type; one line.
 
     Example:
       >>> class Point(msgspec.Struct):
@@ -54,7 +54,7 @@ def read_table(what: str, table: Mapping[str, Any], kind: type[T]) -> T:
 
 
 def _in_words(message: str, table: Mapping[str, Any], hints: Mapping[str, Any]) -> str:
-    """What msgspec says of a table, in the words of its fields."""
+    """A message of msgspec about a table, with the descriptions of its fields."""
     if missing := re.search(r"missing required field `(\w+)`$", message):
         return f"expected a non-empty {missing[1]!r}"
     at = re.search(r"at `\$\.(\w+)(.*)`$", message)

@@ -19,7 +19,7 @@ Score = Callable[[Params, Key], Array]  # (params after a step, that step's key)
 
 
 class InnerState(NamedTuple):
-    """Where a run stands."""
+    """The state of a training run."""
 
     params: Params
     opt_state: optax.OptState
@@ -27,7 +27,7 @@ class InnerState(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a run leaves behind, a row for each inner step."""
+    """The losses of a run, one value for each inner step."""
 
     inner_loss: Array  # (num_steps,) mini-batch loss before the step
     score: Array  # (num_steps,) of `score` after the step, or after a later one for several; (num_steps, 0) without one
@@ -59,8 +59,8 @@ def unroll(
 ) -> tuple[InnerState, Trace]:
     """Trains for `num_steps` inner steps: w_{t+1} = w_t + u(grad l(w_t, batch_t), state_t).
 
-    Pure in `key`: step t uses keys folded from (key, t), so a run cut into pieces equals the run in one piece, and
-    two optimizers with the same key see the same initial parameters and the same batches.
+    Pure in `key`: step t uses keys folded from (key, t). So a run in several pieces equals the run in one piece, and
+    two optimizers with the same key have the same initial parameters and batches.
 
     Args:
       task: the inner problem.
@@ -69,11 +69,11 @@ def unroll(
       key: the run's key.
       num_steps: static number of steps.
       score: (params, key) -> scalar, evaluated after every step, for instance on a fresh batch; None skips it.
-      score_every: with more than one, a score stands for so many steps, the last of which it is taken after.
+      score_every: number of steps for each score, which is computed after the last of them and counts for all.
 
     Returns:
-      The state after the last step and the trace. A diverged run goes on and shows as non-finite numbers: inside
-      jit failure is data.
+      The state after the last step and the trace. A diverged run continues with non-finite numbers; the caller checks
+      for them.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -104,14 +104,14 @@ def unroll(
     return state, trace
 
 
-# Protocol rule 10: what a run is evaluated on along its way is a fixed sample; the last word is a whole split's. The
-# test split is touched at the end only (rule 4).
+# Protocol rule 10: during a run, losses are computed on a fixed sample; final losses are computed on whole splits. The
+# test split is used at the end only (rule 4).
 EVAL_EXAMPLES: dict[Split, int] = {"train": 1000, "validation": 1000}
 EVAL_BATCH = 1000
 
 
 def eval_indices(task: Task, split: Split, whole: bool = False) -> Array:
-    """Which examples of a split are evaluated: an evenly spaced sample of `EVAL_EXAMPLES`, or all."""
+    """Indices of the examples for evaluation: an evenly spaced sample of `EVAL_EXAMPLES`, or all."""
     size = task.problem.size(split)
     num = size if whole else min(size, EVAL_EXAMPLES[split])
     return jnp.asarray(np.arange(num, dtype=np.int64) * size // num, jnp.int32)  # int64: num * size can pass 2^31
@@ -120,7 +120,7 @@ def eval_indices(task: Task, split: Split, whole: bool = False) -> Array:
 def eval_loss(task: Task, params: Params, split: Split, *, whole: bool = False, batch_size: int = EVAL_BATCH) -> Array:
     """Mean loss over the evaluated examples of a split, (). Exact: the last, smaller batch is weighted by its size.
 
-    The batches are not in a loop of XLA's: large ones outside loops are what its convolution is fast at.
+    The loop over batches is in Python, since XLA's convolution is fast on large batches outside of its own loops.
     """
     indices = eval_indices(task, split, whole)
     total = jnp.zeros(())

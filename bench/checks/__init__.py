@@ -1,1 +1,1 @@
-"""`bench check` and `bench doctor`: the contracts of plug-ins, and the state of an installation."""
+"""`bench check` tests the contracts of plug-ins; `bench doctor` examines an installation."""

@@ -1,4 +1,4 @@
-"""What every check shares: a broken contract, a verdict, and comparisons of trees of arrays."""
+"""Shared by all checks: the exception for a broken contract, the verdict, and comparisons of trees of arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "debug_print", "c
 
 
 class Broken(Exception):
-    """A contract that is not kept: what was expected, what was got."""
+    """A contract is broken; the message says what was expected and what was found."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Verdict:
 
     Attributes:
       kind: "task" or "optimizer".
-      name: of the task or optimizer.
-      check: which one.
+      name: name of the task or optimizer.
+      check: name of the check.
       passed: whether the contract is kept.
       detail: what was measured, or what is broken.
     """
@@ -44,7 +44,7 @@ def listed(table: Mapping[str, Any]) -> str:
 
 
 def _kinds(tree: Any) -> Any:
-    """Structure with shape and dtype of every leaf."""
+    """The tree with (shape, dtype) of every leaf."""
     import jax
     import jax.numpy as jnp
 
@@ -52,10 +52,10 @@ def _kinds(tree: Any) -> Any:
 
 
 def same_kinds(what: str, expected: Any, got: Any, like: str) -> None:
-    """Refuses a tree whose structure, shapes or dtypes are not those expected.
+    """Checks that a tree has the expected structure, shapes and dtypes.
 
     Raises:
-      Broken: naming the first leaf that differs.
+      Broken: it has not; the message names the first leaf that differs.
     """
     import jax
 
@@ -80,10 +80,10 @@ def shortened(value: Any) -> str:
 
 
 def no_callback(jaxpr: Any) -> None:
-    """Refuses a program that calls back to Python.
+    """Checks that a program does not call back to Python.
 
     Raises:
-      Broken: naming the primitives that do.
+      Broken: it does; the message names the primitives.
     """
     found = sorted({name for name in _primitives(jaxpr.jaxpr) if name in CALLBACKS})
     if found:
@@ -123,8 +123,13 @@ def stack(trees: list[Any]) -> Any:
 
 
 def agreement(what: str, a: Any, b: Any) -> str:
-    """How far two trees differ, which is to be by rounding: under jit hyperparameters are float32, and 1 - 0.001 is off
-    by 3e-5 of 0.001."""
+    """Checks that two trees differ by rounding only; returns the relative difference as text.
+
+    The tolerance is 1e-3: under jit, hyperparameters are float32, and 1 - 0.001 then has a relative error of 3e-5.
+
+    Raises:
+      Broken: they differ by more.
+    """
     worst = _difference(a, b)
     if worst > 1e-3:
         raise Broken(f"{what} differ by {worst:.2g} of their size")
@@ -132,7 +137,7 @@ def agreement(what: str, a: Any, b: Any) -> str:
 
 
 def _difference(a: Any, b: Any) -> float:
-    """The largest difference of two trees over the size of the leaf that it is in; infinite where one is not finite."""
+    """The largest difference of two trees relative to the leaf's largest value; inf where only one is finite."""
     import jax
     import numpy as np
 
@@ -148,7 +153,7 @@ def _difference(a: Any, b: Any) -> float:
 
 
 def largest_of(tree: Any) -> float:
-    """The largest absolute value of a tree; NaN where one is not a number."""
+    """The largest absolute value in a tree; NaN if there is a NaN."""
     import jax
     import numpy as np
 
@@ -158,8 +163,8 @@ def largest_of(tree: Any) -> float:
 def examine(
     checks: Mapping[str, Callable[[Any], str]], subject: Any, begins: Callable[[str], None] = lambda check: None
 ) -> Iterator[tuple[str, bool, str]]:
-    """(check, whether it passed, detail) in the order of the table; whatever is raised is a verdict."""
-    raised: dict[str, str] = {}  # what was raised -> in which check first
+    """Yields (check, whether it passed, detail) in the order of the table; an exception is a failed check."""
+    raised: dict[str, str] = {}  # text of an exception -> first check that raised it
     for check, function in checks.items():
         begins(check)
         try:

@@ -1,4 +1,4 @@
-"""What is here and what to do about what is wrong (`bench doctor`), and data decoded once for all (`bench prepare`)."""
+"""Examines an installation (`bench doctor`), and decodes data into the cache (`bench prepare`)."""
 
 import dataclasses
 import os
@@ -17,13 +17,13 @@ from tasks import data
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that was looked at.
+    """One finding about the installation.
 
     Attributes:
-      check: what.
+      check: what was examined.
       status: "ok", "note" or "problem".
-      found: what is there.
-      remedy: what to do about it; empty where there is nothing to do.
+      found: what was found.
+      remedy: what to do about it; empty if nothing.
     """
 
     check: str
@@ -33,14 +33,14 @@ class Finding:
 
 
 def examine_installation(folders: Folders | None = None, *, device: str | None = None) -> list[Finding]:
-    """Looks at versions, devices, data and folders.
+    """Examines versions, devices, data and folders.
 
     Args:
       folders: where results, reports and data lie; by default those of the command line.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
 
     Raises:
-      UsageError: no such device.
+      UsageError: there is no such device.
 
     Example:
       >>> next(finding.status for finding in examine_installation() if finding.check == "data digits8")
@@ -89,7 +89,7 @@ def examine_installation(folders: Folders | None = None, *, device: str | None =
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the folder, or the nearest one above it that exists, can be written."""
+    """Whether the folder, or its nearest existing parent, can be written."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
@@ -106,18 +106,18 @@ def prepare_data(
     """Decodes TFDS data once into cached array files, which also work where TFDS is not installed.
 
     Args:
-      names: of data sets; all that come from TFDS without any.
-      force: whether to decode again what is cached.
+      names: names of data sets; by default all that come from TFDS.
+      force: whether to decode data again that is cached.
       folders: where data lies and is cached; by default those of the command line.
       log: called with a line for every data set.
-      advance: called with the share of all that is done since it was called last, and the data set in hand.
+      advance: called with the fraction of the work done since the last call, and the name of the data set.
 
     Returns:
       Data set -> cache file.
 
     Raises:
-      UsageError: no such data set.
-      tasks.data.MissingDataError: it is not where TFDS would have put it.
+      UsageError: there is no such data set.
+      tasks.data.MissingDataError: its data is not in the TFDS folder.
       tasks.data.CacheError: the cache cannot be written.
     """
     folders = folders or Folders()

@@ -1,4 +1,4 @@
-"""The contracts of an optimizer, each checked on a few steps on small parameters."""
+"""The contracts of an optimizer, checked on a few steps with small parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from baselines import Baseline
 from bench.checks.contract import Broken, agreement, largest_of, listed, no_callback, same_bits, same_kinds, stack
 
-SLOW_TRACE_SEC = 20.0  # seconds that tracing and compiling one step may take
+SLOW_TRACE_SEC = 20.0  # limit of tracing and compiling one step
 HORIZON = 20
 MAX_STATE = 100  # bytes of state per parameter: 25 float32 arrays as large as the parameters
-HUGE = 1e6  # of an update, for parameters and gradients of order one
+HUGE = 1e6  # limit of an update, for parameters and gradients of order one
 
 
 class OptimizerSubject:
-    """A row of a table of optimizers, with three steps of its default on small parameters."""
+    """An optimizer under test, and its steps on small parameters."""
 
     def __init__(self, row: Baseline):
         import jax.numpy as jnp
@@ -34,13 +34,13 @@ class OptimizerSubject:
         self.traces = 0
 
     def optimizer(self, hyperparameters: Mapping[str, Any] | None = None, horizon: int = HORIZON) -> Any:
-        """The transformation of some hyperparameters, the default ones without."""
+        """The transformation for hyperparameters, by default the default ones."""
         import optax
 
         return optax.with_extra_args_support(self.row.make(hyperparameters or dict(self.row.default), horizon))
 
     def gradients(self, inner_step: int) -> Any:
-        """Gradients of order one, other ones at every step."""
+        """Gradients of order one, different at every step."""
         import jax
         import jax.numpy as jnp
         import numpy as np
@@ -67,7 +67,7 @@ class OptimizerSubject:
 
     @functools.cached_property
     def jitted(self) -> Callable[..., Any]:
-        """`step`, compiled once for all checks that one program serves."""
+        """The compiled `step`, shared by the checks that can use one program."""
         import jax
 
         return jax.jit(self.step)
@@ -81,10 +81,10 @@ class OptimizerSubject:
     def run(
         self, num_steps: int, changed: Mapping[str, float] | None = None, anew: bool = False
     ) -> tuple[list[Any], list[Any]]:
-        """(updates, states) of jitted steps, some hyperparameters other than by default; `anew`: traced once more."""
+        """(updates, states) of jitted steps, with some hyperparameters changed; `anew` traces them again."""
         import jax
 
-        # jit finds what it has traced of an equal function, as every `self.step` is; a partial equals only itself.
+        # jit reuses the trace of an equal function, and all `self.step` are equal; a new partial is not.
         jitted = jax.jit(functools.partial(self.step)) if anew else self.jitted
         arguments = self.arguments(changed)
         state = self.optimizer().init(self.params)
@@ -109,7 +109,7 @@ def _search_space(subject: OptimizerSubject) -> str:
 
 
 def _reads(subject: OptimizerSubject) -> str:
-    """What is searched has to make a difference: three steps at both ends of each range."""
+    """Checks that every searched hyperparameter changes the updates, at the two ends of its range."""
     for name, rng in subject.row.space.items():
         low, high = (subject.run(3, {name: value})[0] for value in (rng.low, rng.high))
         if same_bits(low, high):
@@ -185,7 +185,7 @@ def _optimizer_finite(subject: OptimizerSubject) -> str:
 
 
 def _optimizer_nan(subject: OptimizerSubject) -> str:
-    """No contract: some optimizers skip such steps, some divide by a norm. It is said."""
+    """Reports, without a contract, what NaN and zero gradients do: some optimizers skip them, some divide by a norm."""
     import jax
     import jax.numpy as jnp
 

@@ -1,6 +1,6 @@
-"""`bench check PLUGIN`: whether tasks and optimizers of a plug-in keep the contracts that everything else relies on.
+"""`bench check PLUGIN`: whether the tasks and optimizers of a plug-in keep their contracts.
 
-Each is checked in a process of its own, so that one that hangs or crashes is a verdict like any other.
+Each is checked in its own child process, so that a hang or crash is a failed check.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from bench.checks.contract import BUILT, Broken, Verdict, examine, shortened
 from bench.checks.optimizers import HORIZON, OPTIMIZER_CHECKS, OptimizerSubject
 from bench.checks.tasks import TASK_CHECKS, TaskSubject
 
-TIME_LIMIT_SEC = 120.0  # seconds of a check, importing included; one that compiles takes about one
+TIME_LIMIT_SEC = 120.0  # of one check, with imports; a check that compiles takes about a second
 
 
 def check_plugin(
     file: str, time_limit_sec: float = TIME_LIMIT_SEC, on_verdict: Callable[[Verdict], None] = lambda _: None
 ) -> list[Verdict]:
-    """Checks everything that a plug-in file defines, each in a process of its own.
+    """Checks all tasks and optimizers of a plug-in file, each in its own child process.
 
     Args:
-      file: of the plug-in.
-      time_limit_sec: seconds of one check.
-      on_verdict: called with each verdict as it falls.
+      file: path of the plug-in.
+      time_limit_sec: time limit of one check.
+      on_verdict: called with each verdict.
 
     Returns:
       All verdicts, in the order of the file and of the tables of checks.
 
     Raises:
-      UsageError: a file that is no plug-in, cannot be imported, or does not come to an end being imported.
+      UsageError: the file is no plug-in, cannot be imported, or importing it takes too long.
     """
     names: list[tuple[str, str]] = []
     for message in converse("bench.checks.plugin", [file], time_limit_sec):
@@ -62,14 +62,14 @@ def check_plugin(
 
 
 def _as_row(external: External) -> Baseline:
-    """A learned optimizer as a row with nothing to tune."""
+    """A learned optimizer as a `Baseline` without hyperparameters."""
     from baselines import Baseline
 
     return Baseline(lambda h, horizon: external.make(external.theta, horizon), {}, {}, external.reference)
 
 
 def _work() -> None:
-    """What runs in a process: lists what the file defines, or checks one of that."""
+    """What a child runs: lists what the file defines, or checks one task or optimizer of it."""
     import optax
 
     from bench.entries.plugins import build_registry

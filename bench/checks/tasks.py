@@ -1,4 +1,4 @@
-"""The contracts of a task, each checked on what one key draws of it."""
+"""The contracts of a task, checked on its parameters, batches, losses and gradients for a few keys."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.checks.contract import Broken, agreement, largest_of, no_callback, sa
 
 
 class TaskSubject:
-    """A task, with what one key draws of it."""
+    """A task under test, and its draws."""
 
     def __init__(self, task: Task):
         self.task = task
         self.traces = 0
 
     def draw(self, task: Task, key: Any) -> dict[str, Any]:
-        """Parameters, a batch of train, its loss and gradients, of one key."""
+        """Parameters, a training batch, its loss and gradients, for one key."""
         import jax
 
         self.traces += 1
@@ -33,11 +33,11 @@ class TaskSubject:
 
     @functools.cached_property
     def drawn(self) -> dict[str, Any]:
-        """What key 0 draws, jitted."""
+        """The draw for key 0, jitted."""
         return self.jitted(0)
 
     def jitted(self, seed: int) -> dict[str, Any]:
-        """What a key draws, traced anew."""
+        """The draw for a seed, jitted and traced anew."""
         import jax
 
         return jax.jit(self.draw)(self.task, jax.random.key(seed))
@@ -109,7 +109,7 @@ def _task_retraces(subject: TaskSubject) -> str:
 
 
 def _computed(drawn: dict[str, Any]) -> list[Any]:
-    """What a draw computes in floats, without its batch."""
+    """The floating-point parts of a draw: parameters, loss, gradients."""
     return [drawn[what] for what in ("params", "loss", "grads")]
 
 

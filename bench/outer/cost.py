@@ -1,4 +1,4 @@
-"""`bench time --outer`: what an inner step of outer-training costs next to a training step with Adam."""
+"""`bench time --outer`: the time of an inner step of outer-training, and of a training step with Adam."""
 
 import contextlib
 import functools
@@ -38,10 +38,10 @@ def time_outer(
     device: str | None = None,
     folders: Folders | None = None,
 ) -> dict[str, Any]:
-    """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
+    """The time of an inner step of outer-training, and of a training step with Adam on a task of the family.
 
     Args:
-      config: whose first outer step, repeated, is timed, or its name or path.
+      config: configuration of outer-training, or its name or path; its first outer step is timed repeatedly.
       blocks: number of interleaved blocks, at least 6.
       num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
@@ -51,7 +51,7 @@ def time_outer(
       As `measure`, ready for JSON.
 
     Raises:
-      UsageError: no such configuration, too few devices, or samples that do not divide among them.
+      UsageError: there is no such configuration, there are too few devices, or samples do not divide among them.
       tasks.data.MissingDataError: the family's data is neither cached nor found.
     """
     use_devices(device, num_devices)
@@ -69,19 +69,19 @@ def measure(
     num_blocks: int,
     tuned_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """What an inner step of outer-training costs, next to a training step with Adam on a task of the family.
+    """The time of an inner step of outer-training, and of a training step with Adam on a task of the family.
 
-    Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. Time
-    an inner step is that of an outer step over its inner steps: one net, one step, both signs counted. With several
-    devices the same outer step on one of them is in every block too, on a CPU in a process pinned to one core, which
-    Linux can do.
+    Outer steps and Adam's steps alternate in randomized blocks (protocol rule 7); ratios are taken within a block. The
+    time of an inner step is that of an outer step over its number of inner steps (one step of one network; both signs
+    count). With several devices, every block also times the same outer step on one device: on a CPU in a process pinned
+    to one core, if the system is Linux.
 
     Args:
-      config: whose first outer step, repeated, is timed.
-      load: reads its data; a function that another process can be given.
+      config: configuration of outer-training; its first outer step is timed repeatedly.
+      load: function that loads the data; a child process must be able to import it.
       num_devices: devices that samples are spread over; Adam's steps run on the first.
-      num_blocks: at least 6.
-      tuned_dir: of a user's own tuned values, for Adam's.
+      num_blocks: number of interleaved blocks, at least 6.
+      tuned_dir: folder of the user's own tuned values, for Adam.
 
     Raises:
       UsageError: too few devices, or samples that do not divide among them.
@@ -97,7 +97,7 @@ def measure(
     alone = training_region(program, adam, task, key, length, 1)
     outer_step()
     alone()
-    # Regions of about the same length, so that a disturbance falls on both alike.
+    # Regions of about the same length, so that disturbances affect both alike.
     repeats = max(1, round(interleave([outer_step], 1).min() / interleave([alone], 3).min()))
     region = training_region(program, adam, task, key, length, repeats)
     region()
@@ -126,7 +126,7 @@ def measure(
 def compiled_outer_step(
     config: OuterConfig, family: tasks.TaskFamily, num_devices: int
 ) -> tuple[Callable[[], None], float]:
-    """A region that takes one more outer step, all as long as the first, and the seconds that compiling it took.
+    """A region that takes one more outer step, always with the first step's length, and its compile time in seconds.
 
     Raises:
       UsageError: too few devices, or samples that do not divide among them.
@@ -153,8 +153,8 @@ def compiled_outer_step(
 def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> Iterator[Callable[[], None]]:
     """A region that takes an outer step on one device.
 
-    On a CPU it is taken by another process on one core, which waits while it is not asked: in this process one device
-    would have the threads of all cores.
+    On a CPU a child process on one core takes it, since in this process one device would use the threads of all cores.
+    The child waits between outer steps.
     """
     if jax.default_backend() != "cpu":
         yield compiled_outer_step(config, load(), 1)[0]
@@ -175,7 +175,7 @@ def on_one_device(config: OuterConfig, load: Callable[[], tasks.TaskFamily]) -> 
 
 
 def _reference(load: Callable[[], tasks.TaskFamily]) -> dict[str, Any]:
-    """A function of a module, or `functools.partial` of one, as something to say to another process."""
+    """A function of a module, or a `functools.partial` of one, as a JSON-ready message."""
     part = load if isinstance(load, functools.partial) else functools.partial(load)
     named = {name: str(value) for name, value in part.keywords.items() if value is not None}
     function: Any = part.func
@@ -183,7 +183,7 @@ def _reference(load: Callable[[], tasks.TaskFamily]) -> dict[str, Any]:
 
 
 def _serve_on_one_core() -> None:
-    """In a process of its own: takes an outer step whenever it is asked to, until nobody is there to ask."""
+    """In a child: takes an outer step for each message, until the parent ends."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax counts cores
     jax.config.update("jax_platforms", "cpu")
     asked = all_messages()
@@ -197,12 +197,12 @@ def _serve_on_one_core() -> None:
             for _ in asked:
                 outer_step()
                 say(taken=True)
-        except Exception as error:  # whatever it is, who asks hears of it
+        except Exception as error:  # reported to the parent
             say(error=failure(error)[1])
 
 
 def peak_memory_bytes() -> int:
-    """The most memory so far: of the first device where it counts, else of this process."""
+    """Peak memory: of the first device if it reports that, else of this process."""
     counted = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in counted:
         return int(counted["peak_bytes_in_use"])

@@ -1,4 +1,4 @@
-"""Where runs of outer-training are kept, and what two processes or configurations may not do there."""
+"""Folders of outer-training runs, and checks that protect a run from other processes and configurations."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from learned import outer
 from learned.config import OuterConfig, load_config
 from tasks.files import write_atomically
 
-FOLDER = "outer-train"  # of the results
+FOLDER = "outer-train"  # in the results folder
 FIGURE_FILE = "progress.png"
 StageEnd = tuple[Any, list[dict[str, float]], dict[str, Any]]  # best theta, metrics, facts
 
@@ -23,14 +23,14 @@ def read_config(name_or_path: str) -> OuterConfig:
     """A configuration.
 
     Raises:
-      UsageError: what is wrong with it, in one line.
+      UsageError: there is no such configuration, or it is invalid; one line.
     """
     with usage_errors():
         return load_config(name_or_path)
 
 
 def as_config(config: OuterConfig | str) -> OuterConfig:
-    """A configuration that is one already, or is named.
+    """A configuration, given itself or by name or path.
 
     Raises:
       UsageError: as `read_config`.
@@ -39,7 +39,7 @@ def as_config(config: OuterConfig | str) -> OuterConfig:
 
 
 def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Path:
-    """Where a run of a configuration is kept: a user's own, or one published under a label."""
+    """The folder of a configuration's run: the user's own run, or one published under a label."""
     return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)
 
 
@@ -48,7 +48,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Keeps other processes from outer-training in a folder while the context lasts.
 
     Raises:
-      UsageError: another process does.
+      UsageError: another process is outer-training there.
     """
     with locked(folder.with_name(f".{folder.name}.lock")) as ours:
         if not ours:
@@ -57,10 +57,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def refuse_a_run(folder: Path) -> None:
-    """Refuses a folder that holds a run already.
+    """Checks that a folder holds no run.
 
     Raises:
-      UsageError: it does; the message says at which outer step.
+      UsageError: it holds one; the message says at which outer step.
     """
     with usage_errors():
         reached = outer.outer_step_reached(folder)
@@ -69,7 +69,7 @@ def refuse_a_run(folder: Path) -> None:
 
 
 def draw(path: Path, name: str, metrics: pd.DataFrame) -> None:
-    """Draws the figure of a run so far, from its metrics."""
+    """Draws the figure of a run from its metrics so far."""
     from bench.report.figures.outer_training import outer_training_figure
 
     write_atomically(path, outer_training_figure(name, metrics).png)

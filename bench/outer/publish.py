@@ -1,4 +1,4 @@
-"""What becomes of a run of outer-training: a stage is published and taken up elsewhere, the best theta is shipped."""
+"""Publishes a run of outer-training, restores a published one elsewhere, and ships the best theta."""
 
 from pathlib import Path
 
@@ -17,18 +17,18 @@ from tasks.files import write_atomically
 
 
 def publish_outer(config: OuterConfig | str, label: str, *, folders: Folders | None = None) -> Path:
-    """Packs the end of the last whole stage of one's own run, with the best theta and its card, to be committed.
+    """Packs the last finished stage of the user's own run, with the best theta and its card, to be committed.
 
     Args:
-      config: of the run, or its name or path.
+      config: configuration of the run, or its name or path.
       label: name of the machine.
       folders: where results lie; by default those of the command line.
 
     Returns:
-      The folder RESULTS/outer-train/LABEL/NAME, from which `outer_train` goes on elsewhere with `resume_from`.
+      The folder RESULTS/outer-train/LABEL/NAME, from which `outer_train` resumes elsewhere with `resume_from`.
 
     Raises:
-      UsageError: no such configuration; as `publish`.
+      UsageError: as `publish`, or there is no such configuration.
     """
     return publish(as_config(config), (folders or Folders()).results_dir, label)
 
@@ -40,23 +40,23 @@ def ship(
     weights_dir: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Makes the best theta of one's own finished run an optimizer that ships: known by the name of its configuration.
+    """Copies the best theta of the user's own finished run to the shipped weights, under its configuration's name.
 
-    From then on `learned.load(NAME)`, `bench run -o NAME` and `bench list optimizers` find it; `bench verify` checks
-    its card.
+    Then `learned.load(NAME)`, `bench run -o NAME` and `bench list optimizers` find it, and `bench verify` checks its
+    card.
 
     Args:
-      config: of the run, or its name or path.
+      config: configuration of the run, or its name or path.
       folders: where results lie; by default those of the command line.
-      weights_dir: where weights that ship lie; `learned/weights` of this package without it.
-      force: whether to replace other weights of that name.
+      weights_dir: folder of shipped weights; by default `learned/weights` of this package.
+      force: whether to replace other weights of the same name.
 
     Returns:
-      The path of the weights, NAME.safetensors; the card, NAME.md, lies beside them.
+      The path of the weights, NAME.safetensors; the card, NAME.md, is beside them.
 
     Raises:
-      UsageError: no such configuration, no run of it, a run that has not taken its last outer step, a name that is
-        taken, or a folder that cannot be written.
+      UsageError: there is no such configuration or no run of it, the run is not finished, the name is taken, or the
+        folder cannot be written.
     """
     config, folders = as_config(config), folders or Folders()
     weights_dir = weights_dir or weights.WEIGHTS_DIR
@@ -89,12 +89,16 @@ def ship(
 
 
 def _refuse_other_weights(path: Path, digest: str) -> None:
-    """Refuses a file that is there and has not the theta of this digest."""
+    """Checks that no file exists there, or one with the theta of this digest.
+
+    Raises:
+      UsageError: there are other weights.
+    """
     if not path.exists():
         return
     try:
         there = weights.digest(weights.read(path)[0])
-    except ValueError:  # no weights, or of an earlier version: all the more not these
+    except ValueError:  # not a weights file, or one of an earlier version
         there = ""
     if there != digest:
         raise UsageError(
@@ -103,19 +107,19 @@ def _refuse_other_weights(path: Path, digest: str) -> None:
 
 
 def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
-    """Writes the end of the last whole stage of one's own run where it can be committed.
+    """Writes the last finished stage of the user's own run to a folder that can be committed.
 
     Args:
-      config: of the run.
-      results_dir: the run is in `outer-train/local/NAME` in it, and goes to `outer-train/LABEL/NAME`: the end of a
-        stage, from which `restore` goes on, with the best theta, its card, metrics and figure.
+      config: configuration of the run.
+      results_dir: results folder. The run is in `outer-train/local/NAME`; its last stage, best theta, card, metrics and
+        figure are written to `outer-train/LABEL/NAME`.
       label: name of the machine.
 
     Returns:
       The folder.
 
     Raises:
-      UsageError: no whole stage is there, or a later one is published; a label that is `local` or not a plain name.
+      UsageError: no stage is finished, a later one is published, or the label is `local` or not a plain name.
     """
     source, folder = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
     with usage_errors():
@@ -129,10 +133,10 @@ def publish(config: OuterConfig, results_dir: Path, label: str) -> Path:
 
 
 def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
-    """Lays what was published under a label where one's own run goes on from it with `resume`.
+    """Copies a published run to the folder of the user's own run, which `resume` then continues.
 
     Raises:
-      UsageError: one's own run is there already; nothing readable is published there, or of another configuration.
+      UsageError: that folder holds a run, nothing readable is published, or it has another configuration.
     """
     folder, source = run_folder(results_dir, config), run_folder(results_dir, config, published_label(label))
     refuse_a_run(folder)
@@ -142,7 +146,7 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
 
 
 def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None:
-    """Lays the end of a stage of one folder in another; last the file that makes it one."""
+    """Copies the end of a stage to another folder; the stage file is written last and makes it complete."""
     theta, log, summary = end
     outer.write_metrics(folder, log)
     outer.save_best(folder / f"{config.name}.safetensors", config, theta, summary)

@@ -1,4 +1,4 @@
-"""`bench verify --outer`: the first outer steps of a published run, taken once more."""
+"""`bench verify --outer`: repeats the first outer steps of a published run."""
 
 import contextlib
 import dataclasses
@@ -19,23 +19,23 @@ from bench.store.provenance import processor
 from learned import outer
 from learned.config import OuterConfig
 
-RERUN_TOLERANCE = 1e-3  # of metrics, relative, where a published run is taken again on another kind of device
+RERUN_TOLERANCE = 1e-3  # relative difference of metrics that is allowed on another kind of device
 
 
 @dataclasses.dataclass(frozen=True)
 class Rerun:
-    """The first outer steps of a published run, taken once more.
+    """The comparison of repeated outer steps with the published ones.
 
     Attributes:
-      outer_steps: that were compared.
-      bit_equal: whether every metric of every one is the same to the last bit.
-      difference: the greatest relative difference of a metric, inf where one of the two is not finite.
-      loss_change: mean over the outer steps with a finite outer-loss of this one minus the published one, with its
-        interval as if steps were independent; None where there are none. Elsewhere single numbers may differ by much,
-        for an unroll at the edge of stability makes as much of a rounding as of another seed; their mean should not.
-      same_device: whether the published run is known to have been on this kind of device, and where that is a CPU on
-        this processor with as many cores: how a matrix product is summed depends on both, and unrolls at the edge of
-        stability make much of a rounding.
+      outer_steps: number of outer steps that were compared.
+      bit_equal: whether all metrics of all outer steps are equal to the last bit.
+      difference: largest relative difference of a metric; inf where one of the two is not finite.
+      loss_change: outer-loss of the rerun minus the published one, mean over outer steps where it is finite, with an
+        interval that treats outer steps as independent; None where there are none. On another device single losses may
+        differ as much as with another seed, since unrolls at the edge of stability amplify rounding; the mean should
+        not.
+      same_device: whether the published run is known to have used this kind of device and, for a CPU, this processor
+        with the same number of cores. The order of summation in matrix products depends on both.
     """
 
     outer_steps: int
@@ -46,7 +46,7 @@ class Rerun:
 
     @property
     def holds(self) -> bool:
-        """Bit-equal on the kind of device that the run was on, to 1e-3 elsewhere."""
+        """Whether the rerun agrees: to the last bit on the same device, to 1e-3 on another."""
         return self.bit_equal or (not self.same_device and self.difference <= RERUN_TOLERANCE)
 
 
@@ -60,19 +60,19 @@ def rerun_outer(
     folders: Folders | None = None,
     advance: Callable[..., None] = lambda share, line: None,
 ) -> Rerun:
-    """Takes the first outer steps of a published run of outer-training once more and compares every metric.
+    """Repeats the first outer steps of a published run of outer-training and compares every metric.
 
     Args:
-      config: of the run, or the name or path of its configuration.
-      label: that the run is published under.
-      outer_steps: how many; no more than the run has.
+      config: configuration of the run, or its name or path.
+      label: label of the published run.
+      outer_steps: number of outer steps; at most as many as the run has.
       num_devices: devices that samples are spread over; another number than the run's changes rounding.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
       folders: where results and data lie; by default those of the command line.
-      advance: called after every outer step with the share done since it was called last, and a line on how it goes.
+      advance: called after every outer step with the fraction done since the last call, and a line of progress.
 
     Raises:
-      UsageError: no such configuration, nothing readable published there, or devices that do not fit.
+      UsageError: there is no such configuration, nothing readable is published, or there are too few devices.
       tasks.data.MissingDataError: the family's data is neither cached nor found.
     """
     use_devices(device, num_devices)
@@ -96,18 +96,18 @@ def rerun(
     num_devices: int,
     advance: Callable[..., None] = lambda share, line: None,
 ) -> Rerun:
-    """Takes the first outer steps of a published run once more and compares every metric.
+    """Repeats the first outer steps of a published run and compares every metric.
 
     Args:
-      config: of the run.
-      family: its data.
-      folder: of the published run, see `publish`.
-      outer_steps: how many; no more than the run has.
+      config: configuration of the run.
+      family: task family with its data.
+      folder: folder of the published run, see `publish`.
+      outer_steps: number of outer steps; at most as many as the run has.
       num_devices: devices that samples are spread over; another number than the run's changes rounding.
-      advance: called after every outer step with the share done and a line.
+      advance: called after every outer step with 1 and a line of progress.
 
     Raises:
-      UsageError: nothing readable is published there, or of another configuration, or devices that do not fit.
+      UsageError: nothing readable is published, it has another configuration, or there are too few devices.
     """
     with usage_errors():
         _, published, summary = outer.stage_end(folder, config)

@@ -1,4 +1,4 @@
-"""`bench outer-train`: outer-training with weights, card, checkpoints, metrics and a figure on disk at any time."""
+"""`bench outer-train`: outer-training that keeps weights, card, checkpoints, metrics and a figure on disk."""
 
 import dataclasses
 import functools
@@ -22,11 +22,11 @@ SIGNAL_TO_NOISE = "signal_to_noise/"
 
 @dataclasses.dataclass(frozen=True)
 class OuterRun:
-    """A sitting of outer-training.
+    """The outcome of outer-training.
 
     Attributes:
-      weights: the file of the best theta so far; `learned.load` takes it.
-      facts: of the run: where the best was found, at what cost, the curve of outer-validation.
+      weights: file of the best theta so far, for `learned.load`.
+      facts: facts of the run: outer step and cost of the best theta, curve of outer-validation losses.
     """
 
     weights: Path
@@ -47,27 +47,28 @@ def outer_train(
 ) -> OuterRun:
     """Outer-trains a learned optimizer; the best theta by outer-validation is on disk at any time.
 
-    Checkpoints are written every minute: a run that was stopped or killed goes on with `resume` to the same theta.
+    Checkpoints are written every minute. An interrupted run continues with `resume` to the same theta.
 
     Args:
-      config: what to run, or the name or path of a configuration.
-      resume: whether to go on from the last checkpoint, if there is one.
-      resume_from: label of a published stage to go on from.
-      budget_sec: wall-clock of this sitting.
+      config: a configuration, or its name or path.
+      resume: whether to continue from the last checkpoint, if there is one.
+      resume_from: label of a published run to continue.
+      budget_sec: wall-clock limit of this call.
       num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
       folders: where results and data lie; by default those of the command line. The run goes to
         RESULTS/outer-train/local/NAME.
       log: called with a line after every outer-validation.
-      advance: called after every outer step with the share of the run that is done since it was called last, and a line
-        on how it goes.
+      advance: called after every outer step with the fraction of the run done since the last call, and a line of
+        progress.
 
     Returns:
       The weights and the facts of the run.
 
     Raises:
-      UsageError: no such configuration, a run that is not resumed or of another configuration, nothing published to
-        resume from, another process that outer-trains there, too few devices.
+      UsageError: there is no such configuration, the folder holds a run that is not resumed or has another
+        configuration, nothing is published to resume from, another process outer-trains there, or there are too few
+        devices.
       tasks.data.MissingDataError: the family's data is neither cached nor found.
     """
     use_devices(device, num_devices)
@@ -101,25 +102,25 @@ def run(
     log: Callable[[str], None],
     advance: Callable[..., None],
 ) -> tuple[Path, dict[str, Any]]:
-    """Outer-trains; weights with their card, checkpoints, metrics and a figure of the run are on disk at any time.
+    """Outer-trains, keeping weights with their card, checkpoints, metrics and a figure of the run on disk.
 
     Args:
-      config: what to run.
-      family: its data.
+      config: configuration of outer-training.
+      family: task family with its data.
       facts: name, version and digest of the data.
-      results_dir: the run goes to `outer-train/local/NAME` in it.
-      resume: whether to go on from the last checkpoint.
+      results_dir: results folder; the run is kept in its `outer-train/local/NAME`.
+      resume: whether to continue from the last checkpoint.
       num_devices: devices that samples are spread over.
-      budget_sec: wall-clock of this sitting.
+      budget_sec: wall-clock limit of this call.
       log: called with a line after every outer-validation.
-      advance: called after every outer step with the share of steps done and a line on how it goes.
+      advance: called after every outer step with the number of outer steps since the last call, and a line of progress.
 
     Returns:
       The weights file and the facts of the run.
 
     Raises:
-      UsageError: the folder has a run that is not resumed, or of another configuration, or another process outer-trains
-        there; too few devices.
+      UsageError: the folder holds a run that is not resumed or has another configuration, another process outer-trains
+        there, or there are too few devices.
     """
     folder = run_folder(results_dir, config)
     path = folder / f"{config.name}.safetensors"
@@ -149,7 +150,7 @@ def run(
             ),
             budget_sec=budget_sec,
         )
-        outer.save_best(path, config, theta, summary | extra)  # now with what the whole run cost
+        outer.save_best(path, config, theta, summary | extra)  # now with the cost of the whole run
     return path, summary
 
 
@@ -159,7 +160,7 @@ def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def progress_line(config: OuterConfig, progress: outer.Progress, budget_left: float = float("inf")) -> str:
-    """One line on an outer step: place, length, losses, gradient, signal-to-noise, merge weight, speed, time left."""
+    """One line of progress: outer step, length, losses, gradient, signal-to-noise, merge weight, speed, time left."""
     metrics = progress.metrics
     parts = [f"outer step {progress.outer_step}/{config.outer_steps}", f"length {metrics['horizon']:.0f}"]
     parts += [f"loss {metrics['outer_loss']:.4f}"]

@@ -1,4 +1,4 @@
-"""Gradient estimators of the variational outer-objective, one file each with its paper on top."""
+"""Gradient estimators of the variational outer-objective, one file each with its paper at the top."""
 
 from learned.estimators.base import Each
 from learned.estimators.base import Estimate as Estimate
@@ -16,15 +16,15 @@ from learned.estimators.reparam import reparam as reparam
 from learned.estimators.tbptt import tbptt as tbptt
 from learned.estimators.truncated_es import truncated_es as truncated_es
 
-# Name in a configuration -> constructor; `merge` takes two of them. Those of PERTURBED smooth the outer-loss by sigma.
+# Name in a configuration -> constructor; `merge` takes two. PERTURBED ones estimate the gradient of a smoothed loss.
 ESTIMATORS = {"tbptt": tbptt, "reparam": reparam, "es": es, "truncated_es": truncated_es, "pes": pes, "nres": nres}
 PERTURBED = ("reparam", "es", "truncated_es", "pes", "nres")
-TRUNCATED = ("tbptt", "truncated_es", "pes", "nres")  # those that carry unrolls on by windows
+TRUNCATED = ("tbptt", "truncated_es", "pes", "nres")  # those over windows of unrolls
 
 
 def make_by_name(
     name: str, objective: OuterObjective, num_tasks: int, sigma: float, each: Each = one_by_one
 ) -> Estimator:
-    """A row of `ESTIMATORS`; `sigma` is left out where it perturbs nothing."""
+    """An estimator by its name in `ESTIMATORS`; `sigma` is passed to perturbed ones only."""
     options = {"sigma": sigma} if name in PERTURBED else {}
     return ESTIMATORS[name](objective, num_tasks, each=each, **options)

@@ -1,7 +1,7 @@
-"""The contract of a gradient estimator, and what estimators share.
+"""The interface of a gradient estimator, and functions that estimators share.
 
-An estimator hands back per-sample gradients: merging, variances and signal-to-noise all need them. One inner step is
-one net, one step; both signs of an antithetic pair count.
+An estimator returns per-sample gradients, which merging, variances and signal-to-noise need. An inner step is one step
+of one network; both signs of an antithetic pair count.
 """
 
 import functools
@@ -18,14 +18,14 @@ from learned.objective import clip_losses
 
 
 class OuterObjective(Protocol):
-    """What is estimated: the per-step outer-loss of unrolls that can be cut into pieces.
+    """The per-step outer-loss of unrolls, which can be computed in pieces.
 
-    Everything random about an unroll follows from its key: the task, its initialization and its batches. So two thetas
-    with one key see the same (common random numbers), and pieces join to the whole.
+    All randomness of an unroll is derived from its key: the task, its initialization and its batches. So two thetas
+    with the same key use common random numbers, and an unroll in pieces equals the whole.
     """
 
     def start(self, theta: Theta, arrays: Any, key: Key, horizon: Any) -> Any:
-        """The inner state before the first step of an unroll of `horizon` steps in all."""
+        """The inner state before the first of `horizon` steps."""
         ...
 
     def advance(self, theta: Theta, arrays: Any, state: Any, key: Key, num_steps: int) -> tuple[Any, Array]:
@@ -33,21 +33,21 @@ class OuterObjective(Protocol):
         ...
 
 
-# (function of what is shared and of a sample, what is shared, samples with a leading axis) -> results with that axis
+# (function(shared, sample), shared, samples with a leading axis) -> results with that axis
 Each = Callable[[Callable[[Any, Any], Any], Any, Any], Any]
-TASKS_AXIS = "tasks"  # of a mesh that samples are spread over
+TASKS_AXIS = "tasks"  # the mesh axis that samples are spread over
 
 
 def one_by_one(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
-    """Performs the samples one after the other: on a CPU core, from 16x16 images up, faster than side by side.
+    """Computes the samples one after the other, which is faster than vmap on a CPU core from 16x16 images on.
 
-    (0.68 against 0.92 ms an inner step at 16x16; at 8x8 they are equal.)
+    (0.68 against 0.92 ms for an inner step at 16x16; equal at 8x8.)
     """
     return jax.lax.map(lambda sample: function(shared, sample), samples)
 
 
 def side_by_side(num_samples: int) -> Each:
-    """Performs `num_samples` of the samples at a time under vmap."""
+    """Computes `num_samples` of the samples at a time under vmap."""
 
     def batched(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
         return jax.lax.map(lambda sample: function(shared, sample), samples, batch_size=num_samples)
@@ -56,15 +56,15 @@ def side_by_side(num_samples: int) -> Each:
 
 
 def over_devices(mesh: Mesh, each: Each = one_by_one) -> Each:
-    """Spreads the samples over the axis "tasks" of a mesh; a device performs its share of them by `each`.
+    """Spreads the samples over the axis "tasks" of a mesh; a device computes its samples by `each`.
 
-    What is shared, theta and data, is on every device. The number of samples is a multiple of that of devices.
+    Theta and data are on every device. The number of samples must be a multiple of the number of devices.
     """
 
     def spread(function: Callable[[Any, Any], Any], shared: Any, samples: Any) -> Any:
         split, whole = PartitionSpec(TASKS_AXIS), PartitionSpec()
         share = functools.partial(each, function)
-        # Unchecked: with checks the gradient of what is shared would be summed over devices, and samples mixed.
+        # check_vma would sum gradients of shared arguments over devices and so mix samples.
         spread_out = jax.shard_map(share, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
         return spread_out(shared, samples)
 
@@ -72,12 +72,12 @@ def over_devices(mesh: Mesh, each: Each = one_by_one) -> Each:
 
 
 class Estimate(NamedTuple):
-    """What one outer step learns about the gradient of E_eps[L(theta + eps)]."""
+    """Per-sample estimates of the gradient of E_eps[L(theta + eps)] from one outer step."""
 
     gradients: Theta  # theta's structure, each leaf (num_samples, *shape)
     losses: Array  # (num_samples, signs) clipped outer-loss; signs is 2 for theta + eps and theta - eps, else 1
     num_non_finite: Array  # (), int32: inner losses of all unrolls that were not finite
-    info: dict[str, Array] = {}  # scalars worth a log line: the signal-to-noise of each estimator, a merge's weight
+    info: dict[str, Array] = {}  # scalars for the log: signal-to-noise of each estimator, weight of a merge
 
 
 class Estimator(NamedTuple):
@@ -86,9 +86,9 @@ class Estimator(NamedTuple):
     Attributes:
       init: (theta, arrays, key, num_steps, horizon) -> state carried between outer steps, () for full unrolls.
       estimate: (theta, state, arrays, key, num_steps, horizon) -> (Estimate, state). arrays is the family's data;
-        num_steps, static, the inner steps that each unroll takes now; horizon those of a whole unroll, a multiple of
-        num_steps, which estimators over full unrolls do not read.
-      name: row of `ESTIMATORS`, or the two that are merged joined by "+".
+        num_steps, static, is the number of inner steps in this outer step; horizon is that of a whole unroll, a
+        multiple of num_steps, which estimators over full unrolls ignore.
+      name: name in `ESTIMATORS`, or two names joined by "+".
     """
 
     init: Callable[[Theta, Any, Key, int, Any], Any]
@@ -131,12 +131,12 @@ def scaled(weights: Array, directions: Theta) -> Theta:
 
 
 def mean_loss(losses: Array) -> tuple[Array, Array]:
-    """The clipped mean of per-step losses, (), and how many of them were not finite, ()."""
+    """The mean of clipped per-step losses, (), and the number of non-finite ones, ()."""
     return jnp.mean(clip_losses(losses)), jnp.sum(~jnp.isfinite(losses))
 
 
 def mean_and_variance(gradients: Theta) -> tuple[Theta, Theta]:
-    """Sample mean, and unbiased sample variance of one sample, over the leading axis."""
+    """Sample mean, and unbiased variance of a sample, over the leading axis."""
     return (
         jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients),
         jax.tree.map(lambda g: jnp.var(g, axis=0, ddof=1), gradients),
@@ -144,7 +144,7 @@ def mean_and_variance(gradients: Theta) -> tuple[Theta, Theta]:
 
 
 def signal_to_noise(gradients: Theta) -> Array:
-    """|mean|^2 over the summed variance of the mean, (): an estimate's, from its samples; about 1 for noise alone."""
+    """|mean|^2 over the variance of the mean, summed over elements, (); about 1 for pure noise."""
     mean, variance = mean_and_variance(gradients)
     num_samples = jax.tree.leaves(gradients)[0].shape[0]
     signal = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(mean))

@@ -1,6 +1,6 @@
-"""Where a truncated estimator's unrolls stand: each is carried on by windows until the horizon, then another begins.
+"""Episodes of truncated estimators: an unroll advances by windows up to the horizon, then a new one starts.
 
-So that the windows of an outer step lie all over the horizon, the first episodes are cut short by different amounts
+The first episodes are shortened by different amounts, so that the windows of an outer step are spread over the horizon
 (Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835, section 4).
 """
 
@@ -16,10 +16,10 @@ from learned.estimators.base import OuterObjective
 
 
 class Episode(NamedTuple):
-    """An unroll's place; of several, every leaf has the leading axis num_tasks."""
+    """The position of an unroll; with several unrolls every leaf has the leading axis num_tasks."""
 
     key: Array  # of the unroll: task, initialization, batches
-    position: Array  # int32: inner steps taken; -1 before the first window, which takes the samples of its outer step
+    position: Array  # int32: inner steps taken; -1 before the first window, which uses the samples of its outer step
     length: Array  # int32: inner steps of this episode
 
 
@@ -31,7 +31,7 @@ def staggered(key: Key, num_tasks: int, num_steps: int, horizon: Any) -> Episode
 
 
 def carried_on(episode: Episode, new_key: Key, num_steps: int, horizon: Any) -> tuple[Episode, Array]:
-    """One episode after another window, and whether it begins with that window, ()."""
+    """The episode after another window, and whether it starts with that window, ()."""
     first_ever = episode.position < 0
     begins = first_ever | (episode.position >= episode.length)
     key_data = jnp.where(begins, jax.random.key_data(new_key), jax.random.key_data(episode.key))
@@ -41,7 +41,7 @@ def carried_on(episode: Episode, new_key: Key, num_steps: int, horizon: Any) -> 
 
 
 def started(objective: OuterObjective) -> Callable[[Any, Key], Any]:
-    """What begins the unroll of a key, given theta, the family's data and the horizon: a function for `Each`."""
+    """A function for `Each` that starts the unroll of a key; its shared argument is (theta, data, horizon)."""
 
     def start(shared: Any, key: Key) -> Any:
         theta, arrays, horizon = shared
@@ -51,5 +51,5 @@ def started(objective: OuterObjective) -> Callable[[Any, Key], Any]:
 
 
 def anew_or_carried(begins: Array, anew: Any, carried: Any) -> Any:
-    """The inner state that a window starts from."""
+    """The inner state at the start of a window: new if an episode begins, else carried over."""
     return jax.tree.map(lambda a, b: jnp.where(begins, a, b), anew, carried)

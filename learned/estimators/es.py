@@ -34,7 +34,7 @@ def es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Eac
       objective: the outer-loss.
       num_tasks: samples of an estimate; each costs two unrolls.
       sigma: scale of the perturbation.
-      each: how the 2 num_tasks unrolls are performed: one by one, side by side, over devices.
+      each: how the 2 num_tasks unrolls are computed: one by one, side by side, over devices.
 
     Returns:
       The estimator; it carries no state.

@@ -5,13 +5,14 @@ N samples of each, with sample mean m and unbiased sample variance s^2 + 1e-8 of
 
     g = (m_a / s_a^2 + m_b / s_b^2) / (1 / s_a^2 + 1 / s_b^2)
 
-What it is: the weights come from the same samples as the means, so it is biased, little where both are well-behaved and
-strongly where one is heavy-tailed: a sample that misses the tail has a small mean and a small variance. Where both
-estimates share their samples, noise common to both allows a variance up to 1.125 times the better one's, plus the noise
-of the weights. 1 / (1 / s_a^2 + 1 / s_b^2) is not a measurement of its variance; independent replications are.
+The weights are computed from the same samples as the means, so the estimate is biased. The bias is small where both
+estimates are well-behaved, and large where one is heavy-tailed: samples that miss the tail have a small mean and a
+small variance. Where both estimates share their samples, common noise allows a variance up to 1.125 times that of the
+better one, plus the noise of the weights. 1 / (1 / s_a^2 + 1 / s_b^2) does not measure this variance; independent
+replications do.
 
-An estimate with a sample that is not finite gets weight zero, for all elements; if both have one, the merged samples
-are not finite either, and it is for the outer loop to skip the update.
+An estimate with a non-finite sample gets weight zero for all elements. If both have one, the merged samples are not
+finite either, and the outer loop skips the update.
 """
 
 import jax
@@ -27,12 +28,12 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
     """The merged estimator.
 
     Args:
-      a: with as many samples as b.
-      b: see a.
-      shared: whether both get the same key and so the same tasks and perturbations.
+      a: an estimator.
+      b: another one with the same number of samples.
+      shared: whether both use the same key and so the same tasks and perturbations.
 
     Returns:
-      The estimator; what it estimates is `merged` of both.
+      The estimator whose estimates are `merged`.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon):
@@ -50,11 +51,11 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
 
 
 def merged(one: Estimate, other: Estimate, names: tuple[str, str]) -> Estimate:
-    """Two estimates of as many samples as one.
+    """Merges two estimates with the same number of samples.
 
     Returns:
-      Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient; `info` has the mean weight of the first
-      as "merge_weight", and of each, by its name, the signal-to-noise and whether it was finite.
+      Per-sample gradients w_a g_a + w_b g_b, whose mean is the merged gradient. `info` has the mean weight of the first
+      as "merge_weight", and for each name the signal-to-noise and whether the estimate is finite.
     """
     finite_a, finite_b = all_finite(one.gradients), all_finite(other.gradients)
     (_, var_a), (_, var_b) = mean_and_variance(one.gradients), mean_and_variance(other.gradients)
@@ -67,7 +68,7 @@ def merged(one: Estimate, other: Estimate, names: tuple[str, str]) -> Estimate:
     weights = jax.tree.map(weight_of_a, var_a, var_b)
 
     def mixed(w, x, y):
-        # By `where`: zero times a number that is not finite is not zero.
+        # `where`, since zero times a non-finite number is not zero.
         w = w[None]
         return jnp.where(w == 0, 0.0, w * x) + jnp.where(w == 1, 0.0, (1 - w) * y)
 

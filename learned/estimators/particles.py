@@ -1,10 +1,9 @@
-"""What truncated estimators by evolution strategies share: antithetic pairs of unrolls, carried on window by window.
+"""Shared by truncated evolution strategies: antithetic pairs of unrolls that advance window by window.
 
 A particle is a pair of unrolls of one task with common random numbers, at theta + eps and theta - eps. Each outer step
-carries every particle on by one window of K inner steps; one that has reached the horizon begins anew with another
-task.
+advances every particle by one window of K inner steps; at the horizon a particle starts again with another task.
 
-Estimators differ in the noise alone: what theta is perturbed by in a window, and which direction its losses weigh.
+Estimators differ only in their noise: the perturbation of theta in a window, and the direction that the losses weigh.
 """
 
 from collections.abc import Callable
@@ -23,12 +22,12 @@ Noise = Callable[[Array, Theta, Theta], tuple[Theta, Theta, Theta]]
 
 
 class Particles(NamedTuple):
-    """Where the particles stand; every leaf has the leading axis num_tasks."""
+    """The states of the particles; every leaf has the leading axis num_tasks."""
 
     episode: Episode
     plus: Any  # inner state of the unroll at theta + eps
     minus: Any  # at theta - eps
-    noise: Theta  # what the estimator carries of past perturbations
+    noise: Theta  # the noise that the estimator carries over from earlier windows
 
 
 def truncated_estimator(
@@ -38,15 +37,15 @@ def truncated_estimator(
 
         g = (l+ - l-) / (2 sigma^2) * direction,    l+- the mean clipped loss over the window at theta +- eps
 
-    Averaged over windows all over the horizon this estimates the gradient of the mean over the whole unroll.
+    Averaged over windows spread over the horizon, it estimates the gradient of the mean loss of the whole unroll.
 
     Args:
-      name: of the estimator.
+      name: name of the estimator.
       objective: the outer-loss.
-      num_tasks: particles.
+      num_tasks: number of particles.
       sigma: scale of the perturbation.
-      each: how the particles are performed: one by one, side by side, over devices.
-      noise: what tells estimators apart.
+      each: how the particles are computed: one by one, side by side, over devices.
+      noise: the estimator's noise.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Particles:

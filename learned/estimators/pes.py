@@ -1,12 +1,12 @@
 """Persistent evolution strategies.
 
 Vicol, Metz, Sohl-Dickstein, "Unbiased gradient estimation in unrolled computation graphs with persistent evolution
-strategies", ICML 2021, arXiv 2112.13835, algorithm 2 (antithetic). Fresh noise in every window, and each window's
-losses weigh the sum xi of all noise since the episode began, since all of it has acted on them:
+strategies", ICML 2021, arXiv 2112.13835, algorithm 2 (antithetic). There is fresh noise in every window. The losses of
+a window weigh the sum xi of all noise since the episode began, since all of it has affected them:
 
     xi <- xi + eps,    g = (l(theta + eps) - l(theta - eps)) / (2 sigma^2) * xi
 
-Unbiased for the gradient of the smoothed loss as long as theta stands still; its variance grows with the number of
+Unbiased for the gradient of the smoothed loss as long as theta does not change; its variance grows with the number of
 windows in an episode. With one window it is ES.
 """
 

@@ -7,7 +7,7 @@ arXiv 1810.10180, section 4. With eps ~ N(0, sigma^2 I), both signs on the same 
 
 Unbiased for the gradient of E_eps[L(theta + eps)]; its variance grows with the unroll where the loss is rugged.
 
-Memory: the unroll is cut into about sqrt(T) pieces of sqrt(T) steps that are computed again on the way back (Chen, Xu,
+Memory: the unroll is cut into about sqrt(T) pieces of sqrt(T) steps, which the backward pass recomputes (Chen, Xu,
 Zhang, Guestrin, "Training deep nets with sublinear memory cost", arXiv 1604.06174), so it holds sqrt(T) states.
 """
 
@@ -38,7 +38,7 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each
       objective: the outer-loss, differentiable in theta.
       num_tasks: samples of an estimate; each costs two unrolls, their recomputation and their backward passes.
       sigma: scale of the perturbation.
-      each: how the samples are performed: one by one, side by side, over devices.
+      each: how the samples are computed: one by one, side by side, over devices.
 
     Returns:
       The estimator; it carries no state.
@@ -79,9 +79,9 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each
 
 
 def piece_of(num_steps: int) -> int:
-    """Inner steps of a piece: the greatest divisor from half the root up to it, so that no shorter piece is left over.
+    """Inner steps of a piece: the largest divisor of num_steps between half its square root and the root.
 
-    The root, rounded down, where there is none. A piece left over is a program of its own, as long to compile.
+    Without such a divisor it is the root, rounded down; the shorter last piece is then compiled separately.
     """
     root = math.isqrt(num_steps)
     return next((d for d in range(root, root // 2, -1) if num_steps % d == 0), root)

@@ -1,12 +1,12 @@
 """Truncated backpropagation through time.
 
 Williams and Peng, "An efficient gradient-based algorithm for on-line training of recurrent network trajectories",
-Neural Computation 2, 1990; for learned optimizers Andrychowicz et al., arXiv 1606.04474. Each task is carried on by a
-window of K inner steps, and the window's mean loss is differentiated with the state at its start held fixed:
+Neural Computation 2, 1990; for learned optimizers Andrychowicz et al., arXiv 1606.04474. Each task advances by a window
+of K inner steps, and the window's mean loss is differentiated with the state at its start held fixed:
 
     g = d/dtheta (1/K) sum_{t in window} l(w_t(theta)),    w at the window's start constant
 
-Biased: what theta did to the state before the window is left out (Metz et al., arXiv 1810.10180, section 2.3). It has
+Biased: it ignores how theta changed the state before the window (Metz et al., arXiv 1810.10180, section 2.3). It has
 no perturbation: the gradient is that of the loss at theta, not of the smoothed one. With K the horizon it is exact.
 """
 
@@ -21,7 +21,7 @@ from learned.estimators.episodes import Episode, anew_or_carried, carried_on, st
 
 
 class Carried(NamedTuple):
-    """Where the tasks stand; every leaf has the leading axis num_tasks."""
+    """The states of the tasks; every leaf has the leading axis num_tasks."""
 
     episode: Episode
     inner: Any  # inner state
@@ -33,7 +33,7 @@ def tbptt(objective: OuterObjective, num_tasks: int, each: Each = one_by_one) ->
     Args:
       objective: the outer-loss, differentiable in theta.
       num_tasks: samples of an estimate; each costs one unroll of a window and its backward pass.
-      each: how the tasks are performed: one by one, side by side, over devices.
+      each: how the tasks are computed: one by one, side by side, over devices.
     """
 
     def init(theta: Theta, arrays, key: Key, num_steps: int, horizon) -> Carried:

@@ -1,9 +1,9 @@
-"""Truncated antithetic ES: a control, biased.
+"""Truncated antithetic ES, a biased control.
 
-Evolution strategies on windows, with fresh noise in each and no memory of the noise before it: what an earlier
-perturbation did to the state is taken as given, so the estimate leaves out how theta acts through the state across
-windows (Vicol, Metz, Sohl-Dickstein, "Unbiased gradient estimation in unrolled computation graphs with persistent
-evolution strategies", ICML 2021, arXiv 2112.13835, section 3.1).
+Evolution strategies on windows, with fresh noise in each window and no memory of earlier noise. The effect of earlier
+perturbations on the state is ignored, so the estimate leaves out how theta acts through the state across windows
+(Vicol, Metz, Sohl-Dickstein, "Unbiased gradient estimation in unrolled computation graphs with persistent evolution
+strategies", ICML 2021, arXiv 2112.13835, section 3.1).
 
     g = (l(theta + eps) - l(theta - eps)) / (2 sigma^2) * eps
 """

@@ -1,6 +1,6 @@
 """Outer-training: theta by stochastic gradients of the outer-loss over a family's outer-training classes.
 
-Example, of a configuration in `learned/configs`:
+Example with a configuration of `learned/configs`:
 
     config = load_config("lopt_paper_small")
     engine = Engine(config, tasks.load_family(config.family))
@@ -8,11 +8,11 @@ Example, of a configuration in `learned/configs`:
 
 The modules, each importing only those above it:
 
-    checkpoints  arrays and facts on disk, whole or not at all
+    checkpoints  arrays and facts on disk, written atomically
     engine       the compiled parts: one outer step, outer-validation
-    record       what the host counts, and what it tells of a run
-    files        the files of a run, as they are read once it has been
-    storage      a folder while a run goes on in it: saving and resuming
+    record       counts and facts of a run
+    files        the files of a run, read after it
+    storage      the folder of a run while it is running: saving and resuming
     loop         outer_train
 """
 

@@ -1,10 +1,10 @@
-"""Checkpoints of outer-training: everything that the next outer step depends on, written whole or not at all.
+"""Checkpoints of outer-training: everything that the next outer step depends on, written atomically.
 
-Arrays go through orbax, which writes into a temporary folder and renames it; what the host counts is JSON beside them.
-The last two are kept.
+Arrays are written by orbax, which uses a temporary folder and renames it; counts are JSON beside them. The last two
+checkpoints are kept.
 
-At the end of a stage of the curriculum no unroll is carried on, so that a few kilobytes say all: one safetensors file,
-small enough to be committed, from which another machine goes on.
+At the end of a stage of the curriculum no unroll is carried over, so the state fits in a few kilobytes: one safetensors
+file, small enough to be committed, from which another machine can resume.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ STAGE_FORMAT = "lopt-bench-stage-1"
 
 
 class DamagedError(Exception):
-    """A checkpoint that is not as it was written."""
+    """A checkpoint is damaged."""
 
 
 class Checkpoints:
@@ -50,13 +50,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def set_aside(self) -> Path:
-        """Renames the last one, which is damaged, and returns its new path; the one before is the last one now."""
+        """Renames the last, damaged checkpoint and returns its new path; the one before becomes the last."""
         path = files.set_aside(self._folder / str(self.latest()))
         self._manager.reload()
         return path
 
     def save(self, outer_step: int, arrays: Any, facts: dict[str, Any]) -> None:
-        """Writes one: a pytree of arrays, and facts that are JSON-ready. Returns when it is on disk."""
+        """Writes a checkpoint, a pytree of arrays and JSON-ready facts; returns when it is on disk."""
         if outer_step != self.latest():
             facts = facts | {"sha256": _digest(arrays)}
             parts = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(facts))
@@ -77,8 +77,8 @@ class Checkpoints:
         """The arrays of the last one.
 
         Args:
-          like: a pytree of arrays of the same structure, shapes and dtypes, which also say on which devices they go.
-          facts: its facts.
+          like: a pytree of arrays of the same structure, shapes and dtypes, and on the devices to use.
+          facts: facts of the checkpoint.
 
         Raises:
           DamagedError: it is damaged, or has another structure.
@@ -96,7 +96,7 @@ class Checkpoints:
     def _restored(self, **parts: Any) -> Any:
         try:
             return self._manager.restore(self._manager.latest_step(), args=ocp.args.Composite(**parts))
-        except Exception as error:  # whatever orbax and what it stands on say to a file that is not as it was written
+        except Exception as error:  # orbax raises many kinds of errors on damaged files
             raise DamagedError from error
 
 
@@ -104,7 +104,7 @@ def _digest(arrays: Any) -> str:
     """SHA-256 of all arrays of a pytree, named, in order."""
     digest = hashlib.sha256()
     for name, leaf in _named_leaves(arrays):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # what an estimator carries
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # keys that an estimator carries
             leaf = jax.random.key_data(leaf)
         array = np.asarray(jax.device_get(leaf), order="C")
         digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
@@ -112,7 +112,7 @@ def _digest(arrays: Any) -> str:
 
 
 def stage_bytes(arrays: Any, facts: dict[str, Any]) -> bytes:
-    """A pytree of arrays and facts that are JSON-ready, as the bytes of one safetensors file."""
+    """A pytree of arrays and JSON-ready facts as the bytes of a safetensors file."""
     named = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in _named_leaves(arrays)}
     text = json.dumps(facts, sort_keys=True)
     return save(named, {"format": STAGE_FORMAT, "facts": text, "sha256": _stage_checksum(named, text)})
@@ -126,14 +126,14 @@ def read_stage(path: Path, like: Any = ()) -> tuple[Any, dict[str, Any]]:
     """Arrays and facts of a file of `stage_bytes`.
 
     Args:
-      path: of the file.
-      like: a pytree of the same structure, shapes and dtypes; () reads facts alone.
+      path: path of the file.
+      like: a pytree of the same structure, shapes and dtypes; () reads the facts only.
 
     Returns:
-      The arrays, of numpy, in the structure of `like`; the facts.
+      The numpy arrays in the structure of `like`, and the facts.
 
     Raises:
-      ValueError: not such a file, or arrays of another structure; one line.
+      ValueError: the file is no such file, or its arrays have another structure; one line.
     """
     try:
         with safe_open(path, framework="numpy") as file:

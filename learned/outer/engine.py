@@ -1,11 +1,11 @@
 """The compiled parts of outer-training: one outer step, and outer-validation.
 
-An outer step (Metz et al., arXiv 1810.10180, algorithm 1): an estimator gives a gradient for each sample; their mean,
-clipped, goes to Adam; an average of theta follows. Samples are spread over devices; with the same configuration the
-number of devices changes rounding alone.
+An outer step (Metz et al., arXiv 1810.10180, algorithm 1): an estimator computes a gradient for each sample. Adam
+updates theta by their clipped mean, and then the exponential average of theta. Samples are spread over devices; the
+number of devices changes rounding only.
 
-An update whose gradient is not finite is skipped and the step size halved; each update after it raises the step size by
-a tenth, until it is whole again.
+An update with a non-finite gradient is skipped, and the step size is halved. Each later update raises the step size by
+a tenth, up to its full value.
 """
 
 from typing import Any, NamedTuple, cast
@@ -32,24 +32,24 @@ class OuterState(NamedTuple):
     theta: Theta
     average: Theta  # of theta, with decay `ema`
     opt_state: optax.OptState
-    carried: Any  # by the estimator
-    step_factor: Array  # (): of the step size, below 1 after a gradient that was not finite
+    carried: Any  # state of the estimator
+    step_factor: Array  # (): factor of the step size, below 1 after a non-finite gradient
 
 
 class Engine:
     """The compiled parts of a run.
 
     Args:
-      config: what to run.
-      family: its data; see `tasks.load_family`.
+      config: configuration of outer-training.
+      family: task family with its data; see `tasks.load_family`.
       num_devices: devices that samples are spread over; a divisor of `num_tasks` and `validation_num_tasks`.
 
     Raises:
-      ValueError: fewer devices than asked for, samples that do not divide among them, or weights to begin from that are
-        not there or of another design; one line.
+      ValueError: there are too few devices, samples do not divide among them, or the weights of `begin_from` are
+        missing or have another design; one line.
 
     Attributes:
-      begun_from: digest and card of the weights that the run begins from, None where it begins from its design alone.
+      begun_from: digest and card of the weights that initialize theta; None where the design initializes it.
       step: (state, arrays, outer_step, num_steps=, horizon=) -> (state, metrics); metrics are scalars by name.
       validate: (theta, arrays) -> mean outer-loss on the tasks of outer-validation, ().
     """
@@ -62,7 +62,7 @@ class Engine:
         if config.begin_from:
             found = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
             self.begin_theta, self.begun_from = found
-        # What an outer step is given and gives lies in the same way, else its second call would compile anew.
+        # The state has the same sharding before and after an outer step; else the second step would compile again.
         self.whole = NamedSharding(self.mesh, PartitionSpec())
         split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
         whole: Any = self.whole
@@ -77,7 +77,7 @@ class Engine:
 
     @property
     def beginning(self) -> dict[str, Any]:
-        """The facts "begun_from" of cards and checkpoints; none where the run begins from its design alone."""
+        """The fact "begun_from" of cards and checkpoints; empty where the design initializes theta."""
         return {"begun_from": self.begun_from} if self.begun_from else {}
 
     def objective(self, pool: str) -> FamilyObjective:
@@ -89,7 +89,7 @@ class Engine:
         )
 
     def _each(self, num_samples: int) -> Each:
-        """One device after the other on a CPU performs its samples one by one, an accelerator all at once."""
+        """How samples are computed: one by one on a CPU device, all at once on an accelerator."""
         alone = jax.default_backend() == "cpu"
         each = one_by_one if alone else side_by_side(max(num_samples // self.mesh.size, 1))
         return each if self.mesh.size == 1 else over_devices(self.mesh, each)
@@ -107,13 +107,13 @@ class Engine:
         return jax.jit(init, out_shardings=self.shardings)(self.key, self.arrays)
 
     def begin_stage(self, state: OuterState, outer_step: int) -> OuterState:
-        """The state with new unrolls for the estimator to carry, at the beginning of a stage with this outer step."""
+        """The state with new unrolls of the estimator, for a stage that starts at this outer step."""
         num_steps, horizon = self.config.lengths_at(outer_step)
         key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
         return state._replace(carried=self._carried_anew(state.theta, self.arrays, key, num_steps, horizon))
 
     def back_to(self, theta: Theta, state: OuterState) -> OuterState:
-        """The state with this theta and a new outer optimizer; the step factor stays as small as it has become."""
+        """The state with this theta and a new state of the outer optimizer; the step factor is kept."""
         theta = jax.device_put(theta, self.whole)
         return state._replace(theta=theta, average=theta, opt_state=self.optimizer.init(theta))
 
@@ -130,7 +130,7 @@ class Engine:
         return OuterState(theta, average, opt_state, carried, factor), metrics
 
     def _metrics(self, estimate: Estimate, gradient: Theta, finite: Array, state: OuterState) -> dict[str, Array]:
-        """Scalars that an outer step reports."""
+        """The metrics of an outer step, scalars by name."""
         return {
             "outer_loss": jnp.mean(estimate.losses),
             "gradient_norm": optax.tree.norm(gradient),
@@ -142,7 +142,7 @@ class Engine:
         }
 
     def _updated(self, gradient: Theta, finite: Array, state: OuterState) -> tuple[Theta, optax.OptState]:
-        """Theta and the outer optimizer's state after an update; as they were where the gradient is not finite."""
+        """Theta and the outer optimizer's state after an update; unchanged if the gradient is not finite."""
         updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.theta)
         theta = jax.tree.map(lambda t, u: t + state.step_factor * u, state.theta, updates)
         made, before = (theta, opt_state), (state.theta, state.opt_state)
@@ -162,23 +162,23 @@ class Engine:
 
 
 def mean_clipped(gradients: Theta, limit: float) -> Theta:
-    """The mean over samples of their gradients, each leaf (num_samples, ...), each sample `clipped`; 0 clips none."""
+    """The mean of per-sample gradients, leaves (num_samples, ...), each `clipped` to the limit; 0 means no clipping."""
     if limit:
         gradients = jax.vmap(lambda sample: clipped(sample, limit))(gradients)
     return jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
 
 
 def clipped(gradient: Theta, limit: float) -> Theta:
-    """A gradient whose norm is at most the limit; what is not finite stays so."""
+    """A gradient scaled to a norm of at most the limit; non-finite values stay non-finite."""
     scale = jnp.minimum(1.0, limit / optax.tree.norm(gradient))
     return jax.tree.map(lambda g: scale * g, gradient)
 
 
 def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:
-    """The first devices in a row, the axis "tasks".
+    """A mesh of the first devices along the axis "tasks".
 
     Raises:
-      ValueError: fewer devices than asked for, or samples that do not divide among them; one line.
+      ValueError: there are too few devices, or samples do not divide among them; one line.
     """
     devices = jax.devices()
     if num_devices > len(devices):
@@ -190,7 +190,7 @@ def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:
 
 
 def make_estimator(config: OuterConfig, objective: FamilyObjective, each: Each = one_by_one) -> Estimator:
-    """The estimator that a configuration names, or the two that it names, merged."""
+    """The estimator of a configuration, or its two estimators merged."""
     made = [make_by_name(name, objective, config.num_tasks, config.sigma, each) for name in config.estimator]
     return made[0] if len(made) == 1 else merge(*made, shared=config.shared_samples)
 

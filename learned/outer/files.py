@@ -1,7 +1,7 @@
-"""The files of a run, read once it is there: its metrics, the end of its last whole stage, its best theta.
+"""The files of a run: its metrics, the end of its last finished stage, its best theta.
 
-Checkpoints are for the machine that the run is on. The end of a stage and the metrics are small enough to be committed,
-and another machine goes on from them.
+Checkpoints stay on the machine of the run. The end of a stage and the metrics are small enough to be committed, and
+another machine can resume from them.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ from tasks.files import write_atomically
 
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.parquet"
-STAGE_FILE = "stage.safetensors"  # the end of the last whole stage
+STAGE_FILE = "stage.safetensors"  # the end of the last finished stage
 
 
 def last_checkpoint(folder: Path) -> int | None:
-    """Outer step of a folder's last checkpoint, or None."""
+    """Outer step of a folder's last checkpoint; None if there is none."""
     if not (folder / CHECKPOINTS_FOLDER).is_dir():
         return None
     with Checkpoints(folder / CHECKPOINTS_FOLDER) as checkpoints:
@@ -31,10 +31,10 @@ def last_checkpoint(folder: Path) -> int | None:
 
 
 def outer_step_reached(folder: Path) -> int | None:
-    """Outer step that a run in a folder would go on from: of its last checkpoint, else its end of a stage, or None.
+    """Outer step from which a run would resume: its last checkpoint, else its last finished stage, else None.
 
     Raises:
-      ValueError: the end of a stage is damaged; one line.
+      ValueError: the stage file is damaged; one line.
     """
     reached = last_checkpoint(folder)
     if reached is None and (folder / STAGE_FILE).is_file():
@@ -43,10 +43,10 @@ def outer_step_reached(folder: Path) -> int | None:
 
 
 def stage_end(folder: Path, config: OuterConfig) -> Trained:
-    """What `outer_train` would have returned at the end of a run's last whole stage; its provenance is among the facts.
+    """The outcome of a run at the end of its last finished stage, with its provenance among the facts.
 
     Raises:
-      ValueError: no stage has ended, the run is of another configuration, or its metrics are not those; one line.
+      ValueError: no stage is finished, the run has another configuration, or its metrics are missing; one line.
     """
     path = folder / STAGE_FILE
     if not path.is_file():
@@ -60,10 +60,10 @@ def stage_end(folder: Path, config: OuterConfig) -> Trained:
 
 
 def refuse_another(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compares what a run was made with to what it is to go on with.
+    """Checks that a run is resumed with the configuration that it was made with.
 
     Raises:
-      ValueError: a key of the two differs; one line, of the first.
+      ValueError: a key differs; one line about the first one.
     """
     for key in sorted(stored.keys() | wanted.keys()):
         if stored.get(key) != wanted.get(key):
@@ -74,12 +74,12 @@ def refuse_another(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
-    """Writes the metrics of a run, a row for each outer step."""
+    """Writes the metrics of a run, one row for each outer step."""
     write_atomically(folder / METRICS_FILE, pd.DataFrame(metrics).to_parquet(index=False))
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """The metrics of a run; what a row does not have is left out of it.
+    """The metrics of a run; missing values are left out of the dicts.
 
     Raises:
       ValueError: the file is damaged; one line.
@@ -96,7 +96,7 @@ def metrics_until(folder: Path, outer_step: int) -> Metrics:
     """The metrics of a run up to an outer step.
 
     Raises:
-      ValueError: they are not there, are damaged, or end earlier; one line.
+      ValueError: they are missing, damaged, or end earlier; one line.
     """
     if not outer_step:
         return []
@@ -108,13 +108,13 @@ def metrics_until(folder: Path, outer_step: int) -> Metrics:
 
 
 def save_best(path: Path, config: OuterConfig, theta: Theta, facts: dict[str, Any]) -> None:
-    """Writes theta with all that made it, and its card as a page beside it.
+    """Writes theta with its card, and the card as a page beside it.
 
     Args:
-      path: of the weights, a .safetensors file.
-      config: of the run.
-      theta: the best one.
-      facts: what the run found and cost, its data and commit.
+      path: path of the weights, a .safetensors file.
+      config: configuration of the run.
+      theta: the best theta.
+      facts: facts of the run: outer-validation losses, cost, data, commit.
     """
     card = weights.Card(
         name=config.name,

@@ -1,8 +1,8 @@
 """The loop of outer-training.
 
-After every outer step: from time to time the outer-validation classes judge the average of theta, and the best theta is
-kept; from time to time a checkpoint is written. After `patience` updates in a row with a gradient that is not finite,
-theta goes back to the best.
+At intervals of outer steps, the average of theta is evaluated on outer-validation classes, and the best theta is kept.
+At intervals of time, a checkpoint is written. After `patience` consecutive updates with a non-finite gradient, theta is
+reset to the best.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ from learned.outer.record import Metrics, Position, Progress, Record, Trained, f
 from learned.outer.storage import RunFolder, Storage
 
 
-def _ignore(*told: Any) -> None:
-    """Does nothing with what it is told."""
-    del told
+def _ignore(*arguments: Any) -> None:
+    """Does nothing."""
+    del arguments
 
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """What a caller is told while a run goes on.
+    """Functions that are called during a run.
 
     Attributes:
       on_step: called after every outer step.
-      on_best: called with (theta, facts) whenever outer-validation improves, so that the best is on disk at any time.
+      on_best: called with (theta, facts) whenever the outer-validation loss improves, to save the best theta.
       on_checkpoint: called with the metrics so far after every checkpoint.
-      on_damage: called with the new path of a damaged checkpoint set aside; the run goes on from an earlier one.
+      on_damage: called with the new path of a damaged checkpoint; the run resumes from an earlier one.
     """
 
     on_step: Callable[[Progress], None] = _ignore
@@ -57,17 +57,17 @@ def outer_train(
     """Runs outer-training.
 
     Args:
-      engine: the compiled parts, which know the configuration, the data and the devices.
-      folder: where the run is kept, and whether it is resumed; None keeps no files.
-      callbacks: whom to tell.
-      budget_sec: wall-clock after which the run ends with what it has; resumed, it goes on.
+      engine: the compiled parts, with configuration, data and devices.
+      folder: folder of the run, and whether it is resumed; None writes no files.
+      callbacks: functions that are called during the run.
+      budget_sec: wall-clock after which the run stops; it can be resumed.
 
     Returns:
       The best theta by outer-validation, the metrics of every outer step, and the facts of the run (cost, best loss).
 
     Raises:
-      ValueError: what is to be resumed is of another configuration, of other data or from other weights, or not as it
-        was written; one line.
+      ValueError: the run to resume has another configuration, other data or other initial weights, or is damaged; one
+        line.
     """
     state = engine.init()
     at, metrics = Position(state, Record(), jax.device_get(state.average)), []
@@ -82,18 +82,18 @@ def outer_train(
                     break
         except KeyboardInterrupt:
             if sitting.at.record.outer_step:
-                sitting.save()  # the last whole outer step
+                sitting.save()  # the last completed outer step
             raise
     at, metrics = sitting.at, sitting.metrics
     return Trained(at.best_theta, metrics, summary(at.record, metrics) | engine.beginning)
 
 
 class _Sitting:
-    """A run from where it stands until it ends, its budget is spent, or it is interrupted.
+    """The part of a run in one process: until it ends, its budget is spent, or it is interrupted.
 
     Attributes:
-      at: where it stands after the last whole outer step.
-      metrics: of all outer steps up to there; of one more while an outer step is under way.
+      at: position after the last completed outer step.
+      metrics: metrics of all outer steps up to there, and of one more during an outer step.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class _Sitting:
         return self.at.record.seconds - self._before.seconds > self._budget_sec
 
     def outer_step(self) -> None:
-        """Updates theta; validates, and writes a checkpoint, where it is time to.
+        """Updates theta; validates and writes a checkpoint where these are due.
 
-        An interruption before `at` is replaced loses the outer step, which is then taken again; one after it keeps it.
+        An outer step that is interrupted before `at` is replaced is lost and will be repeated.
         """
         moved, row = self._updated()
         outer_step = moved.record.outer_step
@@ -131,12 +131,12 @@ class _Sitting:
         if self.is_over() or outer_step in self._ends or self._is_checkpoint_due():
             self.save()
         if self.is_over() and "outer_validation_loss" not in row:
-            # For whoever looks now; no checkpoint knows, so that resuming changes nothing.
+            # A validation for the user only. No checkpoint contains it, so resuming gives the same run.
             self.at = self._validated(moved, row)
         self._callbacks.on_step(_progress(self.at.record, row))
 
     def save(self) -> None:
-        """Writes a checkpoint of where the run stands, where it has a folder."""
+        """Writes a checkpoint of the current position, if the run has a folder."""
         if self._storage is None:
             return
         metrics = self.metrics[: self.at.record.outer_step]
@@ -150,7 +150,7 @@ class _Sitting:
         return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_sec
 
     def _updated(self) -> tuple[Position, dict[str, float]]:
-        """Where the next update of theta leads, and its metrics."""
+        """The position after the next update of theta, and the metrics of the update."""
         engine, state, outer_step = self._engine, self.at.state, self.at.record.outer_step
         num_steps, horizon = self._config.lengths_at(outer_step)
         if outer_step in self._ends:
@@ -165,7 +165,7 @@ class _Sitting:
         return self.at._replace(state=state, record=record), row
 
     def _counted(self, num_steps: int, skipped: int) -> Record:
-        """The record after one more outer step, of unrolls of `num_steps` inner steps; skipped is 0 or 1."""
+        """The record after one more outer step with unrolls of `num_steps` inner steps; skipped is 0 or 1."""
         record, elapsed = self.at.record, time.monotonic() - self._begin
         return dataclasses.replace(
             record,
@@ -178,7 +178,7 @@ class _Sitting:
         )
 
     def _validated(self, position: Position, row: dict[str, float]) -> Position:
-        """Notes the outer-validation loss among the metrics of an outer step; keeps theta if it is the best so far."""
+        """Adds the outer-validation loss to the metrics of an outer step, and keeps theta if it is the best so far."""
         average = position.state.average
         row["outer_validation_loss"] = loss = float(self._engine.validate(average, self._engine.arrays))
         if not position.record.is_best(loss):
@@ -191,5 +191,5 @@ class _Sitting:
 
 
 def _progress(record: Record, row: dict[str, float]) -> Progress:
-    """What is told after an outer step, of its record and its metrics."""
+    """The argument of `on_step`, from the record and the metrics of an outer step."""
     return Progress(record.outer_step, int(row["num_steps"]), row, record.seconds, record.inner_steps, record.skipped)

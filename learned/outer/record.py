@@ -1,4 +1,4 @@
-"""What the host counts while a run of outer-training goes on, and what it tells of the run."""
+"""Counts of a run of outer-training, and the facts for its card."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -8,28 +8,28 @@ from learned.config import OuterConfig
 from learned.estimators import PERTURBED
 from learned.outer.engine import OuterState
 
-Metrics = list[dict[str, float]]  # one dict for each outer step; "outer_validation_loss" only where it was taken
+Metrics = list[dict[str, float]]  # one dict for each outer step; "outer_validation_loss" only where it was computed
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Counts of a run over all its sittings; JSON-ready, part of a checkpoint."""
+    """Counts of a run, over all processes that resumed it; JSON-ready, part of a checkpoint."""
 
     outer_step: int = 0  # outer steps done
-    inner_steps: int = 0  # one net, one step; both signs count
+    inner_steps: int = 0  # one step of one network; both signs count
     seconds: float = 0.0
-    device_seconds: float = 0.0  # the same, times the devices of each sitting
-    skipped: int = 0  # updates whose gradient was not finite
+    device_seconds: float = 0.0  # seconds times the number of devices
+    skipped: int = 0  # updates with a non-finite gradient
     skipped_in_a_row: int = 0
-    restored: int = 0  # times that theta went back to the best
+    restored: int = 0  # number of times that theta was reset to the best
     best: dict[str, Any] = dataclasses.field(default_factory=dict)  # facts of the best theta
 
     def is_best(self, loss: float) -> bool:
-        """Whether an outer-validation loss is below all before it."""
+        """Whether an outer-validation loss is lower than all before it."""
         return loss < self.best.get("loss", float("inf"))
 
     def with_best(self, loss: float, device: str) -> "Record":
-        """The record once theta as it stands has become the best, with this outer-validation loss."""
+        """The record with the current theta as the best, with this outer-validation loss."""
         best = {
             "loss": loss,
             "outer_step": self.outer_step,
@@ -41,20 +41,20 @@ class Record:
 
 
 class Position(NamedTuple):
-    """Where a run stands after a whole outer step; replaced, never changed, so that an interruption cannot tear it."""
+    """The position of a run after a completed outer step; immutable, so that an interruption leaves it consistent."""
 
     state: OuterState
     record: Record
     best_theta: Theta
 
     def without_carried(self) -> tuple[OuterState, Theta]:
-        """The arrays that outlive a stage of the curriculum: all but the unrolls that the estimator carries."""
+        """The arrays that are kept between stages of the curriculum: all but the estimator's unrolls."""
         return self.state._replace(carried=()), self.best_theta
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a caller sees after an outer step; the counts are those of `Record`."""
+    """Progress after an outer step; the counts are those of `Record`."""
 
     outer_step: int
     num_steps: int
@@ -65,12 +65,12 @@ class Progress:
 
 
 class Trained(NamedTuple):
-    """What a run has come to.
+    """The outcome of a run.
 
     Attributes:
-      theta: the best by outer-validation.
-      metrics: of every outer step.
-      facts: of the best theta and of the whole run, as a card tells them; see `summary`.
+      theta: the best theta by outer-validation.
+      metrics: metrics of every outer step.
+      facts: facts of the best theta and of the whole run, for a card; see `summary`.
     """
 
     theta: Theta
@@ -79,11 +79,11 @@ class Trained(NamedTuple):
 
 
 def facts_of_best(best: dict[str, Any], metrics: Metrics) -> dict[str, Any]:
-    """What a card says of the best theta: where it was found, at what cost, and the curve of outer-validation.
+    """Facts of the best theta for a card: its outer step and cost, and the curve of outer-validation losses.
 
     Args:
-      best: of a `Record`.
-      metrics: of the run so far. The curve is of (outer step, horizon, outer-validation loss).
+      best: field of a `Record`.
+      metrics: metrics of the run so far. The curve has points (outer step, horizon, outer-validation loss).
     """
     curve = [
         [int(row["outer_step"]), int(row["horizon"]), round(row["outer_validation_loss"], 4)]
@@ -106,5 +106,5 @@ def summary(record: Record, metrics: Metrics) -> dict[str, Any]:
 
 
 def inner_steps_of(config: OuterConfig, num_steps: int) -> int:
-    """Inner steps of an outer step: one net, one step; both signs count, and so does each of two that are merged."""
+    """Inner steps of an outer step, each one step of one network; both signs and both merged estimators count."""
     return config.num_tasks * num_steps * sum(2 if name in PERTURBED else 1 for name in config.estimator)

@@ -1,9 +1,9 @@
-"""The folder of a run while it goes on: checkpoints, metrics, ends of stages, and resuming.
+"""The folder of a run while it is running: checkpoints, metrics, ends of stages, and resuming.
 
-A run can be stopped at any outer step, also killed, and resumed to the same theta, to the last bit on as many devices
-of the same kind: a checkpoint holds theta, the outer optimizer, the estimator's inner states and all counts, and
-everything random follows from (seed, outer step). With a stage of the curriculum the unrolls that truncated estimators
-carry begin anew: the end of a stage fits in a small file, from which a run goes on elsewhere.
+A run can be interrupted or killed at any outer step and resumed to the same theta, bit for bit on the same number of
+devices of the same kind. A checkpoint holds theta, the state of the outer optimizer, the estimator's inner states and
+all counts; all randomness is derived from (seed, outer step). Truncated estimators start new unrolls with each stage of
+the curriculum, so the end of a stage fits in a small file, from which a run can be resumed on another machine.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from tasks.files import write_atomically
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where a run is kept, and how.
+    """The folder of a run, and options for it.
 
     Attributes:
-      path: folder of the checkpoints, the metrics and the end of the last whole stage.
-      resume: whether to go on from the folder's last checkpoint, or else from its end of a stage, if it has one.
-      checkpoint_sec: wall-clock between checkpoints; there is one at the end of every stage too, when the budget
-        is spent, and when interrupted.
-      provenance: "data", "commit" and "processor" of this sitting, kept beside its checkpoints with the digest and card
-        of the weights that the run begins from; a run of other data, or from other weights, is not resumed.
+      path: folder of the checkpoints, the metrics and the last finished stage.
+      resume: whether to continue from the folder's last checkpoint, or else from its last finished stage.
+      checkpoint_sec: wall-clock between checkpoints. There is also one at the end of every stage, when the budget is
+        spent, and at an interruption.
+      provenance: "data", "commit" and "processor", stored in checkpoints with the digest and card of the initial
+        weights. A run with other data or other initial weights is not resumed.
     """
 
     path: Path
@@ -58,18 +58,18 @@ class Storage:
         self._checkpoints.__exit__(*exception)
 
     def begin(self, fresh: Position, on_damage: Callable[[Path], None]) -> tuple[Position, Metrics]:
-        """Where this sitting begins: at the last whole checkpoint, else the end of the last whole stage, else `fresh`.
+        """The position to start from: the last undamaged checkpoint, else the last finished stage, else `fresh`.
 
         Args:
-          fresh: where a run begins; its arrays say the structure, shapes and devices of those that are read.
-          on_damage: called with the new path of a damaged checkpoint that was set aside.
+          fresh: the position of a new run; its arrays define structure, shapes and devices of the arrays to read.
+          on_damage: called with the new path of a damaged checkpoint.
 
         Returns:
           The position, and the metrics of the outer steps up to there.
 
         Raises:
-          ValueError: the run is of another configuration, of other data or from other weights, or its metrics or its
-            end of a stage are not as they were written; one line.
+          ValueError: the run has another configuration, other data or other initial weights, or its metrics or stage
+            file are damaged; one line.
         """
         if not self.folder.resume:
             return fresh, []
@@ -77,10 +77,10 @@ class Storage:
         return at, metrics_until(self._path, at.record.outer_step)
 
     def save(self, at: Position, metrics: Metrics) -> None:
-        """Writes a checkpoint and the metrics up to it; after the last outer step of a stage the end of the stage too.
+        """Writes the metrics and a checkpoint, and after the last outer step of a stage the stage file too.
 
-        Metrics are first, for a process may be killed between the two: a checkpoint has its metrics, and what is past
-        it is cut off when the run is resumed.
+        Metrics are written first. If the process is killed in between, the last checkpoint still has its metrics, and
+        later metrics are dropped when the run is resumed.
         """
         write_metrics(self._path, metrics)
         record = dataclasses.asdict(at.record)
@@ -90,7 +90,7 @@ class Storage:
         self._checkpoints.save(at.record.outer_step, (at.state, at.best_theta), facts)
 
     def _from_checkpoint(self, fresh: Position, on_damage: Callable[[Path], None]) -> Position | None:
-        """The last checkpoint that is whole; later ones, which are damaged, are set aside."""
+        """The position of the last undamaged checkpoint; damaged ones are set aside."""
         while self._checkpoints.latest() is not None:
             try:
                 facts = self._checkpoints.facts()
@@ -103,23 +103,23 @@ class Storage:
         return None
 
     def _from_stage(self, fresh: Position) -> Position | None:
-        """The end of the last whole stage; what the estimator carries begins anew with the next one."""
+        """The position at the end of the last finished stage, with new unrolls for the estimator."""
         path = self._path / STAGE_FILE
         if not path.is_file():
             return None
-        self._refuse_another(read_stage(path)[1])  # before another design's arrays are found not to fit
+        self._refuse_another(read_stage(path)[1])  # first, since the arrays of another design would not match
         (light, best_theta), facts = read_stage(path, fresh.without_carried())
         where = jax.tree.map(lambda leaf: leaf.sharding, fresh.state._replace(carried=()))
         state = jax.device_put(light, where)._replace(carried=fresh.state.carried)
         return Position(state, Record(**facts["record"]), jax.device_get(best_theta))
 
     def _refuse_another(self, facts: dict[str, Any]) -> None:
-        """Raises ValueError where a run of these facts is not the one that is to go on."""
+        """Raises ValueError if the facts of a run do not match the run to resume."""
         refuse_another(facts["config"], self._config.as_dict())
         refuse_another(_origin(facts["provenance"]), _origin(self._provenance))
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same from sitting to sitting."""
+    """The part of the provenance that must be equal for a run to be resumed."""
     begun = provenance.get("begun_from") or {}
     return {"data": provenance.get("data"), "the weights it begins from": begun.get("theta_sha256")}

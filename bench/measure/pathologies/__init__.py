@@ -1,8 +1,9 @@
-"""The pathologies of outer-training, measured: what estimators of the outer-gradient do as unrolls grow.
+"""The pathologies of outer-training: how estimators of the outer-gradient behave as unrolls get longer.
 
 Metz et al., arXiv 1810.10180, sections 2 to 4. The paper's learned optimizer trains a network of 118 parameters on
-handwritten digits, so that thousands of unrolls of up to a thousand steps take an hour: at its initial theta, at the
-shipped trained one, and at the trained one with steps 30 times as large, where unrolls are chaotic. Parts, each a cell:
+handwritten digits; thousands of unrolls of up to a thousand steps take an hour. There are three thetas: the initial
+one, the shipped trained one, and the trained one with steps 30 times as large, where unrolls are chaotic. Each part is
+a cell:
 
     gradient_norm/THETA         norm of the backpropagated gradient against the length of the unroll
     slices/THETA                the outer-loss along a line, as it is and smoothed, for several lengths
@@ -35,7 +36,7 @@ _MEASURES: dict[str, Callable[..., Curve]] = {
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What defines each part: pathology, theta, length, data, learned optimizer."""
+    """The definition of each part: pathology, theta, length, data, learned optimizer."""
     found: dict[str, dict[str, Any]] = {}
     for theta in THETAS:
         known = {"theta": theta, **facts(theta)}
@@ -52,13 +53,13 @@ def measure(part: str, entrants, replications: int, tick: Callable[[], None] = l
     """Measures one part.
 
     Args:
-      part: a name of `parts`.
-      entrants: none; the learned optimizer is that of the part.
-      replications: independent ones.
+      part: a name in `parts`.
+      entrants: ignored; the part defines the learned optimizer.
+      replications: number of independent replications.
       tick: called `replications` times.
 
     Returns:
-      Rows (step, metric, value); what they mean is said by the function of the part.
+      Rows (step, metric, value); see the function of the part for their meaning.
     """
     del entrants
     name, *rest = part.split("/")

@@ -1,6 +1,7 @@
-"""The bias of merging where the truth is known: lognormal samples of mean 1, merged with normal ones of its variance.
+"""The bias of merging, measured where the true mean is known to be 1.
 
-Weights by inverse sample variance favour the estimate that missed its own tail, and so is too small.
+Lognormal samples are merged with normal samples of the same mean and variance. Weights by inverse sample variance
+favour an estimate whose samples miss the tail, which is too small.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Influence balancing: the problem on which every short window points the wrong way.
+"""Influence balancing: a problem on which gradients of short windows have the wrong sign.
 
 Tallec, Ollivier, "Unbiasing truncated backpropagation through time", arXiv 1705.08209; as in Vicol, Metz,
 Sohl-Dickstein, arXiv 2112.13835, section 5.1.
@@ -27,9 +27,9 @@ PARTICLES_PER_REPLICATION = 16
 class Influence:
     """s <- A s + theta (1, ..., 1, -1, ..., -1), loss (s_1 - 1)^2 / 20, from s = 0.
 
-    A has 1/2 on the diagonal and above it; 10 of 23 signs are +1. At first theta moves s_1 up, in the end down by 6
-    theta: whoever sees short windows alone goes the wrong way. The loss is quadratic in theta, so smoothing leaves its
-    gradient as it is; a tenth of the usual one, it stays below the clip.
+    A has 1/2 on the diagonal and above it; 10 of 23 signs are +1. At first theta increases s_1, in the end it decreases
+    it by 6 theta, so gradients of short windows have the wrong sign. The loss is quadratic in theta, so smoothing does
+    not change its gradient. It is a tenth of the usual loss and so stays below the clip.
     """
 
     n, positive = 23, 10
@@ -62,7 +62,7 @@ def whole_loss(theta: jax.Array) -> jax.Array:
 
 
 def make(name: str, num_particles: int) -> Estimator:
-    """An estimator of the problem's gradient, its particles side by side."""
+    """An estimator of the problem's gradient, with all particles under one vmap."""
     return make_by_name(name, Influence(), num_particles, SIGMA, side_by_side(num_particles))
 
 
@@ -80,7 +80,7 @@ def episodes(name: str, window: int, num_particles: int) -> Callable[[jax.Array]
             return state, found.gradients["theta"]
 
         state = estimator.init(Influence.theta, {}, key, window, HORIZON)
-        # From outer step `windows` on all particles are in whole episodes, begun at different times.
+        # From outer step `windows` on, all particles are in episodes of full length, at different positions.
         return jnp.mean(jax.lax.scan(step, state, jnp.arange(2 * windows))[1][windows:], axis=0)
 
     return run
@@ -106,7 +106,7 @@ def descent(name: str, num_particles: int, rate: float) -> Callable[[jax.Array],
 
 
 def paths(replications: int, tick: Callable[[], None]) -> Curve:
-    """Gradients at theta = 0.5, and where gradient descent with each estimator leads.
+    """Gradients at theta = 0.5, and the path of gradient descent with each estimator.
 
     Returns:
       Rows (i, "gradient/NAME/WINDOW", mean gradient of the i-th particle over an episode), (0, "gradient/exact", ...);

@@ -1,4 +1,4 @@
-"""What is unrolled: the paper's learned optimizer on a small network on handwritten digits."""
+"""The unrolls that are measured: the paper's learned optimizer on a small network on handwritten digits."""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,16 +14,16 @@ from learned.objective import FamilyObjective
 
 TASK = "digits4_mlp"
 OPTIMIZER = "lopt_paper_small"  # the paper's network; its weights are the trained theta
-# The third is the trained one with every step so many times as large: where unrolls are chaotic.
+# "overstepping" is the trained theta with every step `OVERSTEP` times as large, where unrolls are chaotic.
 THETAS = ("initial", "trained", "overstepping")
 OVERSTEP = 30.0
-SIGMA = 0.01  # of all perturbations: the paper's
+SIGMA = 0.01  # scale of all perturbations, as in the paper
 
 Curve = list[tuple[int, str, float]]  # (step, metric, value), as a cell stores them
 
 
 class Inner(NamedTuple):
-    """An outer-loss, where it is looked at, and its data."""
+    """An outer-loss, a theta, and the data."""
 
     objective: FamilyObjective
     theta: Theta
@@ -46,7 +46,7 @@ def load(theta_name: str) -> Inner:
 
 
 def facts(theta_name: str) -> dict[str, Any]:
-    """What identifies it: task and digests of task, data and theta."""
+    """What identifies the unrolls: the task, and digests of task, data and theta."""
     return {
         **({"overstep": OVERSTEP} if theta_name == "overstepping" else {}),
         "inner_task": TASK,

@@ -1,7 +1,7 @@
-"""Squared lengths of means of vectors, and variances, from independent replications: unbiased, with their intervals.
+"""Unbiased estimates of squared norms of mean vectors and of variances, from independent replications.
 
-A mean of R noisy vectors is longer than the mean of their distribution; the products of different replications are not.
-What is stored of each replication is one number, from which estimate and jackknife interval follow.
+The squared norm of a mean of R noisy vectors is biased upwards; products of different replications are unbiased. One
+number is stored for each replication; the estimate and its jackknife interval are computed from these.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ from learned.base import Theta
 
 
 def products(a: ArrayLike, b: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Of each replication of a, (R, P), its product with the mean of the others of b, (R,).
+    """The product of each replication of a, (R, P), with the mean of the other replications of b, (R,).
 
-    Their mean is an unbiased estimate of E[a] . E[b], where a replication of a is independent of the others of b; with
-    b left out, of |E[a]|^2.
+    The mean of these products is an unbiased estimate of E[a] . E[b], if replication i of a is independent of the other
+    replications of b. Without b it estimates |E[a]|^2.
     """
     a = np.asarray(a, np.float64)
     b = a if b is None else np.asarray(b, np.float64)
@@ -27,7 +27,7 @@ def products(a: ArrayLike, b: ArrayLike | None = None) -> NDArray[np.float64]:
 
 
 def deviations(values: ArrayLike) -> NDArray[np.float64]:
-    """Squared distances of the replications, (R, P), from their mean, times R / (R - 1): their mean is the variance."""
+    """Squared distances of replications, (R, P), from their mean, scaled so that their mean is the variance, (R,)."""
     values = np.asarray(values, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.sum((values - values.mean(axis=0)) ** 2, axis=1) * len(values) / (len(values) - 1)
@@ -36,13 +36,13 @@ def deviations(values: ArrayLike) -> NDArray[np.float64]:
 def jackknife(
     function: Callable[..., NDArray[np.float64]], *stored: tuple[ArrayLike, int], log: bool = False
 ) -> Interval:
-    """A function of means over replications, with the interval of the jackknife.
+    """A function of means over replications, with its jackknife interval.
 
     Args:
       function: of arrays, elementwise.
-      stored: for each argument a number for each replication, (R,), whose mean it is, and its degree: 1 for a mean or
-        `deviations`, 2 for `products`, whose every value has two replications as factors.
-      log: whether the interval is made on the logarithm: for variances and their ratios.
+      stored: for each argument (values, degree): the values (R,) whose mean is the argument; degree 1 for a mean or
+        `deviations`, 2 for `products`, in which two replications are factors of each value.
+      log: whether the interval is computed on a logarithmic scale, as for variances and their ratios.
 
     Returns:
       The estimate with the 95 % t interval of R - 1 degrees of freedom; without bounds where it is not finite.

@@ -1,4 +1,4 @@
-"""The figures that follow from the rows of the pathologies, in one tidy table."""
+"""The figures of the pathologies in one tidy table, computed from their rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MERGED = ("merged", "merged_independent")
 
 
 class Figure(NamedTuple):
-    """One number: of which pathology, where, and what."""
+    """One number of the table."""
 
     pathology: str
     theta: str  # of `inner.THETAS`, or ""
@@ -33,7 +33,7 @@ def tidy(cells: Frame, curves: Frame) -> pd.DataFrame:
     """The figures as a table.
 
     Args:
-      cells: rows of this measurement; those that failed are left out.
+      cells: rows of this measurement; failed ones are ignored.
       curves: their curves.
 
     Returns:
@@ -77,7 +77,7 @@ def figures(cells: Frame, curves: Frame) -> list[Figure]:
 
 
 def parts_that_ran(cells: Frame) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Cell and what defines it, of the cells of this measurement that did not fail."""
+    """(cell, configuration) of the cells of this measurement that did not fail."""
     ok = cells[(cells["kind"] == "measure") & (cells["status"] == "ok")]
     for cell, text in zip(ok["cell"], ok["config"], strict=True):
         yield str(cell), json.loads(text)
@@ -111,7 +111,7 @@ def _median(values: np.ndarray) -> Interval:
 
 
 def _slices(curve: Frame, config: Any) -> Part:
-    """Total variation along the line: how far one climbs and descends in all."""
+    """Total variation of the outer-loss along the line."""
     del config
     columns = wide(curve)
     for length in unrolls.SLICED_LENGTHS:
@@ -128,7 +128,7 @@ def _truncation(curve: Frame, config: Any) -> Part:
     known = whole.low is not None and whole.low > 0
 
     def compared(function: Callable[..., Any], *stored: tuple[Any, int]) -> Interval:
-        """A whole gradient that is lost in its own noise has neither direction nor length to compare to."""
+        """NaN where the full gradient is not distinguishable from zero, so that nothing can be compared to it."""
         return jackknife(function, *stored) if known else Interval(np.nan, None, None, len(columns["true"]))
 
     for window in truncation.WINDOWS[:-1]:
@@ -158,7 +158,7 @@ def _variances(curve: Frame, config: Any) -> Part:
 
 
 def or_infinite(values: ArrayLike) -> NDArray[np.float64]:
-    """What is not finite as infinite: it was too large, or inf - inf came on the way."""
+    """The values with every non-finite one as inf: it overflowed, or is inf - inf."""
     values = np.asarray(values, np.float64)
     return np.where(np.isfinite(values), values, np.inf)
 

@@ -1,6 +1,6 @@
 """The bias of truncated backpropagation against its window.
 
-Metz et al., arXiv 1810.10180, section 2.3: a window's gradient leaves out what theta did to the state before it.
+Metz et al., arXiv 1810.10180, section 2.3: the gradient of a window ignores how theta changed the state before it.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ UNROLLS_PER_REPLICATION = 8  # whose mean gradient is a replication
 
 
 def truncated_gradient(objective: OuterObjective, theta, arrays, key, window: int, length: int):
-    """The mean over an unroll's windows of the gradient of the window's mean loss, its first state held fixed."""
+    """The gradient of a window's mean loss with its first state held fixed, averaged over the windows of an unroll."""
 
     def loss(theta):
         def one(state, _):
@@ -33,7 +33,7 @@ def truncated_gradient(objective: OuterObjective, theta, arrays, key, window: in
 
 
 def biases(theta_name: str, replications: int, tick: Callable[[], None]) -> Curve:
-    """Truncated gradients of the same unrolls for every window; the whole unroll is one of them.
+    """Truncated gradients of the same unrolls for every window length; the longest is the whole unroll.
 
     Returns:
       Rows (replication, metric, value), values being `moments.products`: "true" of the exact gradient g;

@@ -1,4 +1,4 @@
-"""What long unrolls do to the outer-loss and to its backpropagated gradient.
+"""The outer-loss and its backpropagated gradient for unrolls of different lengths.
 
 Metz et al., arXiv 1810.10180, section 2.2 and figure 2.
 """
@@ -30,7 +30,7 @@ def gradient_norms(theta_name: str, replications: int, tick: Callable[[], None])
       Rows (length, "gradient_norm/i", norm), of as many unrolls as replications; the i-th is the same at each length.
     """
     inner = load(theta_name)
-    # Without a perturbation both signs are the same unroll.
+    # With sigma = 0 both signs are the same unroll.
     estimator = reparam(inner.objective, replications, 0.0, side_by_side(32))
     key = tasks.named_key("pathologies", "gradient_norm")
     rows: Curve = []
@@ -48,8 +48,8 @@ def gradient_norms(theta_name: str, replications: int, tick: Callable[[], None])
 def slices(theta_name: str, replications: int, tick: Callable[[], None]) -> Curve:
     """The outer-loss of one unroll at theta + a z for a normal direction z and a up to five sigma to either side.
 
-    Smoothed: the mean over perturbations N(0, sigma^2) of all of theta, the same ones at each point, as many as
-    replications. All lengths are read off one unroll.
+    The smoothed loss is the mean over perturbations N(0, sigma^2) of theta, one for each replication, the same at each
+    point. All lengths are computed from one unroll.
 
     Returns:
       Rows (point, "raw/LENGTH", loss) with (point, "raw_at", a), and (point, "smoothed/LENGTH", loss) with

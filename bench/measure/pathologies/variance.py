@@ -28,11 +28,11 @@ def window_of(length: int) -> int:
 
 
 def variances(theta_name: str, length: int, replications: int, tick: Callable[[], None]) -> Curve:
-    """Estimates at a theta that stands still, each from 32 samples.
+    """Gradient estimates at a fixed theta, each from 32 samples.
 
-    "merged" is of reparam and es with the same tasks and perturbations, "merged_independent" of reparam and an es with
-    others. pes and nres are those of one outer step whose particles stand all over the unroll, once every one of them
-    is in an episode of full length: for a whole unroll's gradient they take a window of inner steps only.
+    "merged" combines reparam and es with the same tasks and perturbations, "merged_independent" reparam and an es with
+    others. pes and nres are estimates of one outer step, taken after all particles have entered an episode of full
+    length, at positions spread over the unroll: they estimate the gradient of a whole unroll from one window of steps.
 
     Returns:
       Rows (replication, metric, value): "deviation/NAME" (`moments.deviations`); "signal/NAME" (`moments.products`);

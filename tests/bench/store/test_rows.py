@@ -32,7 +32,7 @@ def test_rows_without_controls_are_those_that_are_read_without_them():
     cells, curves = frames(made_cells())
     rows = read_rows(cells, curves)
     controls = ["adam_again", "adam_twice"]
-    assert sorted(set(rows.optimizers) - set(rows.contenders)) == controls
+    assert sorted(set(rows.optimizers) - set(rows.compared)) == controls
     kept = curves[~curves["metric"].str.partition("/")[2].isin(controls)]
     found, expected = rows.without_controls(), read_rows(cells[~cells["optimizer"].isin(controls)], kept)
     for field in dataclasses.fields(found):
@@ -93,7 +93,7 @@ def test_controls_are_known_by_their_role_and_left_out_of_what_is_compared():
     runs = {name: [falling(0.01)] for name in ("adam", "adam_frozen", "lopt", "lopt_untrained")}
     roles = {"lopt": "learned", "adam_frozen": "control", "lopt_untrained": "control", "adam_again": "control"}
     rows = rows_of({"t": runs}, {"t": {"adam": [1.0] * 6, "adam_again": [1.0] * 6}}, roles)
-    assert rows.contenders == ("adam", "lopt")
+    assert rows.compared == ("adam", "lopt")
     assert rows.controls == {"frozen": "adam", "again": "adam"}
     assert rows.untrained == {"lopt": "lopt_untrained"}
     compared = rows.without_controls()
