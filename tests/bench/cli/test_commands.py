@@ -25,8 +25,8 @@ FUNCTIONS = {  # of each command
     "tune": ["tune_family"],
     "verify": ["rerun_outer", "verify_reports"],
 }
-# What commands use beside them: of values that a function has returned or a user has given, how they read.
-PRINTING = {
+# What commands use beside them: limits and choices of options, and how values that a function has returned read.
+ALSO = {
     "Checked",
     "FIGURE_FORMATS",
     "MOST",
@@ -61,4 +61,4 @@ def test_a_file_of_commands_takes_nothing_else_from_the_rooms_below(path):
         if isinstance(node, ast.Import):
             assert not [alias.name for alias in node.names if alias.name.startswith("bench")]
         if module.startswith("bench.") and not module.startswith(("bench.cli", "bench.errors", "bench.folders")):
-            assert {alias.name for alias in node.names} <= of_commands | PRINTING
+            assert {alias.name for alias in node.names} <= of_commands | ALSO
