@@ -12,7 +12,6 @@ import pytest
 import tasks
 import tasks.unroll
 from bench.clock import timing
-from bench.clock import timing as timing_
 from bench.clock.engine import compile_program, run_key
 from bench.clock.timing import MIN_REGION_SEC, time_entrants, training_region
 from tests.bench.least_squares import CHUNK_SEC, descent, slow_program
@@ -24,7 +23,7 @@ def test_a_timed_region_is_one_dispatch_and_one_wait():
     log, task, sgd = [], linear_task(), descent()
     program = slow_program(task, sgd, log)
     region = training_region(program, sgd, task, run_key("linear", 0), num_steps=1, repeats=3)
-    seconds = timing_.interleave([region], 2)
+    seconds = timing.interleave([region], 2)
     assert log == ["dispatched", "waited for"] * 2
     assert (seconds >= CHUNK_SEC).all()
 
@@ -33,7 +32,7 @@ def test_a_timed_region_is_one_dispatch_and_one_wait():
 def test_every_region_is_warm_before_it_is_timed(monkeypatch):
     task, log = linear_task(), []
     entrants = [descent("a"), descent("b")]
-    make, interleave = training_region, timing_.interleave
+    make, interleave = training_region, timing.interleave
 
     def region(program, entrant, *args):
         performed = make(program, entrant, *args)
@@ -49,9 +48,9 @@ def test_every_region_is_warm_before_it_is_timed(monkeypatch):
         return interleave(regions, num_blocks, *args, **kwargs)
 
     program = compile_program(entrants[0], task, 5, [1])
-    monkeypatch.setattr(timing_, "compile_program", lambda *args: program)
-    monkeypatch.setattr(timing_, "training_region", region)
-    monkeypatch.setattr(timing_, "interleave", timed)
+    monkeypatch.setattr(timing, "compile_program", lambda *args: program)
+    monkeypatch.setattr(timing, "training_region", region)
+    monkeypatch.setattr(timing, "interleave", timed)
     time_entrants(entrants, task, 5, num_blocks=1)
     before = log[: log.index("timed 2")]
     assert set(before) == {"a", "b"}
@@ -98,7 +97,7 @@ def test_the_clock_waits_for_a_deliberately_slow_optimizer():
     fast, slow = descent("fast"), descent("slow", transformation=slowed)
     measured = time_entrants([fast, slow], tasks.load("digits8_mlp"), 40, num_blocks=6)
     work = jax.jit(lambda m: jax.lax.fori_loop(0, 1000, lambda _, m: jnp.tanh(m @ m), m))
-    region = timing_.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
+    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
     extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
@@ -109,7 +108,7 @@ def test_the_clock_waits_for_a_deliberately_slow_optimizer():
 @pytest.mark.rule(7)
 def test_every_optimizer_runs_once_a_block_in_random_order():
     order = []
-    seconds = timing_.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
+    seconds = timing.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
     assert seconds.shape == (30, 4)
     blocks = [tuple(order[i : i + 4]) for i in range(0, 120, 4)]
     assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)

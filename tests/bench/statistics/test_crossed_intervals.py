@@ -10,24 +10,11 @@ from hypothesis import strategies as st
 from bench.statistics import (
     Interval,
     crossed_interval,
-    p_value,
-    paired_difference,
     t_interval,
 )
+from tests.bench.statistics.quantiles import T_4_975
 
 few = settings(max_examples=30)  # each runs scipy; more examples find no more
-
-# Quantiles of Student's t from a printed table (Fisher and Yates), three decimals: t(4; 0.975) and t(9; 0.995).
-T_4_975, T_9_995 = 2.776, 3.250
-Z_975 = 1.959964  # of the normal distribution, six decimals
-
-
-def paired_p_value(a, b, confidence=0.95):
-    """Of the paired t test, by way of the interval at any confidence."""
-    return p_value(paired_difference(a, b, confidence), confidence)
-
-
-losses = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=5, max_size=12)
 
 
 # Seeds and test images ------------------------------------------------------------------------------------------------

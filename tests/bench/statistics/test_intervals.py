@@ -18,12 +18,9 @@ from bench.statistics import (
     paired_difference,
     t_interval,
 )
+from tests.bench.statistics.quantiles import T_4_975, T_9_995
 
 few = settings(max_examples=30)  # each runs scipy; more examples find no more
-
-# Quantiles of Student's t from a printed table (Fisher and Yates), three decimals: t(4; 0.975) and t(9; 0.995).
-T_4_975, T_9_995 = 2.776, 3.250
-Z_975 = 1.959964  # of the normal distribution, six decimals
 
 
 def paired_p_value(a, b, confidence=0.95):

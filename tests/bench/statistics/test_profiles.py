@@ -7,25 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.statistics import (
-    performance_profile,
-    performance_profile_bands,
-)
+from bench.statistics import performance_profile, performance_profile_bands
 
 few = settings(max_examples=30)  # each runs scipy; more examples find no more
 MISS = math.inf
-
-# Weeks of remission of 21 leukaemia patients on 6-mercaptopurine (Freireich et al. 1963), the standing example of the
-# textbooks; False where the patient was still in remission when last seen.
-REMISSION = [
-    *((6, True), (6, True), (6, True), (6, False), (7, True), (9, False), (10, True), (10, False), (11, False)),
-    *((13, True), (16, True), (17, False), (19, False), (20, False), (22, True), (23, True), (25, False)),
-    *((32, False), (32, False), (34, False), (35, False)),
-]
-WEEKS, RELAPSED = [weeks for weeks, _ in REMISSION], [relapsed for _, relapsed in REMISSION]
-
-# Few runs on few times, so that ties of events and censorings are common.
-runs = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=12)
 
 
 def profiles_by_definition(times, ratios):

@@ -7,11 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.statistics import (
-    kaplan_meier,
-    km_median,
-    restricted_mean,
-)
+from bench.statistics import kaplan_meier, km_median, restricted_mean
 
 few = settings(max_examples=30)  # each runs scipy; more examples find no more
 MISS = math.inf
