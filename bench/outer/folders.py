@@ -1,14 +1,13 @@
 """Folders of outer-training runs, and checks that protect a run from other processes and configurations."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from bench.errors import UsageError, usage_errors
-from bench.store.files import locked, safe_name
+from bench.store import files
+from bench.store.files import safe_name
 from bench.store.published import LOCAL
 from learned import outer
 from learned.config import OuterConfig, load_config
@@ -16,26 +15,16 @@ from tasks.files import write_atomically
 
 FOLDER = "outer-train"  # in the results folder
 FIGURE_FILE = "progress.png"
-StageEnd = tuple[Any, list[dict[str, float]], dict[str, Any]]  # best theta, metrics, facts
-
-
-def read_config(name_or_path: str) -> OuterConfig:
-    """A configuration.
-
-    Raises:
-      UsageError: there is no such configuration, or it is invalid; one line.
-    """
-    with usage_errors():
-        return load_config(name_or_path)
 
 
 def as_config(config: OuterConfig | str) -> OuterConfig:
     """A configuration, given itself or by name or path.
 
     Raises:
-      UsageError: as `read_config`.
+      UsageError: there is no such configuration, or it is invalid; one line.
     """
-    return read_config(config) if isinstance(config, str) else config
+    with usage_errors():
+        return load_config(config) if isinstance(config, str) else config
 
 
 def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Path:
@@ -43,17 +32,14 @@ def run_folder(results_dir: Path, config: OuterConfig, label: str = LOCAL) -> Pa
     return results_dir / FOLDER / safe_name("label", label) / safe_name("config", config.name)
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """Keeps other processes from outer-training in a folder while the context lasts.
 
     Raises:
       UsageError: another process is outer-training there.
     """
-    with locked(folder.with_name(f".{folder.name}.lock")) as ours:
-        if not ours:
-            raise UsageError(f"another process outer-trains in {folder}: wait for it, or choose another --results-dir")
-        yield
+    busy = f"another process outer-trains in {folder}: wait for it, or choose another --results-dir"
+    return files.alone(folder.with_name(f".{folder.name}.lock"), busy)
 
 
 def refuse_a_run(folder: Path) -> None:

@@ -8,7 +8,7 @@ import learned
 from baselines import BASELINES
 from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
-from bench.outer.folders import FIGURE_FILE, StageEnd, as_config, draw, refuse_a_run, run_folder
+from bench.outer.folders import FIGURE_FILE, as_config, draw, refuse_a_run, run_folder
 from bench.report import cards
 from bench.store.published import published_label
 from learned import outer, weights
@@ -145,7 +145,7 @@ def restore(config: OuterConfig, results_dir: Path, label: str) -> None:
     _lay(source, folder, config, end)
 
 
-def _lay(source: Path, folder: Path, config: OuterConfig, end: StageEnd) -> None:
+def _lay(source: Path, folder: Path, config: OuterConfig, end: outer.Trained) -> None:
     """Copies the end of a stage to another folder; the stage file is written last and makes it complete."""
     theta, log, summary = end
     outer.write_metrics(folder, log)

@@ -65,3 +65,20 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
         # Removed while the lock is held. A process that waits for it then sees the finished work.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def alone(path: Path, refusal: str) -> Iterator[None]:
+    """Holds a lock file while the context lasts.
+
+    Args:
+      path: path of the lock file, see `locked`.
+      refusal: the message where another process holds it.
+
+    Raises:
+      UsageError: another process holds it, or the folder cannot be written.
+    """
+    with locked(path) as ours:
+        if not ours:
+            raise UsageError(refusal)
+        yield

@@ -1,6 +1,5 @@
 """Tunes hand-designed optimizers on a task family and writes their values where runs find them: `bench tune`."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError, nearest, usage_errors
 from bench.folders import Folders
 from bench.statistics import significant
-from bench.store.files import locked, write_atomically
+from bench.store.files import alone, write_atomically
 from bench.store.record import VERSION
 from bench.tuning import search
 
@@ -97,7 +96,8 @@ def tune_family(
         def advance_search(share: float) -> None:
             advance(share / len(table))
 
-        with _alone(path):
+        busy = f"another process writes {path}: wait for it, or choose another --output"
+        with alone(path.with_suffix(".lock"), busy):
             found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
     return found
 
@@ -115,15 +115,6 @@ def _rows(optimizers: Sequence[str], registry: Registry) -> dict[str, Baseline]:
             raise UsageError(f"{name} uses the values of another row: tune {row.values_of[1]} on {row.values_of[0]}")
         table[name] = row
     return table
-
-
-@contextlib.contextmanager
-def _alone(path: Path):
-    """Keeps other processes from writing the same record."""
-    with locked(path.with_suffix(".lock")) as ours:
-        if not ours:
-            raise UsageError(f"another process writes {path}: wait for it, or choose another --output")
-        yield
 
 
 def _search(

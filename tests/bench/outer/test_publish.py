@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UsageError
-from bench.outer.folders import read_config, run_folder
+from bench.outer.folders import as_config, run_folder
 from bench.outer.publish import publish, restore
 from learned import cards, weights
 from learned.outer import stage_end
@@ -78,7 +78,7 @@ PUBLISHED = sorted(path.parent for path in STAGE_ENDS if path.parts[-3] != "loca
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_weights_and_card_of_a_published_run_follow_from_its_end_of_a_stage(folder):
-    config = read_config(folder.name)
+    config = as_config(folder.name)
     theta, log, facts = stage_end(folder, config)
     assert len(log) == len(pd.read_parquet(folder / "metrics.parquet")) == facts["total_outer_steps"]
     published, card = weights.read(folder / f"{folder.name}.safetensors")
