@@ -7,7 +7,7 @@ the pages of suites that train nothing. Nothing here trains or times.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,14 +136,19 @@ def write_files(
     for figure in figures:
         for suffix in FIGURE_FORMATS:
             made[Path("figures", f"{figure.slug}.{suffix}")] = partial(getattr, figure, suffix)
-    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
-        for path in [path for suffix in suffixes for path in (out_dir / kind).glob(f"*.{suffix}")]:
-            if path.relative_to(out_dir) not in made:
-                path.unlink(missing_ok=True)
+    delete_others(out_dir, made)
     for path, content in made.items():
         if path.suffix[1:] in ("csv", *formats) or ((earlier or out_dir) / path).exists():
             (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
             (out_dir / path).write_bytes(content())
+
+
+def delete_others(folder: Path, kept: Container[Path]) -> None:
+    """Deletes the files of figures and tables under a folder that are not among those to keep, relative to it."""
+    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
+        for path in [path for suffix in suffixes for path in (folder / kind).glob(f"*.{suffix}")]:
+            if path.relative_to(folder) not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _encoded(text: Callable[[], str]) -> bytes:
@@ -160,11 +165,8 @@ def terminal_tables(
     from rich.console import Group
 
     from bench.report import terminal
-    from bench.score.first_screen import first_screen
-    from bench.store.rows import read_rows
 
-    rows = read_rows(cells, curves)
-    screen = first_screen(rows, targets or {}, "", "", "", headline)
+    rows, screen = _indexed(cells, curves, "", "", targets, headline)
     return Group(terminal.tasks(rows.without_controls()), terminal.scores(screen))
 
 

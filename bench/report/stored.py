@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.report import FIGURE_FORMATS, TABLE_FORMATS
+from bench.report import delete_others
 from bench.report.build import build_report, first_screen_json
 from bench.store.files import locked
 from bench.store.published import LOCAL
@@ -99,7 +99,4 @@ def _move(made: Path, folder: Path) -> None:
     for path in files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (made / path).replace(folder / path)
-    for kind, suffixes in (("figures", FIGURE_FORMATS), ("tables", TABLE_FORMATS)):
-        for stale in (path for suffix in suffixes for path in (folder / kind).glob(f"*.{suffix}")):
-            if stale.relative_to(folder) not in files:
-                stale.unlink(missing_ok=True)
+    delete_others(folder, files)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.statistics import CONFIDENCE, Interval
+from bench.statistics import CONFIDENCE, Interval, significant
 
 NONE_TEXT = "–"
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
@@ -125,7 +125,7 @@ def _latex(text: str) -> str:
 
 def as_written(value: Any) -> Any:
     """A float at the precision of files, so that any machine writes the same from the rows; anything else as it is."""
-    return float(f"{value:.{WRITTEN_DIGITS}g}") if isinstance(value, float) else value
+    return significant(value, WRITTEN_DIGITS) if isinstance(value, float) else value
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
