@@ -68,9 +68,7 @@ def run(
         begins(cell)
         cell.prepare(session)
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        outcome = cell.failure or _outcome(cell, session, advance)
-        if cell.failure:
-            advance(1.0)
+        outcome = _outcome(cell, session, advance)
         data = registry.data_facts(cell.data_of) if cell.data_of else {}
         store.put(record_of(cell, outcome, started_at, data), outcome.curve.assign(cell=cell.name))
         ends(cell, outcome.status)
@@ -120,7 +118,7 @@ def _outcome(cell: Cell, session: Session, advance: Advance) -> Outcome:
         advance(share)
 
     try:
-        return cell.execute(session, tick)
+        return cell.failure or cell.execute(session, tick)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # any exception of a task or optimizer is its outcome

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from bench.store.record import CURVE_COLUMNS
+
 # A pandas DataFrame or Series. The types of pandas are incomplete, and partly known types cause false errors.
 Frame: TypeAlias = Any
 
@@ -35,7 +37,6 @@ CELL_COLUMNS = (
         "provenance",
     ),
 )
-CURVE_COLUMNS = ("cell", "step", "metric", "value")
 
 LEARNED, HAND_DESIGNED, CONTROL = "learned", "hand-designed", "control"
 UNTRAINED = "untrained"  # the control that is a learned optimizer before outer-training

@@ -136,7 +136,6 @@ def build_suite(name: str, table: Mapping[str, Any]) -> Suite:
     kind = table.get("kind", "train")
     if kind not in list(TABLES):
         raise nearest(f"kind of suite {name}", str(kind), list(TABLES))
-
     with usage_errors():
         read = read_table(f"suite {name}", table, TABLES[kind])
     found = {key: getattr(read, key) for key in read.__struct_fields__}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.clock import engine
 from bench.device import select_device
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry, build_registry
@@ -18,6 +19,7 @@ from bench.folders import Folders
 from bench.statistics.crossing import SMOOTHING
 from bench.store.provenance import git_state, versions
 from bench.suites.expand import suite_entrants, suite_tasks
+from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.suites.suite import Suite, load_suite
 from bench.tuning.targets import (
     GROUPS,
@@ -164,9 +166,6 @@ def freeze(
     Returns:
       The record, JSON-ready, for `write`.
     """
-    from bench.clock import engine
-    from bench.suites.seeds import FIRST_TUNING_SEED
-
     grid = engine.evaluation_grid(horizon)
     needed = needed_steps(grid, horizon)
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]

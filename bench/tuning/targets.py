@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from bench.errors import UsageError
 from bench.statistics import lower_median, significant
 from bench.statistics.crossing import SMOOTHING, smooth
+from bench.store.files import write_atomically
 
 SHIPPED_DIR = Path(__file__).parents[1] / "frozen"
 SHARES = {"hard": 1.0, "medium": 0.5, "easy": 0.25}  # of the horizon
@@ -93,8 +94,6 @@ def write(path: Path, record: dict[str, Any]) -> None:
     Raises:
       UsageError: other targets are frozen there, or the folder cannot be written.
     """
-    from bench.store.files import write_atomically
-
     if path.exists() and read(path).digest not in (version["digest"] for version in record.get("extends", ())):
         raise UsageError(f"targets are frozen in {path}; delete the file to freeze others, and say so")
     record = finite(record)
