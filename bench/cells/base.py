@@ -12,9 +12,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
-
-import pandas as pd
+from typing import Any, ClassVar
 
 import tasks
 from bench.clock.engine import Program, chunk_lengths, compile_program
@@ -22,24 +20,12 @@ from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
 from bench.store.provenance import default_device
-from bench.store.record import VERSION, Clock, Result, Status, cell_id
+from bench.store.record import VERSION, Outcome, cell_id
 from bench.suites.expand import suite_entrants
 from bench.suites.suite import Suite
 from bench.tuning import targets
 
 Advance = Callable[[float], None]  # called with the share of a cell that has been done since the last call
-NO_CURVE = pd.DataFrame(columns=["step", "metric", "value"])
-
-
-class Outcome(NamedTuple):
-    """The outcome of a cell: the parts of its record, and its curve (step, metric, value)."""
-
-    status: Status
-    curve: pd.DataFrame = NO_CURVE
-    reason: str | None = None
-    first_bad_step: int | None = None
-    result: Result | None = None
-    clock: Clock | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

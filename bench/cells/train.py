@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig
@@ -14,7 +15,7 @@ from bench.clock.training import run_cell
 from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import BrokenTask, Registry
-from bench.store.record import Clock, Result, Status
+from bench.store.record import Status
 from bench.suites.expand import suite_entrants
 from bench.suites.suite import Suite
 
@@ -65,10 +66,11 @@ class TrainCell(Cell):
             time_limit_sec=session.time_limit_sec,
             tick=lambda steps: advance(steps / config.horizon),
         )
-        clock = Clock(**found.clock, compile_sec=sum(program.compile_sec.values()) if fresh else None)
-        return Outcome(
-            Status(found.status), found.curve, found.reason, found.first_bad_step, Result(**found.result), clock
-        )
+        if not fresh:
+            return found
+        assert found.clock is not None
+        compile_sec = sum(program.compile_sec.values())
+        return found._replace(clock=msgspec.structs.replace(found.clock, compile_sec=compile_sec))
 
 
 def plan(lineup: Lineup) -> list[TrainCell]:

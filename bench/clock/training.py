@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.clock.engine import Program, block_losses, evaluation_grid, whole_loss
 from bench.entries.entrants import Entrant
+from bench.store.record import Clock, Outcome, Result, Status
 from tasks.base import Key, Task
 from tasks.unroll import EVAL_EXAMPLES
 
@@ -24,17 +25,6 @@ METRICS = (*(f"{split}_loss" for split in EVAL_EXAMPLES), *STEP_METRICS)  # on t
 # On whole splits; one row each, at the step of the parameters (protocol rule 4).
 WHOLE_METRICS = ("final_validation_loss", "final_test_loss", "test_loss_at_best_validation")
 BLOCK_METRIC = "test_block_loss"  # final parameters on a block of test images; "step" is the block
-
-
-class Outcome(NamedTuple):
-    """The outcome of a training run: the parts of its record, and its curve (step, metric, value)."""
-
-    status: str
-    reason: str | None
-    first_bad_step: int | None
-    result: dict[str, Any]
-    clock: dict[str, float]
-    curve: pd.DataFrame
 
 
 def run_cell(
@@ -59,12 +49,12 @@ def run_cell(
       tick: called after every chunk with its number of steps.
 
     Returns:
-      The outcome. A non-finite inner or evaluation loss ends the run as diverged; the rest of its grid is NaN, not
-      missing.
+      The outcome, without compile time in its clock. A non-finite inner or evaluation loss ends the run as diverged; the
+      rest of its grid is NaN, not missing.
     """
     begin = time.perf_counter()
     grid = evaluation_grid(horizon)
-    status, reason, first_bad_step = "ok", None, None
+    status, reason, first_bad_step = Status.OK, None, None
     clock = {"train_wall_sec": 0.0, "eval_wall_sec": 0.0}
     values: dict[tuple[int, str], float] = {}
     best = (math.inf, 0, None)  # validation loss, step, params
@@ -96,18 +86,18 @@ def run_cell(
         tick(step - previous)
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad) or not finite:
-            status = "diverged"
+            status = Status.DIVERGED
             first_bad_step = previous + int(bad[0]) if len(bad) else step
             reason = f"loss not finite from step {first_bad_step}"
             break
         if time.perf_counter() - begin > time_limit_sec:
-            status, reason = "time_limit", f"stopped after {time_limit_sec:g} s at step {step} of {horizon}"
+            status, reason = Status.TIME_LIMIT, f"stopped after {time_limit_sec:g} s at step {step} of {horizon}"
             break
     rows = whole_grid(values, grid)
     start = time.perf_counter()
     if best[2] is not None:
         rows.append((best[1], "test_loss_at_best_validation", _finite_or_nan(whole_loss(task, best[2], "test"))))
-    if status == "ok":
+    if status is Status.OK:
         losses, counts = block_losses(task, state.params, "test")
         rows += [(block, BLOCK_METRIC, _finite_or_nan(loss)) for block, loss in enumerate(losses)]
         rows.append((horizon, "final_test_loss", _finite_or_nan(np.average(losses, weights=counts))))
@@ -115,7 +105,7 @@ def run_cell(
     clock["eval_wall_sec"] += time.perf_counter() - start
     clock["total_wall_sec"] = time.perf_counter() - begin
     curve = pd.DataFrame(rows, columns=["step", "metric", "value"])
-    return Outcome(status, reason, first_bad_step, summarize(rows), clock, curve)
+    return Outcome(status, curve, reason, first_bad_step, Result(**summarize(rows)), Clock(**clock))
 
 
 def _finite_or_nan(value: float) -> float:

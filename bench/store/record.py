@@ -92,6 +92,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     checksum: str = ""
 
 
+NO_CURVE = pd.DataFrame(columns=CURVE_COLUMNS[1:])
+
+
+class Outcome(NamedTuple):
+    """The outcome of a cell: the parts of its record, and its curve (step, metric, value)."""
+
+    status: Status
+    curve: pd.DataFrame = NO_CURVE
+    reason: str | None = None
+    first_bad_step: int | None = None
+    result: Result | None = None
+    clock: Clock | None = None
+
+
 class AlteredError(ValueError):
     """A record was altered after it was stored."""
 

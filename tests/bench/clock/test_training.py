@@ -71,8 +71,8 @@ def test_nothing_is_selected_on_the_test_split():
     one, other = (run_cell(program, sgd, task, key, 5) for task in (whole, dataclasses.replace(whole, arrays=arrays)))
     assert other.status == "ok"
     for name in ("final_train_loss", "final_validation_loss", "mean_train_loss", "best_validation_step"):
-        assert one.result[name] == other.result[name]
-    assert (other.result["final_test_loss"], other.result["test_loss_at_best_validation"]) == (None, None)
+        assert getattr(one.result, name) == getattr(other.result, name)
+    assert (other.result.final_test_loss, other.result.test_loss_at_best_validation) == (None, None)
     along = [
         outcome.curve[outcome.curve["metric"].isin(["train_loss", "validation_loss", "inner_loss"])]
         for outcome in (one, other)
@@ -121,15 +121,15 @@ def test_the_clock_waits_for_a_slow_chunk_and_stops_for_evaluation():
         outcome = run_cell(program, sgd, task, run_key("linear", 0), 10)
         total = time.perf_counter() - begin  # a clock of our own
         clock = outcome.clock
-        assert clock["train_wall_sec"] >= 10 * CHUNK_SEC
-        assert clock["eval_wall_sec"] >= 11 * 2 * EVALUATION_SEC
-        assert clock["train_wall_sec"] + clock["eval_wall_sec"] <= total
-        shares.append(1 - (clock["train_wall_sec"] + clock["eval_wall_sec"]) / total)
+        assert clock.train_wall_sec >= 10 * CHUNK_SEC
+        assert clock.eval_wall_sec >= 11 * 2 * EVALUATION_SEC
+        assert clock.train_wall_sec + clock.eval_wall_sec <= total
+        shares.append(1 - (clock.train_wall_sec + clock.eval_wall_sec) / total)
         # One wait a chunk, before anything else happens.
         assert log == ["evaluated"] * 2 + ["dispatched", "waited for", "evaluated", "evaluated"] * 10
         wall = outcome.curve.loc[outcome.curve["metric"] == "wall_time_sec", "value"].to_numpy()
         assert (np.diff(wall) >= CHUNK_SEC).all()
-        assert wall[-1] == clock["train_wall_sec"]
+        assert wall[-1] == clock.train_wall_sec
     # What is left, making rows of 0.3 s of work, is at most a twentieth in the least disturbed of three.
     assert min(shares) <= 0.05
 
@@ -144,7 +144,7 @@ def test_unattributed_time_is_at_most_a_twentieth_of_a_real_run():
     for _ in range(3):
         begin = time.perf_counter()
         clock = run_cell(program, sgd, large, run_key("", 0), 40).clock
-        shares.append(1 - (clock["train_wall_sec"] + clock["eval_wall_sec"]) / (time.perf_counter() - begin))
+        shares.append(1 - (clock.train_wall_sec + clock.eval_wall_sec) / (time.perf_counter() - begin))
     assert 0 <= min(shares) <= 0.05
 
 
@@ -218,16 +218,16 @@ def test_a_cell_is_the_inner_loop_evaluated_on_the_grid(task, trained):
     assert wide.index.tolist() == list(range(HORIZON + 1))
     np.testing.assert_allclose(wide["inner_loss"][1:], trace.inner_loss, rtol=1e-4)
     sampled = tasks.unroll.eval_loss(task, state.params, "train")
-    np.testing.assert_allclose(outcome.result["final_train_loss"], sampled, rtol=1e-4)
+    np.testing.assert_allclose(outcome.result.final_train_loss, sampled, rtol=1e-4)
     for split in ("validation", "test"):
         whole = whole_loss(task, state.params, split)
-        np.testing.assert_allclose(outcome.result[f"final_{split}_loss"], whole, rtol=1e-4)
-    np.testing.assert_allclose(outcome.result["mean_train_loss"], wide["train_loss"][1:].mean(), rtol=1e-6)
+        np.testing.assert_allclose(getattr(outcome.result, f"final_{split}_loss"), whole, rtol=1e-4)
+    np.testing.assert_allclose(outcome.result.mean_train_loss, wide["train_loss"][1:].mean(), rtol=1e-6)
     best = wide["validation_loss"].idxmin()
-    assert outcome.result["best_validation_step"] == best
+    assert outcome.result.best_validation_step == best
     until, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, int(best))
     then = whole_loss(task, until.params, "test")
-    np.testing.assert_allclose(outcome.result["test_loss_at_best_validation"], then, rtol=1e-4)
+    np.testing.assert_allclose(outcome.result.test_loss_at_best_validation, then, rtol=1e-4)
 
 
 def test_a_cell_keeps_its_final_test_loss_on_blocks_of_images(task, trained):
@@ -235,7 +235,7 @@ def test_a_cell_keeps_its_final_test_loss_on_blocks_of_images(task, trained):
     program, sgd, key, outcome = trained
     blocks = outcome.curve.loc[outcome.curve["metric"] == BLOCK_METRIC]
     assert blocks["step"].tolist() == list(range(NUM_TEST_BLOCKS))
-    np.testing.assert_allclose(blocks["value"].mean(), outcome.result["final_test_loss"], rtol=1e-12)
+    np.testing.assert_allclose(blocks["value"].mean(), outcome.result.final_test_loss, rtol=1e-12)
     state, _ = tasks.unroll.unroll(task, sgd.make(sgd.variables, 0), program.init(task, sgd, key), key, HORIZON)
     second = task.loss(state.params, task.take("test", jnp.arange(12, 24)))  # 300 images in 25 blocks
     np.testing.assert_allclose(blocks["value"].iloc[1], second, rtol=1e-3)
@@ -259,8 +259,8 @@ def test_divergence_is_a_result_with_its_first_bad_step(task, trained):
     assert wide.index.tolist() == list(range(HORIZON + 1))  # never a missing row
     assert wide["train_loss"][outcome.first_bad_step + 1 :].isna().all()
     assert math.isfinite(wide["train_loss"][0])
-    assert outcome.result["final_test_loss"] is None
-    assert outcome.result["mean_train_loss"] is None
+    assert outcome.result.final_test_loss is None
+    assert outcome.result.mean_train_loss is None
 
 
 def test_a_time_limit_is_a_row(task, trained):
