@@ -49,8 +49,8 @@ def run_cell(
       tick: called after every chunk with its number of steps.
 
     Returns:
-      The outcome, without compile time in its clock. A non-finite inner or evaluation loss ends the run as diverged; the
-      rest of its grid is NaN, not missing.
+      The outcome, without compile time in its clock. A non-finite inner or evaluation loss ends the run as diverged;
+      the rest of its grid is NaN, not missing.
     """
     begin = time.perf_counter()
     grid = evaluation_grid(horizon)
