@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from bench.store.store import CLAIMS, Store
-from tests.helpers import bench_process
+from tests.helpers import REPOSITORY, bench_process
 
 pytestmark = pytest.mark.slow  # processes that train
 
@@ -34,10 +34,12 @@ def environment(root):
     return os.environ | {name: str(root / place) for name, place in places.items()}
 
 
-UNDRAWN = """
-from bench.report.figures import drawing
-for kind in ("png", "svg", "pdf"):
-    setattr(drawing.Figure, kind, b"")
+UNDRAWN = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+import pytest
+from tests.bench.conftest import draw_nothing
+draw_nothing(pytest.MonkeyPatch())
 """
 
 
@@ -207,7 +209,8 @@ def test_a_full_disk_is_one_line_and_the_rerun_finishes(undisturbed, tmp_path):
 OUTER = """
 name = "mine"
 design = "per_parameter_mlp"
-family = "digits8_mlp"
+family = "digits4_mlp"
+estimator = ["es"]
 num_tasks = 2
 validation_num_steps = 3
 validation_num_tasks = 2
