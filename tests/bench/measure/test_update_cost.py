@@ -51,7 +51,7 @@ def test_the_shipped_suite_is_a_cell_for_each_tree():
     "name",
     [
         "adam",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("sgd_momentum", "nadamw_cosine", "muon", "learned")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("nadamw_cosine", "learned")),
     ],
 )
 def test_the_loop_is_that_many_updates_on_one_another(name):
@@ -172,10 +172,10 @@ def test_costs_without_a_reference_few_blocks_or_a_finished_cell():
 @pytest.mark.slow
 def test_the_smallest_tree_costs_what_the_controls_say():
     adam = entrant("adam")
-    curve = update_cost.measure("cnn_20k", [adam, *timed_controls(adam)], 20)
+    curve = update_cost.measure("cnn_20k", [adam, *timed_controls(adam)], 10)
     wide = curve.pivot(index="step", columns="metric", values="value")
     seconds = {name: wide[f"update_seconds/{name}"] for name in ("adam", "adam_again", "adam_twice")}
-    # Twenty updates of a small tree on a machine that others may use: wide bounds, disjoint all the same.
+    # Ten blocks of a small tree on a machine that others may use: wide bounds, disjoint all the same.
     assert 0.7 < float((seconds["adam_again"] / seconds["adam"]).median()) < 1.4
     assert 1.5 < float((seconds["adam_twice"] / seconds["adam"]).median()) < 2.7
     assert jnp.isfinite(jnp.asarray(seconds["adam"])).all()

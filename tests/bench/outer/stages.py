@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 
+import pytest
+
 from bench.outer.run import run
 from learned.curriculum import Stage
 from tests.helpers import linear_family
-from tests.learned.outer.linear import CONFIG
+from tests.learned.outer.linear import CONFIG, engine
 
 METRICS = {
     "outer_step": 50.0,
@@ -25,6 +27,14 @@ STAGES = dataclasses.replace(CONFIG, stages=(Stage(5, 3), Stage(5, 3)), validati
 FACTS = {"name": "linear", "version": "1", "digest": "0" * 16}
 
 
+@contextlib.contextmanager
+def compiled_once():
+    """While this lasts, runs of one configuration share an engine; what a run changes is not in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("learned.outer.Engine", lambda config, family, num_devices=1: engine(config))
+        yield
+
+
 def outer_train(results_dir, steps, resume=False):
     """A run of `STAGES` that is interrupted after so many outer steps of all."""
 
@@ -35,7 +45,7 @@ def outer_train(results_dir, steps, resume=False):
         if f"outer step {steps}/" in line:
             raise Stop
 
-    with contextlib.suppress(Stop):
+    with contextlib.suppress(Stop), compiled_once():
         run(
             STAGES,
             linear_family(),

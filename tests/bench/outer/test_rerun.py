@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UsageError
 from bench.outer.publish import publish
 from bench.outer.rerun import rerun
-from tests.bench.outer.stages import STAGES, outer_train
+from tests.bench.outer.stages import STAGES, compiled_once, outer_train
 from tests.helpers import assert_one_line, linear_family
 
 
@@ -18,7 +18,8 @@ def test_the_beginning_of_a_published_run_is_the_same_again_and_a_changed_one_is
     folder = publish(STAGES, tmp_path, "box")
 
     def again():
-        return rerun(STAGES, linear_family(), folder, outer_steps=100, num_devices=1)
+        with compiled_once():
+            return rerun(STAGES, linear_family(), folder, outer_steps=100, num_devices=1)
 
     found = again()
     assert (found.outer_steps, found.bit_equal, found.difference, found.holds) == (3, True, 0.0, True)
