@@ -3,11 +3,11 @@
 import pytest
 
 from tests.bench.report.browser.pages import CHROMIUM, COMMITTED, FLAGS, SIZES, Opened, write_made_up_report
-from tests.bench.report.browser.test_page import sync_api
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]' brings playwright")
     if CHROMIUM is None:
         pytest.skip("no browser on the path: `apt-get install chromium fonts-dejavu-core`, or Google Chrome")
     with sync_api.sync_playwright() as playwright:
@@ -16,7 +16,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def made_up(tmp_path_factory):
     return write_made_up_report(tmp_path_factory.mktemp("made_up"))
 

@@ -8,6 +8,13 @@ import re
 
 import pytest
 
+
+@pytest.fixture(scope="module", params=["wide"])
+def size(request):
+    """A cell has the same text on any screen."""
+    return request.param
+
+
 DASH = "–"
 NUMBER = re.compile(r"[+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|∞")
 

@@ -180,6 +180,10 @@ def test_links_out_of_the_page_lead_to_files_or_papers(opened):
             assert (opened.folder / unquote(url.path)).exists(), link
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "opened", ["made_up", *(COMMITTED if "BENCH_SCREENSHOT_DIR" in os.environ else ())], indirect=True
+)
 def test_the_whole_page_can_be_looked_at(opened, tmp_path, monkeypatch):
     name = "made-up" if opened.path not in COMMITTED.values() else "-".join(opened.folder.parts[-2:])
     target = tmp_path / f"{name}-{opened.size}.png"
