@@ -114,7 +114,7 @@ def test_a_suite_that_runs_tells_what_it_does(ran):
     assert again.counts == {"stored": 6}
 
 
-def test_run_suite_does_what_bench_run_does(ran, command, tmp_path):
+def test_run_suite_does_what_bench_run_does(ran, command, tmp_path, undrawn):
     folders, done, _, _ = ran
     page = bench.write_report("quick", results=done.results, folders=folders)
     there = folders_in(tmp_path)
@@ -138,7 +138,7 @@ def test_plan_suite_has_the_cells_of_a_dry_run(ran, command, tmp_path):
         assert {row["stored"] for row in rows} == {stored}
 
 
-def test_publishing_and_reports_are_the_same_files(ran, command, tmp_path):
+def test_publishing_and_reports_are_the_same_files(ran, command, tmp_path, undrawn):
     here, there = folders_in(tmp_path / "here"), folders_in(tmp_path / "there")
     for folders in (here, there):
         shutil.copytree(ran[0].results_dir, folders.results_dir)

@@ -13,8 +13,6 @@ from bench.tuning import targets
 from tests.bench.report.published import parts, repack, report, the_cell, verdict
 from tests.bench.synthetic import HORIZON
 
-pytestmark = pytest.mark.slow  # a report made anew for every altered number
-
 
 @pytest.mark.parametrize("metric", ["train_loss", "final_test_loss", "test_block_loss", "wall_time_sec"])
 def test_one_altered_value_of_a_curve_is_named_by_its_cell(root, metric):

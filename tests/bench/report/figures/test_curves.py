@@ -2,16 +2,12 @@
 
 import math
 
-import pytest
-
 from bench.report import figures
 from bench.report.figures import curves
 from tests.bench import synthetic
 from tests.bench.pairs import REFERENCE, raced
 from tests.bench.report.figures.drawn import by_slug, frozen_from, of_race
 from tests.bench.synthetic import falling, rows_of
-
-pytestmark = pytest.mark.slow  # drawing
 
 
 def test_target_levels_of_the_reference_are_drawn_in_train_loss_and_named():

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import pytest
-
 from bench.report import figures
 from bench.report.figures import ladder
 from bench.report.table import format_interval
@@ -14,8 +12,6 @@ from tests.bench.noisy_rows import chosen, make_frames
 from tests.bench.pairs import FLAT, raced
 from tests.bench.report.figures.drawn import by_slug, frozen_from, of_race
 from tests.bench.synthetic import falling
-
-pytestmark = pytest.mark.slow  # drawing
 
 
 def test_the_ladder_states_speed_ups_and_marks():

@@ -4,8 +4,6 @@ import pytest
 
 from bench.report.figures import parts
 
-pytestmark = pytest.mark.slow  # drawing
-
 
 @pytest.mark.parametrize(
     ("heights", "places"),

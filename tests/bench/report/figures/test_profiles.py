@@ -1,15 +1,11 @@
 """What performance profiles state, by hand."""
 
-import pytest
-
 from bench.report.figures import profiles
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import chosen, make_frames
 from tests.bench.pairs import raced
 from tests.bench.report.figures.drawn import frozen_from, of_race
 from tests.bench.synthetic import falling
-
-pytestmark = pytest.mark.slow  # drawing
 
 
 def test_profiles_are_the_share_of_runs_within_a_ratio_of_the_best_median():

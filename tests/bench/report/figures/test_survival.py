@@ -1,12 +1,8 @@
 """What the curves of time to target state, by hand."""
 
-import pytest
-
 from tests.bench.pairs import CONTENDER, FLAT, REFERENCE, raced
 from tests.bench.report.figures.drawn import of_race
 from tests.bench.synthetic import falling, rows_of
-
-pytestmark = pytest.mark.slow  # drawing
 
 
 def test_time_to_target_counts_arrivals_and_their_median_in_seconds():

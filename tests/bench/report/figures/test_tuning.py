@@ -13,8 +13,6 @@ from bench.store.rows import read_rows
 from tests.bench.noisy_rows import chosen, make_frames
 from tests.bench.report.figures.drawn import by_slug
 
-pytestmark = pytest.mark.slow  # drawing
-
 
 def tuned_rows(**changes):
     """Rows of `adam` and `lopt` on digits8_mlp, as tuned for 500 steps but for `changes`."""
