@@ -17,6 +17,7 @@ The page of many tasks shows some of them (`shown`), so that it stays small; fil
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from bench.report import tuning as tuning_records
@@ -27,7 +28,7 @@ from bench.tuning.targets import Targets
 
 __all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "shown", "task_figures", "tuning_figures"]
 
-# Beginnings of slugs -> why the page of many tasks does without. Who wants them has them made as files.
+# Beginnings of slugs -> why the page of many tasks does without; `bench report --figures` makes files of them.
 LEFT_OUT = {
     "train_loss_steps_": "the small multiples show every task's",
     "validation_loss_steps_": "the same lines as against seconds, each stretched by its step cost",
@@ -59,13 +60,16 @@ def task_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Ma
 def shown(drawn: Sequence[Figure], rows: Rows) -> list[Figure]:
     """Those that the page shows: all where tasks are few, else without `LEFT_OUT`.
 
-    Losses against steps stay where there are none against seconds.
+    Losses against steps stay where there are none against seconds. Dots stand beside two images of curves.
     """
     if len(rows.tasks) < curves.OVERVIEW_MIN_TASKS:
         return list(drawn)
     slugs = {figure.slug for figure in drawn}
     without_clock = {slug for slug in slugs if slug.replace("_loss_steps_", "_loss_seconds_") not in slugs}
-    return [f for f in drawn if f.slug in without_clock or not f.slug.startswith(tuple(LEFT_OUT))]
+    kept = [f for f in drawn if f.slug in without_clock or not f.slug.startswith(tuple(LEFT_OUT))]
+    if len(kept) == 3 and kept[-1].slug.startswith("final_test_loss_"):
+        kept = [kept[0], dataclasses.replace(kept[2], tall=True), kept[1]]
+    return kept
 
 
 def overview_figures(

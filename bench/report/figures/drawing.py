@@ -65,6 +65,7 @@ class Figure:
       caption: how to read it.
       draw: makes the canvas; not called before the bytes of a format are asked for.
       wide: whether it is too detailed for half a page.
+      tall: whether two others fit beside it, one below the other.
     """
 
     slug: str
@@ -72,12 +73,12 @@ class Figure:
     caption: str
     draw: Callable[[], Canvas] = field(repr=False, compare=False)
     wide: bool = False
+    tall: bool = False
 
     def image(self, dpi: float = DPI) -> Image.Image:
         """The image in all its colours."""
         with _style():
-            canvas = _laid_out(self.draw)
-            canvas.set_dpi(dpi)
+            canvas = _laid_out(self.draw, dpi)
             agg = FigureCanvasAgg(canvas)
             agg.draw()
             return Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
@@ -93,7 +94,7 @@ class Figure:
     def webp(self) -> bytes:
         """The image as the page has it: a third of the PNG's bytes, by fewer pixels and colours, without loss else."""
         out = io.BytesIO()
-        image = _in_few_colors(self.image(PAGE_DPI), PAGE_COLORS).convert("RGB")
+        image = _in_few_colors(self.image(DPI if self.wide else PAGE_DPI), PAGE_COLORS).convert("RGB")
         image.save(out, "WEBP", lossless=True, quality=100, method=6)
         return out.getvalue()
 
@@ -102,7 +103,7 @@ class Figure:
         """The image as SVG, letters as outlines; the same bytes for the same rows."""
         out = io.StringIO()
         with _style():
-            FigureCanvasSVG(_laid_out(self.draw)).print_svg(out, metadata={"Date": None, "Creator": None})
+            FigureCanvasSVG(_laid_out(self.draw, DPI)).print_svg(out, metadata={"Date": None, "Creator": None})
         return out.getvalue().encode()
 
     @cached_property
@@ -111,7 +112,7 @@ class Figure:
         out = io.BytesIO()
         nameless = {"CreationDate": None, "Creator": None, "Producer": None}
         with _style():
-            FigureCanvasPdf(_laid_out(self.draw)).print_pdf(out, metadata=nameless)
+            FigureCanvasPdf(_laid_out(self.draw, DPI)).print_pdf(out, metadata=nameless)
         return out.getvalue()
 
     @property
@@ -127,10 +128,10 @@ def _in_few_colors(image: Image.Image, number: int) -> Image.Image:
 
 
 @lru_cache(maxsize=1)  # the formats of one figure, asked for one after the other, share the work of the layout
-def _laid_out(draw: Callable[[], Canvas]) -> Canvas:
-    """A canvas whose layout is settled, so that every format has the same one."""
+def _laid_out(draw: Callable[[], Canvas], dpi: float) -> Canvas:
+    """A canvas whose layout is settled, so that every format has the same one: how wide letters are goes by the dpi."""
     canvas = draw()
-    canvas.set_dpi(DPI)
+    canvas.set_dpi(dpi)
     FigureCanvasAgg(canvas)
     engine = canvas.get_layout_engine()
     if engine is not None:

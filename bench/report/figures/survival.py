@@ -70,6 +70,7 @@ def survival_figure(
         "A bar at the end of a line: runs that never arrive, watched for the whole horizon (censored). Lines at "
         "100 % lie on each other.",
         draw=lambda: _draw(rows, task, styles, known, levels, reference, axis),
+        tall=True,
     )
 
 
