@@ -13,8 +13,8 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers take it for the one of `typing`, whose import takes longer than all of this
 if TYPE_CHECKING:
+    from bench.checks.data import prepare_data as prepare_data
     from bench.checks.installation import examine_installation as examine_installation
-    from bench.checks.installation import prepare_data as prepare_data
     from bench.checks.plugin import check_plugin as check_plugin
     from bench.entries.listing import list_optimizers as list_optimizers
     from bench.entries.listing import list_tasks as list_tasks
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from bench.outer.publish import ship as ship
     from bench.outer.rerun import rerun_outer as rerun_outer
     from bench.outer.run import outer_train as outer_train
-    from bench.report.evidence import verify_reports as verify_reports
-    from bench.report.evidence import write_cards as write_cards
     from bench.report.stored import read_results as read_results
     from bench.report.stored import report_json as report_json
     from bench.report.stored import write_report as write_report
+    from bench.report.verify import verify_reports as verify_reports
+    from bench.report.verify import write_cards as write_cards
     from bench.run.suite import plan_suite as plan_suite
     from bench.run.suite import publish_suite as publish_suite
     from bench.run.suite import run_suite as run_suite
@@ -60,7 +60,7 @@ MODULES = {  # public name -> its module
     "load_suite": "bench.suites.suite",
     "outer_train": "bench.outer.run",
     "plan_suite": "bench.run.suite",
-    "prepare_data": "bench.checks.installation",
+    "prepare_data": "bench.checks.data",
     "publish_outer": "bench.outer.publish",
     "publish_suite": "bench.run.suite",
     "race": "bench.run.timing",
@@ -72,8 +72,8 @@ MODULES = {  # public name -> its module
     "time_outer": "bench.outer.cost",
     "time_steps": "bench.run.timing",
     "tune_family": "bench.tuning.family",
-    "verify_reports": "bench.report.evidence",
-    "write_cards": "bench.report.evidence",
+    "verify_reports": "bench.report.verify",
+    "write_cards": "bench.report.verify",
     "write_report": "bench.report.stored",
 }
 __all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll] (it has the imports above)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 import tasks
-import tasks.unroll
+import tasks.inner_loop
 from learned.base import Key, LearnedOptimizer, Theta
-from tasks.base import Cfg
+from tasks.task import Cfg
 
 LOSS_CLIP = 10.0
 Objective = Literal["train", "validation"]
@@ -52,14 +52,14 @@ class FamilyObjective:
     outer_batch: bool = False
     score_every: int = 1
 
-    def start(self, theta: Theta, arrays, key: Key, horizon: int | Array) -> tasks.unroll.InnerState:
+    def start(self, theta: Theta, arrays, key: Key, horizon: int | Array) -> tasks.inner_loop.InnerState:
         """The inner state before the first of `horizon` steps, for the task and initialization of `key`."""
         task, run_key = self._task(arrays, key)
-        return tasks.unroll.init(task, self.design.optimizer(theta, horizon), run_key)
+        return tasks.inner_loop.init(task, self.design.optimizer(theta, horizon), run_key)
 
     def advance(
-        self, theta: Theta, arrays, state: tasks.unroll.InnerState, key: Key, num_steps: int
-    ) -> tuple[tasks.unroll.InnerState, Array]:
+        self, theta: Theta, arrays, state: tasks.inner_loop.InnerState, key: Key, num_steps: int
+    ) -> tuple[tasks.inner_loop.InnerState, Array]:
         """`num_steps` further steps of the unroll of `key`: the state after them and unclipped losses (num_steps,)."""
         task, run_key = self._task(arrays, key)
 
@@ -68,7 +68,7 @@ class FamilyObjective:
 
         scored = self.outer_batch or self.objective == "validation"
         optimizer = self.design.optimizer(theta)
-        state, trace = tasks.unroll.unroll(
+        state, trace = tasks.inner_loop.unroll(
             task, optimizer, state, run_key, num_steps, score if scored else None, self.score_every
         )
         return state, trace.score if scored else trace.inner_loss

@@ -20,7 +20,9 @@ import numpy as np
 from jax import Array
 
 from tasks import data
-from tasks.base import (
+from tasks.models import CNN, MLP
+from tasks.tables import UnknownNameError
+from tasks.task import (
     Cfg,
     Key,
     ModuleInit,
@@ -34,8 +36,6 @@ from tasks.base import (
     num_params,
     take_images,
 )
-from tasks.models import CNN, MLP
-from tasks.tables import UnknownNameError
 
 NUM_EVALUATION_TASKS = 10
 NUM_OUTER_VALIDATION_TASKS = 5

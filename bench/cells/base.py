@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tasks
-from bench.clock.engine import Program, chunk_lengths, compile_program
 from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
 from bench.store.provenance import default_device
 from bench.store.record import VERSION, Outcome, cell_id
-from bench.suites.expand import suite_entrants
+from bench.suites.members import suite_entrants
 from bench.suites.suite import Suite
+from bench.training.programs import Program, chunk_lengths, compile_program
 from bench.tuning import targets
 
 Advance = Callable[[float], None]  # called with the share of a cell that has been done since the last call

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells.base import Advance, Cell, Outcome, Session, identities
-from bench.clock.timing import NUM_BLOCKS
 from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
@@ -17,8 +16,9 @@ from bench.measure import MEASUREMENTS
 from bench.store.provenance import default_device
 from bench.store.record import VERSION, Status
 from bench.suites.choose import expand_tasks
-from bench.suites.expand import suite_entrants
+from bench.suites.members import suite_entrants
 from bench.suites.suite import Suite
+from bench.training.timing import NUM_BLOCKS
 
 NUM_REPLICATIONS = 64  # of a measurement that times nothing, where its suite does not say
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import learned
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
-from bench.clock.engine import NUM_EVALUATIONS, run_key
-from bench.clock.race import race
 from bench.entries.entrants import Entrant
 from bench.store.record import Status
+from bench.training.programs import NUM_EVALUATIONS, run_key
+from bench.training.race import race
 
 
 @dataclasses.dataclass(frozen=True)

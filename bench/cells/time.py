@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
-from bench.clock.timing import chunk_steps, curve, time_entrants
 from bench.entries import controls
 from bench.store.record import Status
+from bench.training.timing import chunk_steps, curve, time_entrants
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig
-from bench.clock.engine import NUM_EVALUATIONS, run_key
-from bench.clock.training import run_cell
 from bench.entries import controls
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import BrokenTask, Registry
 from bench.store.record import Status
-from bench.suites.expand import suite_entrants
+from bench.suites.members import suite_entrants
 from bench.suites.suite import Suite
+from bench.training.programs import NUM_EVALUATIONS, run_key
+from bench.training.run import run_cell
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ class TaskSubject:
 
 
 def _sizes(subject: TaskSubject) -> str:
-    from tasks.base import SPLITS, Problem
+    from tasks.task import SPLITS, Problem
 
     problem = subject.task.problem
     if not isinstance(problem, Problem):
@@ -131,7 +131,7 @@ def _task_vmap(subject: TaskSubject) -> str:
 
 
 def _task_disjoint(subject: TaskSubject) -> str:
-    from tasks.base import SPLITS
+    from tasks.task import SPLITS
 
     known = {split: _examples(subject.task, split) for split in SPLITS}
     for i, a in enumerate(SPLITS):
@@ -180,15 +180,15 @@ def _task_trains(subject: TaskSubject) -> str:
     import jax
     import optax
 
-    import tasks.unroll
+    import tasks.inner_loop
 
     task, key, num_steps = subject.task, jax.random.key(0), 100
 
     @jax.jit
     def train(task: Task) -> Any:
         optimizer = optax.adam(1e-3)
-        state = tasks.unroll.init(task, optimizer, key)
-        end, _ = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
+        state = tasks.inner_loop.init(task, optimizer, key)
+        end, _ = tasks.inner_loop.unroll(task, optimizer, state, key, num_steps)
         batch = task.batch(jax.random.key(1), "train")
         return task.loss(state.params, batch), task.loss(end.params, batch)
 

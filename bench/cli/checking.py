@@ -16,7 +16,7 @@ from bench.folders import Folders
 
 if TYPE_CHECKING:
     from bench.checks.contract import Verdict
-    from bench.report.evidence import Checked
+    from bench.report.verify import Checked
 
 
 @click.command()
@@ -45,7 +45,7 @@ def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
     """Decode TFDS data once into cached array files, which also work where TFDS is not installed."""
     from rich.console import Console
 
-    from bench.checks.installation import prepare_data
+    from bench.checks.data import prepare_data
 
     with progress_bar(1.0, "decoding", Console()) as (log, advance):
         prepare_data(names, force=force, folders=folders, log=log, advance=advance)
@@ -77,7 +77,7 @@ def verify(
         return
     from rich.console import Console
 
-    from bench.report.evidence import verify_reports
+    from bench.report.verify import verify_reports
 
     with progress_bar(1.0, "bench verify", Console()) as (log, advance):
 
@@ -152,6 +152,6 @@ def check(plugin: str, time_limit: float, as_json: bool) -> None:
 @folder_options
 def cards_command(names: Sequence[str], folders: Folders) -> None:
     """Write the cards of shipped learned optimizers again: how they were made, and their published results."""
-    from bench.report.evidence import write_cards
+    from bench.report.verify import write_cards
 
     write_cards(names, folders=folders, log=click.echo)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from bench.cli import checking, clock, listing, outer, running, tuning
+from bench.cli import checking, listing, outer, running, timing, tuning
 from bench.cli.options import read_project_file
 from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
@@ -38,7 +38,7 @@ COMMANDS = (
     running.publish,
     running.report,
     running.run,
-    clock.time_command,
+    timing.time_command,
     tuning.tune,
     checking.verify,
 )

@@ -21,7 +21,7 @@ from bench.cli.options import (
 from bench.cli.terminal import print_json, print_table, progress_bar
 from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
-from bench.report import FIGURE_FORMATS, TABLE_FORMATS
+from bench.report.page import FIGURE_FORMATS, TABLE_FORMATS
 from bench.suites.choose import choose_suite
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def run(
 def _print_results(results: Results, folders: Folders, console: Console) -> None:
     import learned
     from bench.measure import shown
-    from bench.report import terminal_tables
     from bench.report.build import targets_of
+    from bench.report.page import terminal_tables
 
     if set(results.cells["kind"]) == {"measure"}:
         figures = shown(results.cells, results.curves)

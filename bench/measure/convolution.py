@@ -24,11 +24,11 @@ import numpy as np
 import optax
 
 import tasks
-import tasks.unroll
-from bench.clock.timing import interleave
+import tasks.inner_loop
 from bench.statistics import median_interval, ratio_interval, significant
-from tasks.base import ModuleInit, ModuleLoss
+from bench.training.timing import interleave
 from tasks.convolution import CONVOLUTIONS
+from tasks.task import ModuleInit, ModuleLoss
 
 FAMILY = "imagenet32_cnn3"
 NUM_STEPS = 20
@@ -52,8 +52,8 @@ def regions() -> list[Callable[[], None]]:
 
     def scan(convolution: str) -> Callable[[], None]:
         task = synthetic_task(convolution)
-        state = tasks.unroll.init(task, optimizer, key)
-        many = jax.jit(lambda task, state, key: tasks.unroll.unroll(task, optimizer, state, key, NUM_STEPS))
+        state = tasks.inner_loop.init(task, optimizer, key)
+        many = jax.jit(lambda task, state, key: tasks.inner_loop.unroll(task, optimizer, state, key, NUM_STEPS))
         program = many.lower(task, state, key).compile()
         return lambda: jax.block_until_ready(program(task, state, key))
 
@@ -66,7 +66,7 @@ def regions() -> list[Callable[[], None]]:
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, loss
 
-        state = tasks.unroll.init(task, optimizer, key)
+        state = tasks.inner_loop.init(task, optimizer, key)
         program = jax.jit(step).lower(task, state.params, state.opt_state, key, 0).compile()
 
         def region() -> None:

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 import tasks
-from bench.clock.timing import time_entrants
 from bench.entries.entrants import Entrant
 from bench.measure import update_cost
 from bench.statistics import ratio_interval
 from bench.store.rows import Frame
+from bench.training.timing import time_entrants
 from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.designs import make_design, run_key, theta_shapes, untrained_theta

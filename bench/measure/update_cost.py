@@ -17,13 +17,13 @@ import optax
 import pandas as pd
 from jax import Array
 
-from bench.clock.timing import MIN_REGION_SEC, interleave
 from bench.entries.entrants import Entrant
 from bench.statistics import median_interval, ratio_interval
 from bench.store.rows import Frame
-from tasks.base import ModuleInit, Params, named_key
+from bench.training.timing import MIN_REGION_SEC, interleave
 from tasks.models import CNN, MLP
 from tasks.registry import NUM_CLASSES, describe_module
+from tasks.task import ModuleInit, Params, named_key
 
 HORIZON = 1000  # for schedules; every step costs the same
 REFERENCE = "adam"

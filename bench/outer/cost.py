@@ -16,8 +16,6 @@ import msgspec
 import numpy as np
 
 import tasks
-from bench.clock.engine import compile_program
-from bench.clock.timing import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
 from bench.device import use_devices
 from bench.entries.entrants import resolve
 from bench.entries.plugins import failure
@@ -26,6 +24,8 @@ from bench.folders import Folders
 from bench.outer.folders import as_config
 from bench.processes import Child, EndedError, all_messages, speaking
 from bench.statistics import median_interval, ratio_interval, significant
+from bench.training.programs import compile_program
+from bench.training.timing import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
 from learned import outer
 from learned.config import OuterConfig
 

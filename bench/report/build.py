@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.measure import table_json
 from bench.measure.update_cost import update_costs
-from bench.report import report_json, write_report
+from bench.report.page import page_json, write_page
 from bench.store.record import Results
 from bench.store.rows import Frame
 from bench.store.store import Store
@@ -19,7 +19,7 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
     """The report of stored rows, with the targets, the headline and the suite's description as they are now.
 
     Of a measurement it is a table, or a page of its own: nothing was trained, so there is nothing to rank. `drawing` is
-    `draw`, `figures` and `tables` of `bench.report.write_report`.
+    `draw`, `figures` and `tables` of `bench.report.page.write_page`.
 
     Raises:
       OSError: the folder cannot be written.
@@ -33,7 +33,7 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
         from bench.report.measurement import write_measurement  # imports matplotlib
 
         return write_measurement(results.cells, results.curves, out_dir, **head, **drawing)
-    return write_report(
+    return write_page(
         results.cells,
         results.curves,
         out_dir,
@@ -51,7 +51,7 @@ def first_screen_json(results: Results, results_dir: Path, suite: str, label: st
 
     if set(results.cells["kind"]) == {"measure"}:
         return table_json(results.cells, results.curves)
-    return report_json(
+    return page_json(
         results.cells,
         results.curves,
         suite=suite,

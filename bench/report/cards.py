@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.report.build import targets_of
 from bench.report.comparison import best_baseline, compare
 from bench.report.fairness import payback_text
+from bench.report.recompute import first_difference
 from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_diverged
 from bench.report.table import (
     NONE_TEXT,
@@ -30,7 +31,6 @@ from bench.report.table import (
     text_entry,
     whole_entry,
 )
-from bench.report.verify import first_difference
 from bench.score.exposure import outer_training
 from bench.score.fairness import made_with, payback
 from bench.score.speedup import format_speedup, speedup

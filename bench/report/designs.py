@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.measure.designs import HORIZON, OUTER, STEPS_ON, TREES
 from bench.report.figures import designs as drawn
-from bench.report.figures.parts import listed
+from bench.report.figures.axes import listed
 from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, whole_entry
 from bench.statistics import Interval

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import measurement_of, write_table
-from bench.report import designs, pathologies, template, write_files
+from bench.report import designs, pathologies
+from bench.report.page import template, write_files
 from bench.report.provenance import provenance_table
 from bench.report.section import Section
 

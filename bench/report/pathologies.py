@@ -14,7 +14,7 @@ import pandas as pd
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
 from bench.report.figures import pathologies as drawn
-from bench.report.figures.parts import listed
+from bench.report.figures.axes import listed
 from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
 from bench.statistics import Interval

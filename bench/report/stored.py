@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.report import delete_others
 from bench.report.build import build_report, first_screen_json
+from bench.report.page import delete_others
 from bench.store.files import locked
 from bench.store.published import LOCAL
 from bench.store.record import Results

@@ -1,132 +1,203 @@
-"""`bench verify`: recomputes every published number from committed rows and compares (protocol rule 15).
+"""What is committed, checked against the rows that it has to follow from: every report, and every card of weights.
 
-Three steps for each report: the rows are what was stored (checksums, digests, every column against its record); each
-record's numbers follow from its curve; the tables, the first screen and the page's text follow from the rows. The first
-difference is named.
+Run as a module it is a process that checks what it is sent; `verify_reports` has two of them.
 """
 
-import csv
-import io
-import itertools
-import json
-import math
-import re
-import tempfile
-from collections.abc import Iterator
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import pandas as pd
+from bench.errors import UsageError, nearest, usage_errors
+from bench.folders import Folders
+from bench.processes import Child, EndedError, all_messages, speaking
+from bench.report import cards
+from bench.report.recompute import published_reports, verify
+from bench.score.compare import parse_set
+from learned.weights import shipped_names
 
-from bench.clock.training import summarize
-from bench.errors import UsageError
-from bench.report.build import build_report
-from bench.store.published import LOCAL
-from bench.store.record import Results, curve_content
-from bench.store.rows import Frame, curves_by_cell
-from bench.store.store import Store
+NUM_PROCESSES = 2
+POLL_SEC = 0.1
+CARDS_SHARE = 0.5  # of what it takes to check the reports of the same rows: a card reads and indexes them too
 
-_IMAGE_DATA = re.compile(r'src="data:[^"]*"')  # drawn with the fonts and libraries of a machine: no numbers in there
-
-
-def published_reports(reports_dir: Path) -> list[tuple[str, str]]:
-    """(suite, label) of every committed report."""
-    found = [(page.parent.parent.name, page.parent.name) for page in sorted(reports_dir.glob("*/*/report.json"))]
-    return [(suite, label) for suite, label in found if label != LOCAL]
+# ("report", SUITE, LABEL), or ("card", NAME, ...): all cards together, since all of them read all published results.
+Job: TypeAlias = tuple[str, ...]
 
 
-def verify(results_dir: Path, reports_dir: Path, suite: str, label: str) -> str | None:
-    """The first number of a published report that does not follow from its committed rows; None if all do."""
-    try:
-        results = Store(results_dir, suite, label).read()
-    except UsageError as error:
-        return str(error)
-    problem = next(_records(results), None)
-    try:
-        return problem or next(_page(results, results_dir, reports_dir / suite / label, suite, label), None)
-    except (UsageError, ValueError) as error:  # rows or targets that no report can be made from, a page that is no text
-        return str(error)
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What came of checking a report or a card.
+
+    Attributes:
+      kind: "report" or "card".
+      name: "SUITE/LABEL", or the name of a shipped optimizer.
+      problem: the first number that does not follow from the rows; None if all do.
+      missing: result sets that a card shows and that are not here; then it is not checked.
+    """
+
+    kind: str
+    name: str
+    problem: str | None = None
+    missing: tuple[str, ...] = ()
 
 
-def _records(results: Results) -> Iterator[str]:
-    """Records whose numbers are not what their curve gives."""
-    curves, by_cell = curves_by_cell(results.curves)
-    steps, metrics, values = curve_content(curves)
-    train: Frame = results.cells[results.cells["kind"] == "train"]
-    for row in train.to_dict("records"):
-        where = by_cell.get(str(row["cell"]))
-        cell = f"cell {row['cell']} ({row['task']}, {row['optimizer']}, seed {row['seed']})"
-        if where is None:
-            if row["status"] not in ("error", "out_of_memory"):
-                yield f"{cell}: its status is {row['status']} and it has no curve"
-            continue
-        curve = list(zip(steps[where], metrics[where], values[where], strict=True))
-        try:
-            expected = summarize(curve)
-        except KeyError as error:
-            yield f"{cell}: its curve has no {error.args[0]}"
-            continue
-        clock = [value for _, metric, value in curve if metric == "wall_time_sec" and not math.isnan(value)]
-        expected["train_wall_sec"] = clock[-1] if clock else row["train_wall_sec"]
-        for name, value in expected.items():
-            if not _equal(row[name], value):
-                yield f"{cell}: {name} is {row[name]}, its curve gives {value}"
-        ended = "final_test_loss" in metrics[where]
-        if ended != (row["status"] == "ok"):
-            yield f"{cell}: its status is {row['status']}, its curve has {'a' if ended else 'no'} final test loss"
+def verify_reports(
+    names: Sequence[str] = (),
+    *,
+    folders: Folders | None = None,
+    tell: Callable[[Checked], None] = lambda checked: None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> list[Checked]:
+    """Recomputes every published number from committed rows and compares (protocol rule 15).
+
+    Several reports are checked by two processes beside this one.
+
+    Args:
+      names: of reports, "SUITE/LABEL"; without any every published report, and the card of every shipped optimizer.
+      folders: where results and reports lie; those of the command line without it.
+      tell: called with each outcome, in the order of what is returned, as soon as it is known.
+      advance: called with the share of the work that has been done since the last call.
+
+    Returns:
+      An outcome for each report, then for each card.
+
+    Raises:
+      UsageError: no such results or report, or none that is published.
+    """
+    folders = folders or Folders()
+    reports = [parse_set(name) for name in names] or published_reports(folders.reports_dir)
+    if not reports:
+        raise UsageError(f"no published report in {folders.reports_dir}")
+    for suite, label in reports:
+        if not any((folder / suite / label).is_dir() for folder in (folders.results_dir, folders.reports_dir)):
+            raise UsageError(f"no results and no report of {suite}/{label}: `bench list runs` shows what there is")
+    shipped = () if names else shipped_names()
+    absent = {name: tuple(cards.missing_results(name, folders.results_dir)) for name in shipped}
+    jobs: list[Job] = [("report", *report) for report in reports]
+    if there := [name for name, missing in absent.items() if not missing]:
+        jobs.append(("card", *there))
+    weights = {job: _weight(job, folders) for job in jobs}
+    expected = [("report", f"{suite}/{label}") for suite, label in reports] + [("card", name) for name in absent]
+    known = {("card", name): Checked("card", name, missing=missing) for name, missing in absent.items() if missing}
+    found: list[Checked] = []
+
+    def note(outcomes: Sequence[Checked]) -> None:
+        known.update({(checked.kind, checked.name): checked for checked in outcomes})
+        while len(found) < len(expected) and expected[len(found)] in known:
+            found.append(known[expected[len(found)]])
+            tell(found[-1])
+
+    note(())
+    for job, outcomes in _outcomes(jobs, weights, folders):
+        note(outcomes)
+        advance(weights[job] / sum(weights.values()))
+    return found
 
 
-def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: str) -> Iterator[str]:
-    """Differences between the committed report and one made now from the rows, in the formats that lie there."""
-    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    tables = tuple({path.suffix[1:] for path in there if path.parts[0] == "tables"})
-    with tempfile.TemporaryDirectory() as name:
-        fresh = Path(name)
-        build_report(results, results_dir, fresh, suite, label, tables=tables, draw=False)
-        files = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-        images = {path for path in there if path.parts[0] == "figures"}
-        for path in sorted((files ^ there) - images):
-            yield f"{folder / path}: {'missing' if path in files else 'not made from the rows'}"
-        for path in sorted(files & there):
-            old, new = ((root / path).read_text(encoding="utf-8") for root in (folder, fresh))
-            if path.suffix == ".html":
-                old, new = (_IMAGE_DATA.sub("", text) for text in (old, new))
-            if old != new:
-                yield f"{folder / path}: {first_difference(path, old, new)}"
+def _weight(job: Job, folders: Folders) -> float:
+    """What a job takes, in proportion: bytes of the curves that it reads."""
+    kind, *which = job
+    pattern, share = ("/".join(which), 1.0) if kind == "report" else ("*/*", CARDS_SHARE)
+    return 1.0 + share * sum(path.stat().st_size for path in folders.results_dir.glob(f"{pattern}/curves.parquet"))
 
 
-def first_difference(path: Path, old: str, new: str) -> str:
-    """Where two files first differ, in the terms of the file: row and column of a table, key of a JSON file, line."""
-    if path.suffix == ".csv":
-        a, b = (list(csv.reader(io.StringIO(text))) for text in (old, new))
-        for number, (x, y) in enumerate(zip(a, b, strict=False)):
-            for column, (p, q) in enumerate(itertools.zip_longest(x, y)):
-                if p != q:
-                    header = a[0][column] if column < len(a[0]) else column
-                    return f"row {number} ({(x or y)[0]}), column {header}: published {p!r}, the rows give {q!r}"
-        return f"published {len(a)} lines, the rows give {len(b)}" if len(a) != len(b) else "formatted differently"
-    if path.suffix == ".json":
-        try:
-            return _json_difference(json.loads(old), json.loads(new), "") or "formatted differently"
-        except ValueError as error:
-            return f"not JSON: {error}"
-    for number, (p, q) in enumerate(zip(old.splitlines(), new.splitlines(), strict=False), 1):
-        if p != q:
-            return f"line {number}: published {p.strip()[:160]!r}, the rows give {q.strip()[:160]!r}"
-    return "one is longer than the other"
+def _outcomes(
+    jobs: Sequence[Job], weights: dict[Job, float], folders: Folders
+) -> Iterator[tuple[Job, Sequence[Checked]]]:
+    """Each job with its outcomes, as they fall: heavy ones begin first, so that no process waits long for the other."""
+    left = sorted(jobs, key=lambda job: -weights[job])
+    answered = set()
+    if len(jobs) > 1:
+        for job, outcomes in _spread(left, folders):
+            answered.add(job)
+            yield job, outcomes
+    # One job is not worth a process. What a process did not come to an end with is done here, where an error shows.
+    cards.published.cache_clear()  # in a notebook, results may have been published since
+    for job in [job for job in left if job not in answered]:
+        yield job, _check(job, folders)
 
 
-def _json_difference(old: Any, new: Any, at: str) -> str | None:
-    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-        found = (_json_difference(old[key], new[key], f"{at}.{key}") for key in old)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        found = (_json_difference(p, q, f"{at}[{i}]") for i, (p, q) in enumerate(zip(old, new, strict=True)))
-    else:
-        return None if old == new else f"{at.lstrip('.')}: published {old!r}, the rows give {new!r}"
-    return next((difference for difference in found if difference), None)
+def _spread(jobs: Sequence[Job], folders: Folders) -> Iterator[tuple[Job, Sequence[Checked]]]:
+    """Jobs with their outcomes, from processes; without those on which a process failed."""
+    waiting, busy = list(jobs), {}
+    with contextlib.ExitStack() as stack:
+        for _ in range(min(NUM_PROCESSES, len(waiting))):
+            where = [str(folders.results_dir), str(folders.reports_dir)]
+            child = stack.enter_context(Child("bench.report.verify", where))
+            busy[child] = waiting.pop(0)
+            child.send(busy[child])
+        while busy:
+            for child, job in list(busy.items()):
+                try:
+                    message = child.receive(POLL_SEC)
+                except EndedError:
+                    del busy[child]
+                    continue
+                if message is None:
+                    continue
+                del busy[child]
+                if waiting:
+                    busy[child] = waiting.pop(0)
+                    child.send(busy[child])
+                if "checked" in message:
+                    yield job, [Checked(**{**fields, "missing": ()}) for fields in message["checked"]]
 
 
-def _equal(stored: Any, value: Any) -> bool:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return bool(pd.isna(stored))
-    return bool(stored == value)
+def _check(job: Job, folders: Folders) -> list[Checked]:
+    kind, *which = job
+    if kind == "card":
+        return [Checked("card", name, cards.verify(name, folders.results_dir)) for name in which]
+    suite, label = which
+    return [Checked("report", f"{suite}/{label}", verify(folders.results_dir, folders.reports_dir, suite, label))]
+
+
+def write_cards(
+    names: Sequence[str] = (),
+    *,
+    folders: Folders | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Writes the cards of shipped learned optimizers again: how they were made, and their published results.
+
+    Args:
+      names: of shipped optimizers; all without any.
+      folders: where results lie; those of the command line without it.
+      log: called with a line for every card.
+
+    Returns:
+      The cards, beside the weights.
+
+    Raises:
+      UsageError: no such optimizer, published results that are altered, or weights whose folder cannot be written.
+    """
+    folders, known = folders or Folders(), shipped_names()
+    cards.published.cache_clear()  # in a notebook, results may have been published since
+    for name in names:
+        if name not in known:
+            raise nearest("learned optimizer", name, known)
+    paths = []
+    for name in names or known:
+        with usage_errors():
+            paths.append(cards.write(name, folders.results_dir))
+        log(f"card: {paths[-1]}")
+    return paths
+
+
+def _work() -> None:
+    """What runs in a process: checks what its standard input tells, one job after the other."""
+    from bench.device import select_device
+
+    told = all_messages()
+    folders = Folders(*map(Path, next(told)))
+    with speaking() as say:
+        select_device("cpu")  # nothing is timed, and an accelerator would be asked for memory by every process
+        for job in told:
+            try:
+                say(checked=[dataclasses.asdict(checked) for checked in _check(tuple(job), folders)])
+            except Exception as error:
+                say(error=str(error))
+
+
+if __name__ == "__main__":
+    _work()

@@ -183,9 +183,9 @@ def _record(store: Store, cell: Cell, status: str, reason: str, started: str) ->
 
 def _work() -> None:
     """What the child runs: the work in its first message."""
+    from bench.cells.plan import plan
     from bench.device import select_device
     from bench.entries.plugins import build_registry
-    from bench.run.plan import plan
     from bench.run.runner import run as run_cells
     from bench.store.store import Store
     from bench.suites.suite import Suite

@@ -33,7 +33,7 @@ def run(
     runs. Cells that another process is running in the same folder are left to it.
 
     Args:
-      cells: from `bench.run.plan.plan`.
+      cells: from `bench.cells.plan.plan`.
       registry: tables of tasks and optimizers.
       store: where cells are stored.
       time_limit_sec: time limit of one training cell.

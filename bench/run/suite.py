@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.cells.base import Cell
+from bench.cells.plan import plan as plan_cells
 from bench.device import select_device
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.run import isolate as isolate_
 from bench.run import runner
-from bench.run.plan import plan as plan_cells
 from bench.store import published
 from bench.store.record import Results
 from bench.store.store import Store

@@ -5,9 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.clock.engine import run_key
-from bench.clock.race import race as race_entrants
-from bench.clock.timing import NUM_BLOCKS, time_entrants
 from bench.device import select_device
 from bench.entries.entrants import Entrant, real_name, resolve
 from bench.entries.plugins import Registry, build_registry
@@ -17,6 +14,9 @@ from bench.score.races import Race, race_result
 from bench.statistics import Interval, median_interval, ratio_interval
 from bench.suites.choose import expand_tasks
 from bench.suites.suite import load_suite
+from bench.training.programs import run_key
+from bench.training.race import race as race_entrants
+from bench.training.timing import NUM_BLOCKS, time_entrants
 from bench.tuning import targets
 
 SUITE = "quick"  # whose tasks and optimizers are timed by default

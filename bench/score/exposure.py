@@ -12,9 +12,9 @@ import tasks
 from bench.measure.update_cost import update_costs as update_costs
 from learned import cards as weight_cards
 from learned import weights
-from tasks.base import SPLITS, Split
 from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
 from tasks.registry import NUM_CLASSES
+from tasks.task import SPLITS, Split
 
 Mark = Literal["in-distribution", "used for choosing", "held-out", "out-of-distribution", "unknown"]
 OUTER_TRAIN, OUTER_VALIDATION = "outer_train", "outer_validation"  # pools of classes

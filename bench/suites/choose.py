@@ -1,4 +1,4 @@
-"""Choices within a suite: tasks by pattern, optimizers, seeds, and values set by hand."""
+"""A part of a suite: tasks by pattern, optimizers, seeds, and values set by hand."""
 
 import dataclasses
 from collections.abc import Sequence

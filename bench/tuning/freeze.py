@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.clock import engine
 from bench.device import select_device
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry, build_registry
@@ -18,9 +17,10 @@ from bench.errors import UsageError
 from bench.folders import Folders
 from bench.statistics.crossing import SMOOTHING
 from bench.store.provenance import git_state, versions
-from bench.suites.expand import suite_entrants, suite_tasks
+from bench.suites.members import suite_entrants, suite_tasks
 from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.suites.suite import Suite, load_suite
+from bench.training.programs import chunk_lengths, compile_program, evaluation_grid, run_key, whole_loss
 from bench.tuning.targets import (
     GROUPS,
     METRICS,
@@ -166,7 +166,7 @@ def freeze(
     Returns:
       The record, JSON-ready, for `write`.
     """
-    grid = engine.evaluation_grid(horizon)
+    grid = evaluation_grid(horizon)
     needed = needed_steps(grid, horizon)
     seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
@@ -180,19 +180,19 @@ def freeze(
                 final_validation[name] = float(np.median(finals))
     for entrant in changed.values():
         if entrant.name not in programs:
-            programs[entrant.name] = engine.compile_program(entrant, task, horizon, engine.chunk_lengths(horizon))
+            programs[entrant.name] = compile_program(entrant, task, horizon, chunk_lengths(horizon))
         program = programs[entrant.name]
         curves = {metric: np.full((len(grid), NUM_SEEDS), np.nan) for metric in METRICS}
         finals = []
         for column, seed in enumerate(seeds):
-            key = engine.run_key(task_name, seed)
+            key = run_key(task_name, seed)
             state = program.init(task, entrant, key)
             for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
                 state, _ = program.chunks[step - previous](task, entrant.variables, state, key, 1)
                 if step in needed:
                     for split, loss in program.evaluate.items():
                         curves[f"{split}_loss"][i, column] = loss(task, state.params)
-            finals.append(engine.whole_loss(task, state.params, "validation"))
+            finals.append(whole_loss(task, state.params, "validation"))
             tick()
         levels = {metric: levels_of(grid, values, horizon) for metric, values in curves.items()}
         final_validation[entrant.name] = float(np.median([v if math.isfinite(v) else math.inf for v in finals]))

@@ -19,12 +19,12 @@ import numpy as np
 from scipy.stats import qmc
 
 import tasks
-import tasks.unroll
+import tasks.inner_loop
 from baselines import Baseline, LogUniform, loss_keys
-from bench.clock.engine import run_key
 from bench.statistics import significant
 from bench.store.provenance import default_device, git_state
 from bench.suites.seeds import FIRST_TUNING_SEED
+from bench.training.programs import run_key
 
 NUM_TRIALS = 32
 NUM_TUNING_TASKS = 2
@@ -82,8 +82,10 @@ class TrialRunner:
 
         def run(task: tasks.Task, hyperparameters: dict[str, jax.Array], key: jax.Array) -> jax.Array:
             optimizer = baseline.make(hyperparameters, horizon)
-            state, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, horizon)
-            return tasks.unroll.eval_loss(task, state.params, baseline.tuned_by, whole=True)
+            state, _ = tasks.inner_loop.unroll(
+                task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, horizon
+            )
+            return tasks.inner_loop.eval_loss(task, state.params, baseline.tuned_by, whole=True)
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 

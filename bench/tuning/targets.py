@@ -4,7 +4,7 @@ The targets of a tuned hand-designed optimizer on a task are its own smoothed lo
 ("hard", "medium", "easy"), medians over tuning seeds. The optimizer of a group with the best validation loss on these
 runs is the group's reference. `bench freeze` writes targets with date and digest to
 
-    bench/frozen/TASK/HORIZON.json      shipped
+    bench/targets/TASK/HORIZON.json      shipped
     RESULTS/targets/TASK/HORIZON.json   the user's own
 """
 
@@ -24,7 +24,7 @@ from bench.statistics import lower_median, significant
 from bench.statistics.crossing import SMOOTHING, smooth
 from bench.store.files import write_atomically
 
-SHIPPED_DIR = Path(__file__).parents[1] / "frozen"
+SHIPPED_DIR = Path(__file__).parents[1] / "targets"
 SHARES = {"hard": 1.0, "medium": 0.5, "easy": 0.25}  # of the horizon
 METRICS = ("train_loss", "validation_loss")  # claims of speed are about the train loss
 NUM_SEEDS = 3

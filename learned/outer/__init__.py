@@ -16,7 +16,6 @@ The modules, each importing only those above it:
     loop         outer_train
 """
 
-from learned.outer.engine import Engine as Engine
 from learned.outer.files import STAGE_FILE as STAGE_FILE
 from learned.outer.files import outer_step_reached as outer_step_reached
 from learned.outer.files import save_best as save_best
@@ -28,4 +27,5 @@ from learned.outer.record import Metrics as Metrics
 from learned.outer.record import Progress as Progress
 from learned.outer.record import Trained as Trained
 from learned.outer.record import inner_steps_of as inner_steps_of
+from learned.outer.step import Engine as Engine
 from learned.outer.storage import RunFolder as RunFolder

@@ -17,8 +17,8 @@ import pandas as pd
 
 from learned.base import Theta
 from learned.curriculum import stage_ends
-from learned.outer.engine import Engine
 from learned.outer.record import Metrics, Position, Progress, Record, Trained, facts_of_best, inner_steps_of, summary
+from learned.outer.step import Engine
 from learned.outer.storage import RunFolder, Storage
 
 
@@ -122,7 +122,7 @@ class _Sitting:
 
         An outer step that is interrupted before `at` is replaced is lost and will be repeated.
         """
-        moved, row = self._updated()
+        moved, row = self._stepped()
         outer_step = moved.record.outer_step
         self.metrics[outer_step - 1 :] = [row]
         if outer_step % self._config.validation_every == 0 or outer_step in self._ends:
@@ -149,7 +149,7 @@ class _Sitting:
             return False
         return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_sec
 
-    def _updated(self) -> tuple[Position, dict[str, float]]:
+    def _stepped(self) -> tuple[Position, dict[str, float]]:
         """The position after the next update of theta, and the metrics of the update."""
         engine, state, outer_step = self._engine, self.at.state, self.at.record.outer_step
         num_steps, horizon = self._config.lengths_at(outer_step)

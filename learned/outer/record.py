@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from learned.base import Theta
 from learned.config import OuterConfig
 from learned.estimators import PERTURBED
-from learned.outer.engine import OuterState
+from learned.outer.step import OuterState
 
 Metrics = list[dict[str, float]]  # one dict for each outer step; "outer_validation_loss" only where it was computed
 

@@ -15,9 +15,9 @@ import jax
 
 from learned.curriculum import stage_ends
 from learned.outer.checkpoints import Checkpoints, DamagedError, read_stage, stage_bytes
-from learned.outer.engine import Engine
 from learned.outer.files import CHECKPOINTS_FOLDER, STAGE_FILE, metrics_until, refuse_another, write_metrics
 from learned.outer.record import Metrics, Position, Record
+from learned.outer.step import Engine
 from tasks.files import write_atomically
 
 

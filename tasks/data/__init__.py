@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from tasks.data.dataset import (
+from tasks.data.cache import (
     SPLITS,
     CacheError,
     DamagedDataError,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.dataset import SPLITS, DamagedDataError, DataSet, MissingDataError, digest_arrays, freeze, one_line
+from tasks.data.cache import SPLITS, DamagedDataError, DataSet, MissingDataError, digest_arrays, freeze, one_line
 
 Progress = Callable[[int, int], None]  # (examples done, examples in total)
 Arrays = dict[str, np.ndarray]

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bench.clock.engine import chunk_lengths, compile_program, run_key
-from bench.clock.training import run_cell
+from bench.cells.plan import plan
 from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
-from bench.run.plan import plan
 from bench.suites.suite import Suite
+from bench.training.programs import chunk_lengths, compile_program, run_key
+from bench.training.run import run_cell
 from tests.helpers import linear_task
 
 

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from bench.clock.training import summarize, whole_grid
 from bench.store.record import CURVE_COLUMNS, Record, cell_id, cell_row
 from bench.store.rows import read_rows
+from bench.training.run import summarize, whole_grid
 from bench.tuning import targets
 
 HORIZON = 100

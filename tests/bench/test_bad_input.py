@@ -1,7 +1,7 @@
 """Bad input of every class gets one clear line and the right exit code, and nothing is lost: generated, in-process.
 
-`bench/INPUT.md` is the page that lists the classes. What is generated here is never run: a case that turns out to be
-sound stops at `--dry-run`, or is only read.
+`bench/BAD_INPUT.md` is the page that lists the classes. What is generated here is never run: a case that turns out to
+be sound stops at `--dry-run`, or is only read.
 """
 
 import json
@@ -266,7 +266,7 @@ def cached(tmp_path_factory):
     return root
 
 
-PAGE = Path(cli.__file__).parents[1] / "INPUT.md"
+PAGE = Path(cli.__file__).parents[1] / "BAD_INPUT.md"
 EXAMPLES = re.findall(r"^\|[^|]*\| `bench ([^`]*)` \| (`+) ?(.*?) ?\2 \|$", PAGE.read_text(), re.MULTILINE)
 FILES = {
     "broken.toml": "tasks = 3\n",

@@ -14,7 +14,7 @@ import pytest
 
 import bench
 from bench.cli import main as cli
-from bench.clock.timing import Timings
+from bench.training.timing import Timings
 from tests.helpers import assert_one_line
 
 ROOT = Path(bench.__file__).parent

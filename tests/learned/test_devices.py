@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from learned.estimators import ESTIMATORS
-from learned.outer.engine import Engine
+from learned.outer.step import Engine
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.outer.linear import CONFIG
 
@@ -27,7 +27,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import numpy as np
 from learned.estimators import ESTIMATORS, make_by_name, merge, one_by_one, over_devices
-from learned.outer.engine import Engine, task_mesh
+from learned.outer.step import Engine, task_mesh
 from tests.helpers import linear_family
 from tests.learned.test_devices import NUM_TASKS, RUN
 from tests.learned.test_estimator_truths import KEY, SIGMA, Descent, flat

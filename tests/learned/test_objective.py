@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import tasks
-import tasks.unroll
+import tasks.inner_loop
 from learned import LearnedOptimizer
 from learned.objective import FamilyObjective, clip_losses
 from tests.helpers import LINEAR, LINEAR_SIZES, linear_arrays, linear_family
@@ -33,9 +33,9 @@ def per_step():
         task_key, run_key = jax.random.split(KEY)
         task = tasks.Task(LINEAR, arrays, linear_family().sample(task_key, "outer_train"))
         optimizer = RATE.optimizer(theta)
-        state = tasks.unroll.init(task, optimizer, run_key)
+        state = tasks.inner_loop.init(task, optimizer, run_key)
         # The score hands out the parameters after each step and the step's own key.
-        _, trace = tasks.unroll.unroll(
+        _, trace = tasks.inner_loop.unroll(
             task,
             optimizer,
             state,

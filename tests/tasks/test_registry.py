@@ -11,8 +11,8 @@ import pytest
 
 import tasks
 from tasks import data, registry
-from tasks.base import num_params
 from tasks.registry import shrink_images, task_cfg
+from tasks.task import num_params
 from tests.helpers import CountingTraces, assert_one_line, fake_family, source_dir
 
 # By hand: conv layers 9 * in * out + out, dense layers in * out + out.

@@ -1,15 +1,16 @@
 """What a report draws, for people who look before they read; one panel per image unless panels share an axis.
 
-    drawing    an image as PNG, SVG or PDF, made when asked for; the looks of an optimizer
-    parts      words, legends, labels and axes
-    curves     losses against steps and against seconds
-    dots       final losses and step costs, every seed and every block
-    survival   the share of runs that have not reached a target, against time
-    profiles   Dolan-More performance profiles over tasks
-    ladder     a learned optimizer on every task, from in-distribution to out-of-distribution
-    outer_training  a run of outer-training so far
-    designs    designs of learned optimizers, loss against cost
-    tuning     losses of the tuning trials, against the learning rate and against the number of trials
+    drawing           an image as PNG, SVG or PDF, made when asked for; the looks of an optimizer
+    axes              words, legends, labels and axes
+    curves            losses against steps and against seconds
+    losses_and_costs  final losses and step costs, every seed and every block
+    time_to_target    the share of runs that have not reached a target, against time
+    speedups          speed-ups and test losses of a learned optimizer, task by task
+    profiles          Dolan-More performance profiles over tasks
+    outer_training    a run of outer-training so far
+    designs           designs of learned optimizers, loss against cost
+    pathologies       the pathologies of outer-training that the paper names
+    tuning            losses of the tuning trials, against the learning rate and against the number of trials
 
 Alt text and caption are computed at once, the image when its bytes are asked for: what is never shown is never drawn.
 The page of many tasks shows some of them (`shown`), so that it stays small; files have them all.
@@ -21,7 +22,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from bench.report import tuning as tuning_records
-from bench.report.figures import curves, dots, ladder, profiles, survival, tuning
+from bench.report.figures import curves, losses_and_costs, profiles, speedups, time_to_target, tuning
 from bench.report.figures.drawing import Figure, Style, optimizer_styles
 from bench.store.rows import Rows
 from bench.tuning.targets import Targets
@@ -50,9 +51,9 @@ def task_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Ma
     """
     found = [
         *curves.curve_figures(rows, task, styles, targets),
-        survival.survival_figure(rows, task, styles, targets),
-        dots.final_loss_figure(rows, task, styles),
-        dots.step_cost_figure(rows, task, styles),
+        time_to_target.survival_figure(rows, task, styles, targets),
+        losses_and_costs.final_loss_figure(rows, task, styles),
+        losses_and_costs.step_cost_figure(rows, task, styles),
     ]
     return [figure for figure in found if figure is not None]
 
@@ -79,18 +80,18 @@ def overview_figures(
     headline: str | None,
     marks: Mapping[str, Mapping[str, str]],
 ) -> list[Figure]:
-    """The leaders, ladders of every learned optimizer, performance profiles, and small multiples of train loss.
+    """The leaders, every learned optimizer by task, performance profiles, and small multiples of train loss.
 
     Args:
       rows: of the suite, controls left out.
       styles: of every optimizer in the rows.
       targets: by task.
       headline: the learned optimizer that claims are judged on, None where there is none.
-      marks: optimizer -> task -> what it is to it, one of `ladder.MARKS`.
+      marks: optimizer -> task -> what it is to it, one of `speedups.MARKS`.
     """
     found = [
         *curves.leader_figures(rows, styles, targets),
-        *ladder.ladder_figures(rows, styles, targets, headline, marks),
+        *speedups.by_task_figures(rows, styles, targets, headline, marks),
         profiles.profile_figure(rows, styles, targets),
         *curves.overview_figures(rows, styles),
     ]

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import (
+from bench.report.figures.axes import (
     LOG_FROM_RANGE,
     WIDTH,
     ceiling_of,
@@ -27,6 +26,7 @@ from bench.report.figures.parts import (
     time_axis,
     title,
 )
+from bench.report.figures.drawing import Figure, Style
 from bench.report.summary import sorted_optimizers, step_cost
 from bench.report.table import format_number
 from bench.score.times import tuned_by_train

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.report.figures.axes import SMALL, WIDTH, heading, legend_of
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, MARKERS, Figure
-from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of
 from bench.store.rows import Frame
 
 COLORS = (*HAND_DESIGNED_COLORS[:5], *LEARNED_COLORS)

@@ -79,6 +79,7 @@ class Figure:
         """The image in all its colours."""
         with _style():
             canvas = _laid_out(self.draw, dpi)
+            canvas.set_dpi(dpi)  # writing SVG or PDF sets another
             agg = FigureCanvasAgg(canvas)
             agg.draw()
             return Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from bench.report.figures.axes import FAILED_COLOR, WIDTH, heading, plain, short
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
-from bench.report.figures.parts import FAILED_COLOR, WIDTH, heading, plain, short
 
 SMOOTHED = 50  # outer steps at most, by a running median: single estimates scatter over decades
 

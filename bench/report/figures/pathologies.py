@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from bench.measure.pathologies import influence, unrolls
 from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.summary import or_infinite, parts_that_ran, wide
+from bench.report.figures.axes import SMALL, WIDTH, heading, legend_of, plain
 from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
-from bench.report.figures.parts import SMALL, WIDTH, heading, legend_of, plain
 from bench.store.rows import Frame
 
 THETA_COLORS: Mapping[str, str] = {

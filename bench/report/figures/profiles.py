@@ -11,9 +11,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from bench.report.figures.axes import WIDTH, heading, legend, listed, optimizers_on, percent, ratio_axis, runs_of
 from bench.report.figures.curves import target_levels
 from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import WIDTH, heading, legend, listed, optimizers_on, percent, ratio_axis, runs_of
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
 from bench.score.times import PAPER_TARGET, steps_to_target

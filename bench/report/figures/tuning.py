@@ -12,8 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import (
+from bench.report.figures.axes import (
     FAILED_COLOR,
     SMALL,
     WIDTH,
@@ -25,6 +24,7 @@ from bench.report.figures.parts import (
     short,
     title,
 )
+from bench.report.figures.drawing import Figure, Style
 from bench.report.table import format_number, plural
 from bench.report.tuning import NO_TRIALS, Tuning, TuningGroup
 from bench.store.rows import Rows, as_floats

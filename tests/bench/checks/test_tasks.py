@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.checks.tasks import TASK_CHECKS, TaskSubject
-from tasks.base import Problem, Task
+from tasks.task import Problem, Task
 from tests.bench.checks.found import broken
 from tests.helpers import assert_one_line
 

@@ -20,6 +20,7 @@ def finished(folders):
     return subprocess.run(command, env=os.environ | folders, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_run_ends_with_a_table_and_the_path_of_the_report(finished):
     assert finished.returncode == 0, finished.stderr
     lines = finished.stdout.strip().splitlines()

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from bench.cells.plan import plan
 from bench.entries.plugins import Registry
 from bench.measure import designs, update_cost
 from bench.run import runner
-from bench.run.plan import plan
 from bench.store.store import Store
 from bench.suites.suite import build_suite
 from learned.curriculum import Stage

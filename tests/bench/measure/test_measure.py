@@ -2,11 +2,11 @@
 
 import pytest
 
+from bench.cells.plan import plan
 from bench.entries.plugins import Registry
 from bench.errors import UsageError
-from bench.run.plan import plan
 from bench.suites.choose import apply_settings
-from bench.suites.expand import suite_tasks
+from bench.suites.members import suite_tasks
 from bench.suites.suite import Suite, build_suite
 from tests.bench.measure.trees import TABLE
 from tests.helpers import assert_one_line

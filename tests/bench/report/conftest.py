@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from bench.report import build, verify, write_report
+from bench.report import build, recompute
+from bench.report.page import write_page
 from bench.store.published import publish
 from bench.store.store import Store
 from bench.tuning import targets
@@ -44,7 +45,7 @@ def page_made_once(original, monkeypatch):
     """The report of the unaltered rows, which is the same every time, is not made again for every altered page."""
     made = original.joinpath("reports", *NAME)
     monkeypatch.setattr(
-        verify, "build_report", lambda *args, **kwargs: shutil.copytree(made, args[2], dirs_exist_ok=True)
+        recompute, "build_report", lambda *args, **kwargs: shutil.copytree(made, args[2], dirs_exist_ok=True)
     )
 
 
@@ -55,5 +56,5 @@ def full(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         draw_nothing(patch)
-        path = write_report(cells, curves, out, description="What it is about.", **TITLE)
+        path = write_page(cells, curves, out, description="What it is about.", **TITLE)
     return cells, curves, out, path.read_text(encoding="utf-8")

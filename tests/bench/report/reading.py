@@ -4,7 +4,7 @@ import csv
 import io
 from html.parser import HTMLParser
 
-from bench.report import terminal_tables
+from bench.report.page import terminal_tables
 
 
 def read_table(out, slug):

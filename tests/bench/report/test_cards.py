@@ -6,7 +6,7 @@ import pytest
 
 import learned
 import tasks
-import tasks.unroll
+import tasks.inner_loop
 from bench.cli import main as cli
 from bench.entries.entrants import resolve
 from bench.report import cards

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from bench.report import write_report
+from bench.report.page import write_page
 from bench.report.table import as_written, format_interval
 from bench.statistics import t_interval
 from bench.store.rows import LOSSES
@@ -70,7 +70,7 @@ def test_failures_are_listed_with_reason_and_step(full):
 
 def test_two_seeds_give_points_without_intervals(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_page(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "without intervals: they need 5 seeds" in text
     assert "range over seeds (fewer than 5)" in text
     assert read_table(tmp_path, "summary_t")["lopt"]["final_test_loss_low"] == ""

@@ -138,7 +138,7 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "limit", "words"),
-    [  # one that exits is among the examples of bench/INPUT.md
+    [  # one that exits is among the examples of bench/BAD_INPUT.md
         ("raise KeyboardInterrupt", "60", "cannot be imported: its process died, by signal SIGINT"),
         ("import time; time.sleep(1000)", "5", "cannot be imported: its process was ended after 5 s"),
     ],

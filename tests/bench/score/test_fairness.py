@@ -69,7 +69,7 @@ def test_a_card_for_each_learned_optimizer_of_the_rows():
     state = card.bytes_per_parameter
     assert state["plugged"] == {}
     assert list(state["digits8_mlp"]) == [SHIPPED, "adam"]
-    size = tasks.base.num_params(tasks.FAMILIES["digits8_mlp"].problem)
+    size = tasks.task.num_params(tasks.FAMILIES["digits8_mlp"].problem)
     assert state["digits8_mlp"]["adam"] == pytest.approx(8 + 4 / size)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import tasks
 from baselines import BASELINES, Baseline, LogUniform, loss_keys, read_tuned, tuned_by
-from bench.clock.engine import run_key
+from bench.training.programs import run_key
 from bench.tuning import search as tuning
 from bench.tuning.search import TrialRunner, dump, edges, halton, tune, tuning_tasks
 from tests.helpers import BOWL, REPOSITORY, linear_task
@@ -189,7 +189,7 @@ def test_losses_are_those_of_the_bowl(interior):
     for trial in interior["trials"]:
         rate = trial["hyperparameters"]["learning_rate"]
         for seed, loss in zip((1000, 1001), trial["validation_losses"], strict=True):
-            start = np.asarray(tasks.unroll.init_params(load_bowl(""), run_key("digits8_mlp", seed)), np.float64)
+            start = np.asarray(tasks.inner_loop.init_params(load_bowl(""), run_key("digits8_mlp", seed)), np.float64)
             # The rate is a float32: 6e-8 of it is 1e-6 of 1 - rate where that is 0.1, six times over; at rate 1, zero.
             np.testing.assert_allclose(loss, 0.5 * np.sum(start**2) * (1 - rate) ** 6, rtol=1e-5, atol=1e-30)
 
@@ -199,8 +199,8 @@ def test_a_row_tuned_by_train_loss_is_judged_by_it_and_its_record_says_so():
     task, key = linear_task(), run_key("digits8_mlp", 1000)
     (found,) = TrialRunner(row, 7)(task, key, [{"learning_rate": 0.1}])
     optimizer = row.make({"learning_rate": 0.1}, 7)
-    state, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, 7)
-    train, validation = (tasks.unroll.eval_loss(task, state.params, s, whole=True) for s in ("train", "validation"))
+    state, _ = tasks.inner_loop.unroll(task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, 7)
+    train, validation = (tasks.inner_loop.eval_loss(task, state.params, s, whole=True) for s in ("train", "validation"))
     assert found == pytest.approx(float(train), rel=1e-5)
     assert abs(found - float(validation)) > 1e-3
     record = tune("sgd", row, "digits8_mlp", HORIZON, load_bowl)

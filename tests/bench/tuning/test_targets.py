@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.clock.engine import evaluation_grid
 from bench.errors import UsageError
-from bench.report import verify
+from bench.report import recompute
 from bench.statistics.crossing import SMOOTHING
 from bench.suites.seeds import FIRST_TUNING_SEED
+from bench.training.programs import evaluation_grid
 from bench.tuning import targets
 from bench.tuning.targets import GROUPS, METRICS, SHIPPED_DIR, levels_of, load, needed_steps, read, target_path, write
 from tests.bench import synthetic
@@ -44,7 +44,7 @@ def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
 
     The hand-designed rows set the targets themselves, on other seeds. What is added later is no reference.
     """
-    for suite_name, label in verify.published_reports(REPOSITORY / "reports"):
+    for suite_name, label in recompute.published_reports(REPOSITORY / "reports"):
         columns = [
             "kind",
             "role",

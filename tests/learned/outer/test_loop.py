@@ -12,7 +12,7 @@ from learned import cards, weights
 from learned.curriculum import Stage
 from learned.estimators import TRUNCATED
 from learned.outer import Callbacks, Engine, RunFolder, outer_train, save_best
-from learned.outer import engine as engine_module
+from learned.outer import step as step_module
 from tests.helpers import assert_one_line, linear_family
 from tests.learned.outer.linear import CONFIG, Broken, train
 
@@ -129,8 +129,8 @@ def test_a_run_out_of_budget_ends_with_what_it_has(run):
 
 
 def test_after_too_many_of_them_theta_goes_back_to_the_best(monkeypatch):
-    make = engine_module.make_estimator
-    monkeypatch.setattr(engine_module, "make_estimator", lambda *args: Broken(make(*args), [5, 6, 7]))
+    make = step_module.make_estimator
+    monkeypatch.setattr(step_module, "make_estimator", lambda *args: Broken(make(*args), [5, 6, 7]))
     thetas = []
     config = dataclasses.replace(CONFIG, stages=(Stage(10, 8),), patience=3, validation_every=1, learning_rate=3.0)
     back_to = Engine.back_to

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from tasks import data
-from tasks.data import dataset
+from tasks.data import cache
 
 
 def tiny(name="mnist28", fill=0):
@@ -16,7 +16,7 @@ def tiny(name="mnist28", fill=0):
         "train_labels": np.arange(2, dtype=np.int32),
         "train_index": np.arange(2, dtype=np.int32),
     }
-    return data.DataSet(name, row.version, row.source, row.note, data.digest_arrays(arrays), dataset.freeze(arrays))
+    return data.DataSet(name, row.version, row.source, row.note, data.digest_arrays(arrays), cache.freeze(arrays))
 
 
 def write_source(root, name, *, version=None, file_format="array_record", shards=1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import data
-from tasks.data import dataset
+from tasks.data import cache
 from tests.helpers import source_dir
 from tests.tasks.data.small import assert_same, tiny, write_source
 
@@ -24,7 +24,7 @@ def test_prepare_writes_a_file_that_reads_back_and_is_kept(tmp_path, digits):
     path = data.prepare("digits8", cache_dir=tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (1797, 1797)
     row = data.DATA_SETS["digits8"]
-    read = dataset.read_cache(path, name="digits8", version=row.version, source=row.source, note=row.note)
+    read = cache.read_cache(path, name="digits8", version=row.version, source=row.source, note=row.note)
     assert_same(read, digits)
     before = path.stat().st_mtime_ns
     assert data.prepare("digits8", cache_dir=tmp_path) == path
@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_cached_data_needs_no_tensorflow_datasets(tmp_path):
-    dataset.write_cache(tiny(), tmp_path)
+    cache.write_cache(tiny(), tmp_path)
     code = (
         "import sys; sys.modules['tensorflow_datasets'] = None\n"
         "from tasks import data\n"
@@ -147,24 +147,24 @@ def test_an_unknown_name_answers_with_the_known_ones(tmp_path):
 
 
 def test_locate_tells_embedded_available_cached_and_damaged_apart(tmp_path, digits):
-    tfds, cache = tmp_path / "tfds", tmp_path / "cache"
-    location = data.locate("digits8", data_dir=tfds, cache_dir=cache)
+    tfds, folder_of_cache = tmp_path / "tfds", tmp_path / "cache"
+    location = data.locate("digits8", data_dir=tfds, cache_dir=folder_of_cache)
     assert (location["status"], location["digest"], location["remedy"]) == ("embedded", digits.digest, "")
 
     folder = write_source(tfds, "mnist28")
     for split in ("train", "test"):
         (folder / f"mnist-{split}.array_record-00000-of-00001").write_bytes(b"")
-    location = data.locate("mnist28", data_dir=tfds, cache_dir=cache)
+    location = data.locate("mnist28", data_dir=tfds, cache_dir=folder_of_cache)
     assert (location["status"], location["source_dir"], location["cached"]) == ("available", str(folder), None)
     assert location["remedy"] == "bench prepare mnist28"
 
-    path = dataset.write_cache(tiny(), cache)
-    location = data.locate("mnist28", data_dir=tfds, cache_dir=cache)
+    path = cache.write_cache(tiny(), folder_of_cache)
+    location = data.locate("mnist28", data_dir=tfds, cache_dir=folder_of_cache)
     assert (location["status"], location["cached"], location["digest"]) == ("cached", str(path), tiny().digest)
     assert location["remedy"] == ""
 
     os.truncate(path, 100)
-    location = data.locate("mnist28", data_dir=tfds, cache_dir=cache)
+    location = data.locate("mnist28", data_dir=tfds, cache_dir=folder_of_cache)
     assert (location["status"], location["cached"], location["digest"]) == ("available", str(path), None)
     assert "damaged cache file" in location["remedy"]
 

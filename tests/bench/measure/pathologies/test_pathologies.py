@@ -2,11 +2,11 @@
 
 import pytest
 
+from bench.cells.plan import plan
 from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.measure import pathologies
 from bench.measure.pathologies import unrolls
-from bench.run.plan import plan
 from bench.suites.suite import build_suite, load_suite
 from tests.helpers import assert_one_line
 

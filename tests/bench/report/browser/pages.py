@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.report import write_report
-from bench.report.verify import published_reports
+from bench.report.page import write_page
+from bench.report.recompute import published_reports
 from bench.tuning.targets import GROUPS, Targets
 from tests.bench.noisy_rows import OPTIMIZERS, make_frames
 from tests.helpers import REPOSITORY
@@ -56,7 +56,7 @@ def write_made_up_report(folder):
     }
     about = "Made-up numbers, to look at the page."
     named = {"title": "A report", "suite": "quick", "label": "local", "description": about}
-    return write_report(cells, curves, folder, targets=targets, headline="lopt", **named)
+    return write_page(cells, curves, folder, targets=targets, headline="lopt", **named)
 
 
 class Opened(NamedTuple):

@@ -1,9 +1,9 @@
-"""The ladders: speed-ups and differences in test loss, task by task."""
+"""Speed-ups and differences in test loss, task by task."""
 
 import dataclasses
 
 from bench.report import figures
-from bench.report.figures import ladder
+from bench.report.figures import speedups
 from bench.report.table import format_interval
 from bench.statistics import t_interval
 from bench.store.rows import LEARNED, read_rows
@@ -14,13 +14,13 @@ from tests.bench.report.figures.drawn import by_slug, frozen_from, of_race
 from tests.bench.synthetic import falling
 
 
-def test_the_ladder_states_speed_ups_and_marks():
+def test_speed_ups_and_marks_are_stated():
     alt = of_race(raced(falling(0.02), 1.25), marks={"t": "held-out"})["speedup_by_task"].alt
     assert "t (held-out): hard 1.60 [1.60, 1.60], medium 1.60 [1.60, 1.60], easy 1.60 [1.60, 1.60]." in alt
     assert "geometric mean" not in alt  # of one task it would be the same again
 
 
-def test_the_ladder_marks_a_bound():
+def test_a_bound_is_marked():
     found = of_race(raced(FLAT, 2.0))["speedup_by_task"]
     # The whole horizon at twice the cost is not enough: below 1/2, 1/4 and 1/8.
     assert all(bound in found.alt for bound in ("hard <0.5", "medium <0.25", "easy <0.12"))
@@ -35,15 +35,15 @@ def test_tasks_stand_under_their_marks_from_in_distribution_to_out_of_distributi
         zip(tasks, ["out-of-distribution", "held-out", "in-distribution", "out-of-distribution"], strict=False)
     )
     marks["chosen on"] = "used for choosing"
-    lines = ladder.ladder_lines(tasks, marks, "geometric mean")
+    lines = speedups.lines_of(tasks, marks, "geometric mean")
     assert [line.name for line in lines] == [
         *("in-distribution", "seen", "used for choosing", "chosen on", "held-out", "new"),
         *("out-of-distribution", "far", "also far", "unknown", "stranger", "geometric mean"),
     ]
-    assert [line.name for line in ladder.ladder_lines(tasks, {})] == tasks
+    assert [line.name for line in speedups.lines_of(tasks, {})] == tasks
 
 
-def test_both_ladders_show_the_tasks_in_that_order(three_tasks):
+def test_both_figures_show_the_tasks_in_that_order(three_tasks):
     rows, found_targets, marks = three_tasks
     found = by_slug(
         figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", {"lopt": marks})
@@ -56,12 +56,12 @@ def test_both_ladders_show_the_tasks_in_that_order(three_tasks):
         assert "held-out, new images for the data set and architecture of outer-training" in found[slug].caption
 
 
-def test_every_learned_optimizer_has_ladders_the_headline_first_and_without_its_name(three_tasks):
+def test_every_learned_optimizer_has_both_figures_the_headline_first_and_without_its_name(three_tasks):
     rows, found_targets, marks = three_tasks
     learned = [name for name in rows.trained if rows.role(name) == LEARNED]
     drawn = figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, None, {"lopt": marks})
-    ladders = [figure.slug for figure in drawn if "_by_task" in figure.slug]
-    assert ladders == [f"{kind}_by_task_{name}" for name in learned for kind in ("speedup", "test_loss")]
+    slugs = [figure.slug for figure in drawn if "_by_task" in figure.slug]
+    assert slugs == [f"{kind}_by_task_{name}" for name in learned for kind in ("speedup", "test_loss")]
     drawn = figures.overview_figures(rows, figures.optimizer_styles(rows), found_targets, "lopt", {"lopt": marks})
     assert [figure.slug for figure in drawn][:2] == ["speedup_by_task", "test_loss_by_task"]
 
@@ -80,7 +80,7 @@ def test_differences_in_test_loss_are_paired_and_a_failed_run_is_shown_as_failed
     assert "1 of 5 failed" in [text.get_text() for text in found.draw().axes[0].texts]
 
 
-def test_a_divergent_task_does_not_hide_the_others_on_the_ladder_of_losses():
+def test_a_divergent_task_does_not_hide_the_others_in_the_figure_of_losses():
     cells, steps = make_frames(chosen("adam", "lopt"), ("a", "b"), 5, {}, num_points=6)
 
     def axes_of(cells):
@@ -107,7 +107,7 @@ def test_a_divergent_task_does_not_hide_the_others_on_the_ladder_of_losses():
     assert expected in [text.get_text() for text in axes.texts]
 
 
-def test_the_ladder_of_losses_ends_with_the_mean_where_all_tasks_have_one_reference():
+def test_the_figure_of_losses_ends_with_the_mean_where_all_tasks_have_one_reference():
     cells, steps = make_frames(chosen("adam", "muon", "lopt"), ("a", "b"), 5, {}, num_points=6)
     rows = read_rows(cells, steps)
     styles, frozen = figures.optimizer_styles(rows), frozen_from(rows, "adam")
@@ -122,7 +122,7 @@ def test_the_ladder_of_losses_ends_with_the_mean_where_all_tasks_have_one_refere
     assert "mean:" not in found.alt
 
 
-def test_a_task_without_targets_stays_on_the_ladder(three_tasks):
+def test_a_task_without_targets_stays_in_the_figure(three_tasks):
     rows, found_targets, marks = three_tasks
     some = {task: frozen for task, frozen in found_targets.items() if task != "b"}
     found = by_slug(figures.overview_figures(rows, figures.optimizer_styles(rows), some, "lopt", {"lopt": marks}))

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 import tasks
-import tasks.unroll
-from bench.clock import timing
-from bench.clock.engine import compile_program, run_key
-from bench.clock.timing import MIN_REGION_SEC, time_entrants, training_region
+import tasks.inner_loop
+from bench.training import timing
+from bench.training.programs import compile_program, run_key
+from bench.training.timing import MIN_REGION_SEC, time_entrants, training_region
 from tests.bench.least_squares import CHUNK_SEC, descent, slow_program
 from tests.helpers import linear_task
 

@@ -11,9 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from bench.report.figures.curves import REFERENCE_GROUP, target_levels
-from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import (
+from bench.report.figures.axes import (
     LOG_FROM_RANGE,
     SMALL,
     WIDTH,
@@ -24,13 +22,15 @@ from bench.report.figures.parts import (
     time_axis,
     title,
 )
+from bench.report.figures.curves import REFERENCE_GROUP, target_levels
+from bench.report.figures.drawing import Figure, Style
 from bench.report.table import PERCENT, format_number
 from bench.score.times import median_steps, survival
 from bench.statistics import MIN_SEEDS, kaplan_meier
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import SHARES, Targets
 
-Times: TypeAlias = tuple[NDArray, NDArray, float]  # times and events (num_seeds,), budget; see `scoring.survival`
+Times: TypeAlias = tuple[NDArray, NDArray, float]  # times and events (num_seeds,), budget; of `score.times.survival`
 
 
 def survival_figure(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks import data
-from tasks.data import dataset
+from tasks.data import cache
 from tests.tasks.data.small import assert_same, tiny
 
 
@@ -22,7 +22,7 @@ def test_digest_depends_on_content_and_not_on_order_or_layout():
 
 def test_cache_returns_what_was_written(tmp_path):
     written = tiny()
-    path = dataset.write_cache(written, tmp_path / "made" / "on the way")
+    path = cache.write_cache(written, tmp_path / "made" / "on the way")
     assert path.name == f"mnist28-3.0.1-{written.digest[:16]}.safetensors"
     assert os.listdir(path.parent) == [path.name]
     read = data.load("mnist28", cache_dir=path.parent, data_dir=tmp_path)
@@ -42,7 +42,7 @@ def damage_error(tmp_path):
 
 
 def test_any_altered_byte_is_found(tmp_path):
-    path = dataset.write_cache(tiny(), tmp_path)
+    path = cache.write_cache(tiny(), tmp_path)
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     for position in (0, 7, 8, 20, header // 2, header, header + 1000, len(whole) - 1):
@@ -56,30 +56,30 @@ def test_any_altered_byte_is_found(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
 def test_a_truncated_file_is_found(tmp_path, size):
-    path = dataset.write_cache(tiny(), tmp_path)
+    path = cache.write_cache(tiny(), tmp_path)
     path.write_bytes(path.read_bytes()[:size])
     assert path.name in damage_error(tmp_path)
 
 
 def test_a_foreign_or_renamed_file_is_found(tmp_path):
-    path = dataset.write_cache(tiny(), tmp_path)
+    path = cache.write_cache(tiny(), tmp_path)
     renamed = path.rename(tmp_path / "mnist28-3.0.1-0123456789abcdef.safetensors")
     assert "file name" in damage_error(tmp_path)
-    other = dataset.write_cache(tiny("imagenet32"), tmp_path)
+    other = cache.write_cache(tiny("imagenet32"), tmp_path)
     other.replace(renamed)
     assert "its name is 'imagenet32'" in damage_error(tmp_path)
 
 
 def test_two_cache_files_of_one_version_are_not_chosen_between(tmp_path):
     for fill in (0, 1):
-        dataset.write_cache(tiny(fill=fill), tmp_path)
+        cache.write_cache(tiny(fill=fill), tmp_path)
     assert "all but one" in damage_error(tmp_path)
 
 
 def test_writers_and_readers_at_once_only_ever_see_a_whole_file(tmp_path):
-    path = dataset.write_cache(tiny(), tmp_path)
+    path = cache.write_cache(tiny(), tmp_path)
     with ThreadPoolExecutor(4) as pool:
-        writes = [pool.submit(dataset.write_cache, tiny(), tmp_path) for _ in range(40)]
+        writes = [pool.submit(cache.write_cache, tiny(), tmp_path) for _ in range(40)]
         reads = [pool.submit(data.load, "mnist28", cache_dir=tmp_path) for _ in range(40)]
         assert {write.result() for write in writes} == {path}
         assert {read.result().digest for read in reads} == {tiny().digest}

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bench.clock.engine import Program, block_losses, evaluation_grid, whole_loss
 from bench.entries.entrants import Entrant
 from bench.store.record import Clock, Outcome, Result, Status
-from tasks.base import Key, Task
-from tasks.unroll import EVAL_EXAMPLES
+from bench.training.programs import Program, block_losses, evaluation_grid, whole_loss
+from tasks.inner_loop import EVAL_EXAMPLES
+from tasks.task import Key, Task
 
 STEP_METRICS = ("inner_loss", "wall_time_sec")  # about the steps since the last grid point, so absent at step 0
 METRICS = (*(f"{split}_loss" for split in EVAL_EXAMPLES), *STEP_METRICS)  # on the evaluation grid

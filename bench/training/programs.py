@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import tasks
-import tasks.unroll
+import tasks.inner_loop
 from bench.entries.entrants import Entrant
-from tasks.base import Key, Split, Task
-from tasks.unroll import EVAL_EXAMPLES
+from tasks.inner_loop import EVAL_EXAMPLES
+from tasks.task import Key, Split, Task
 
 NUM_EVALUATIONS = 100  # protocol rule 10: one evaluation grid for all, every 1 % of the horizon
 NUM_TEST_BLOCKS = 25  # blocks of neighbouring test images, for the interval over images (protocol rule 12)
@@ -61,14 +61,14 @@ class Program:
     compile_sec: dict[str, float]
     step_bytes: float = math.nan
 
-    def init(self, task: Task, entrant: Entrant, key: Key) -> tasks.unroll.InnerState:
+    def init(self, task: Task, entrant: Entrant, key: Key) -> tasks.inner_loop.InnerState:
         """The state before the first step."""
         return self.start(entrant.variables, self.init_params(task, key))
 
 
 # Jitted at module level, so that jax's cache shares them between the optimizers of a task.
-_init_params = jax.jit(tasks.unroll.init_params)
-_eval_loss = jax.jit(tasks.unroll.eval_loss, static_argnames="split")
+_init_params = jax.jit(tasks.inner_loop.init_params)
+_eval_loss = jax.jit(tasks.inner_loop.eval_loss, static_argnames="split")
 
 
 @functools.partial(jax.jit, static_argnames="split")
@@ -101,7 +101,7 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
         return program
 
     def start(variables, params):
-        return tasks.unroll.start(entrant.make(variables, horizon), params)
+        return tasks.inner_loop.start(entrant.make(variables, horizon), params)
 
     def chunk_of(num_steps: int):
         def chunk(task, variables, state, key, repeats):
@@ -114,11 +114,11 @@ def compile_program(entrant: Entrant, task: Task, horizon: int, chunk_steps: Seq
                     # optimization barrier alone is not enough: on CPUs it is dropped, and two equal loops are merged.
                     # The dependency covers the updated parameters, else a loop of one step that only returns its loss
                     # is reduced to the forward pass. It adds 0 to the step count unless a number is NaN.
-                    end, done = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
+                    end, done = tasks.inner_loop.unroll(task, optimizer, state, key, num_steps)
                     total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(end.params)) + done.inner_loss[-1]
                     failed = jax.lax.optimization_barrier(jnp.isnan(total)).astype(jnp.int32)
                     state = state._replace(inner_step=state.inner_step + failed)
-                state, trace = tasks.unroll.unroll(task, optimizer, state, key, num_steps)
+                state, trace = tasks.inner_loop.unroll(task, optimizer, state, key, num_steps)
                 return state, trace.inner_loss
 
             return jax.lax.fori_loop(0, repeats, steps, (state, jnp.zeros(num_steps)))

@@ -1,4 +1,7 @@
-"""The tasks of a suite with their horizons, and its optimizers, with plug-ins taken into account."""
+"""The tasks and the optimizers that a suite names, plug-ins included.
+
+Apart from `choose`, which the command line imports to print its help: an optimizer takes jax.
+"""
 
 from pathlib import Path
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tasks.base import Normalize, array_task, cross_entropy, named_key
 from tasks.models import CNN, MLP
+from tasks.task import Normalize, array_task, cross_entropy, named_key
 from tests.helpers import CountingTraces
 
 

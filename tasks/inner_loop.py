@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from tasks.base import Batch, Key, Params, Split, Task
+from tasks.task import Batch, Key, Params, Split, Task
 
 Score = Callable[[Params, Key], Array]  # (params after a step, that step's key) -> scalar
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.clock import race as race_
-from bench.clock.engine import evaluation_grid, run_key
+from bench.training import race as race_
+from bench.training.programs import evaluation_grid, run_key
 from tests.bench.least_squares import descent, program_of, run
 from tests.helpers import linear_task
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.figures import parts
+from bench.report.figures import axes
 
 
 @pytest.mark.parametrize(
@@ -14,10 +14,10 @@ from bench.report.figures import parts
     ],
 )
 def test_names_in_the_margin_are_moved_apart(heights, places):
-    assert parts.spread(heights, gap=0.05) == pytest.approx(places)
+    assert axes.spread(heights, gap=0.05) == pytest.approx(places)
 
 
 def test_a_long_name_keeps_both_ends():
-    assert parts.short("lopt", 10) == "lopt"
-    assert parts.short("imagenet32_cnn3/outer_validation/12", 16) == "imagenet32…on/12"
-    assert len(parts.short("x" * 99, 28)) == 28
+    assert axes.short("lopt", 10) == "lopt"
+    assert axes.short("imagenet32_cnn3/outer_validation/12", 16) == "imagenet32…on/12"
+    assert len(axes.short("x" * 99, 28)) == 28

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from bench.report.figures.axes import FAILED_COLOR, LOG_FROM_RANGE, SMALL, WIDTH, loss_axis, runs_of, short, title
 from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import FAILED_COLOR, LOG_FROM_RANGE, SMALL, WIDTH, loss_axis, runs_of, short, title
 from bench.report.summary import HEADLINE_LOSS, loss_summary, sorted_optimizers, step_cost
 from bench.report.table import PERCENT, format_interval
 from bench.statistics import MIN_SEEDS, Interval

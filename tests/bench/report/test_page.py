@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.report import FIGURE_FORMATS, TABLE_FORMATS, write_report
+from bench.report.page import FIGURE_FORMATS, TABLE_FORMATS, write_page
 from tests.bench.noisy_rows import LEAN, OPTIMIZERS, TITLE, chosen, make_frames
 from tests.bench.report.reading import Page, read_table, render_terminal
 
@@ -54,7 +54,7 @@ def test_every_table_of_the_page_is_a_csv_file_and_nothing_else_is_written(full)
 
 def test_figures_and_tables_are_files_in_the_formats_asked_for(tmp_path, undrawn):
     frames = make_frames(chosen("adam", "lopt"), ("t",), 1, **LEAN)
-    text = write_report(*frames, tmp_path, **TITLE, figures=FIGURE_FORMATS, tables=TABLE_FORMATS).read_text()
+    text = write_page(*frames, tmp_path, **TITLE, figures=FIGURE_FORMATS, tables=TABLE_FORMATS).read_text()
     for folder, slugs, suffixes in (
         ("figures", figures_on(text), FIGURE_FORMATS),
         ("tables", tables_on(text), TABLE_FORMATS),
@@ -67,7 +67,7 @@ def test_figures_and_tables_are_files_in_the_formats_asked_for(tmp_path, undrawn
 
 def test_a_page_of_many_tasks_leaves_figures_to_those_who_ask_and_says_so(tmp_path, undrawn):
     frames = make_frames(chosen("adam", "lopt"), ("a", "b", "c"), 2)
-    text = write_report(*frames, tmp_path, **TITLE, figures=("png",)).read_text(encoding="utf-8")
+    text = write_page(*frames, tmp_path, **TITLE, figures=("png",)).read_text(encoding="utf-8")
     drawn, on_page = {path.stem for path in (tmp_path / "figures").iterdir()}, figures_on(text)
     assert on_page < drawn
     for task in "abc":
@@ -75,7 +75,7 @@ def test_a_page_of_many_tasks_leaves_figures_to_those_who_ask_and_says_so(tmp_pa
         assert {f"{kind}_{task}" for kind in kinds} == {slug for slug in on_page if slug.endswith(f"_{task}")}
     assert f"{len(drawn - on_page)} more figures of the same runs" in text
     assert "<code>bench report quick --figures png</code>" in text
-    text = write_report(*frames, tmp_path, **TITLE | {"label": "box"}).read_text(encoding="utf-8")
+    text = write_page(*frames, tmp_path, **TITLE | {"label": "box"}).read_text(encoding="utf-8")
     assert "<code>bench report quick --label box --figures png</code>" in text
 
 
@@ -83,7 +83,7 @@ def test_names_are_shown_not_obeyed(tmp_path, undrawn):
     evil = "<script>alert(1)</script> $\\frac | [red]_x"
     optimizers = {evil: OPTIMIZERS["lopt"], "_hidden": OPTIMIZERS["adam"], "名前": OPTIMIZERS["muon"]}
     cells, curves = make_frames(optimizers, ("../<b>task",), 1, **LEAN)
-    path = write_report(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil)
+    path = write_page(cells, curves, tmp_path, title=evil, suite=evil, label=evil, description=evil)
     text = path.read_text(encoding="utf-8")
     assert "<script" not in text
     assert "<b>" not in text
@@ -96,7 +96,7 @@ def test_names_are_shown_not_obeyed(tmp_path, undrawn):
 
 def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_page(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "own training clock" in text
     assert "no timing cell" in text
     assert "step_cost_t" not in figures_on(text)
@@ -104,13 +104,13 @@ def test_without_a_timing_cell_the_own_clock_is_used_and_named(tmp_path, undrawn
 
 def test_a_timing_cell_alone_makes_a_report(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 0)
-    write_report(cells, curves, tmp_path, **TITLE)
+    write_page(cells, curves, tmp_path, **TITLE)
     assert read_table(tmp_path, "summary_t")["lopt"]["role"] == "timed only"
 
 
 def test_one_optimizer_is_enough(tmp_path, undrawn):
     cells, curves = make_frames(chosen("adam"), ("t",), 1, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_page(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "Only with a learned and a hand-designed row" in text
     assert "adam" in render_terminal(cells, curves)
 
@@ -119,7 +119,7 @@ def test_one_optimizer_is_enough(tmp_path, undrawn):
 def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status, undrawn):
     statuses = {("t", name, seed): status for name in ("adam", "lopt") for seed in range(2)}
     cells, curves = make_frames(chosen("adam", "lopt"), ("t",), 2, statuses, timed=False, **LEAN)
-    text = write_report(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
+    text = write_page(cells, curves, tmp_path, **TITLE).read_text(encoding="utf-8")
     assert "4 cells not ok" in text
     assert "0 / 2" in text
     assert "0/2" in render_terminal(cells, curves)
@@ -127,9 +127,9 @@ def test_when_all_runs_failed_there_is_still_a_report(tmp_path, status, undrawn)
 
 def test_a_second_report_replaces_the_files_of_the_first(tmp_path, undrawn):
     formats = {"figures": FIGURE_FORMATS, "tables": TABLE_FORMATS}
-    write_report(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **formats)
+    write_page(*make_frames(chosen("adam"), ("old",), 0), tmp_path, **TITLE, **formats)
     assert list(tmp_path.rglob("*old*.svg"))
     frames = make_frames(chosen("adam"), ("new",), 0)
-    first = write_report(*frames, tmp_path, **TITLE).read_bytes()
+    first = write_page(*frames, tmp_path, **TITLE).read_bytes()
     assert not list(tmp_path.rglob("*old*"))
-    assert write_report(*frames, tmp_path, **TITLE).read_bytes() == first
+    assert write_page(*frames, tmp_path, **TITLE).read_bytes() == first

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bench.clock.engine import Program, chunk_lengths, compile_program, run_key
 from bench.entries.entrants import Entrant
 from bench.statistics import Interval, significant
-from tasks.base import Task
+from bench.training.programs import Program, chunk_lengths, compile_program, run_key
+from tasks.task import Task
 
 MIN_REGION_SEC = 0.05  # a timed region is long compared with dispatch and the clock's resolution
 NUM_TRIES = 3  # runs of a region, of which the fastest estimates its length

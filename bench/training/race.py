@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import jax
 import pandas as pd
 
-from bench.clock.engine import Program, chunk_lengths, compile_program, evaluation_grid
-from bench.clock.timing import filling, training_region
 from bench.entries.entrants import Entrant
 from bench.statistics.crossing import SMOOTHING, steps_to
-from tasks.base import Task
-from tasks.unroll import eval_loss
+from bench.training.programs import Program, chunk_lengths, compile_program, evaluation_grid
+from bench.training.timing import filling, training_region
+from tasks.inner_loop import eval_loss
+from tasks.task import Task
 
 MIN_RACE_SEC = 0.02  # shorter than `MIN_REGION_SEC`, since a race has a hundred times as many timed regions
 

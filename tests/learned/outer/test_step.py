@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned.outer.engine import Engine, clipped, mean_clipped
+from learned.outer.step import Engine, clipped, mean_clipped
 from tests.helpers import linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 

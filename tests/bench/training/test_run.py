@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import tasks
-import tasks.unroll
-from bench.clock import engine as engine_
-from bench.clock.engine import NUM_TEST_BLOCKS, _loss_on, compile_program, run_key, whole_loss
-from bench.clock.training import BLOCK_METRIC, METRICS, run_cell, summarize, whole_grid
+import tasks.inner_loop
 from bench.entries.entrants import Entrant
+from bench.training import programs
+from bench.training.programs import NUM_TEST_BLOCKS, _loss_on, compile_program, run_key, whole_loss
+from bench.training.run import BLOCK_METRIC, METRICS, run_cell, summarize, whole_grid
 from tests.bench.least_squares import CHUNK_SEC, EVALUATION_SEC, descent, planned, program_of, run, slow_program
 from tests.bench.pairs import CONTENDER, raced
 from tests.bench.synthetic import GRID, falling
@@ -49,7 +49,7 @@ def test_the_test_split_is_touched_at_the_end_only(monkeypatch):
         events.append(split)
         return loss_on(task, params, split, indices)
 
-    monkeypatch.setattr(engine_, "_loss_on", logged_loss)
+    monkeypatch.setattr(programs, "_loss_on", logged_loss)
     program = dataclasses.replace(program, chunks={1: logged_chunk})
     run_cell(program, sgd, task, run_key("linear", 0), 5)
     assert set(program.evaluate) == {"train", "validation"}  # all that is evaluated along the way
@@ -211,13 +211,13 @@ def test_a_cell_is_the_inner_loop_evaluated_on_the_grid(task, trained):
     _, sgd, key, outcome = trained
     optimizer = sgd.make(sgd.variables, HORIZON)
     state, trace = jax.jit(
-        lambda task: tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, HORIZON)
+        lambda task: tasks.inner_loop.unroll(task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, HORIZON)
     )(task)
     assert outcome.status == "ok"
     wide = grid_of(outcome)
     assert wide.index.tolist() == list(range(HORIZON + 1))
     np.testing.assert_allclose(wide["inner_loss"][1:], trace.inner_loss, rtol=1e-4)
-    sampled = tasks.unroll.eval_loss(task, state.params, "train")
+    sampled = tasks.inner_loop.eval_loss(task, state.params, "train")
     np.testing.assert_allclose(outcome.result.final_train_loss, sampled, rtol=1e-4)
     for split in ("validation", "test"):
         whole = whole_loss(task, state.params, split)
@@ -225,7 +225,7 @@ def test_a_cell_is_the_inner_loop_evaluated_on_the_grid(task, trained):
     np.testing.assert_allclose(outcome.result.mean_train_loss, wide["train_loss"][1:].mean(), rtol=1e-6)
     best = wide["validation_loss"].idxmin()
     assert outcome.result.best_validation_step == best
-    until, _ = tasks.unroll.unroll(task, optimizer, tasks.unroll.init(task, optimizer, key), key, int(best))
+    until, _ = tasks.inner_loop.unroll(task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, int(best))
     then = whole_loss(task, until.params, "test")
     np.testing.assert_allclose(outcome.result.test_loss_at_best_validation, then, rtol=1e-4)
 
@@ -236,7 +236,7 @@ def test_a_cell_keeps_its_final_test_loss_on_blocks_of_images(task, trained):
     blocks = outcome.curve.loc[outcome.curve["metric"] == BLOCK_METRIC]
     assert blocks["step"].tolist() == list(range(NUM_TEST_BLOCKS))
     np.testing.assert_allclose(blocks["value"].mean(), outcome.result.final_test_loss, rtol=1e-12)
-    state, _ = tasks.unroll.unroll(task, sgd.make(sgd.variables, 0), program.init(task, sgd, key), key, HORIZON)
+    state, _ = tasks.inner_loop.unroll(task, sgd.make(sgd.variables, 0), program.init(task, sgd, key), key, HORIZON)
     second = task.loss(state.params, task.take("test", jnp.arange(12, 24)))  # 300 images in 25 blocks
     np.testing.assert_allclose(blocks["value"].iloc[1], second, rtol=1e-3)
 

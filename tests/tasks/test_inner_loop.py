@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tasks
-from tasks.unroll import EVAL_EXAMPLES, eval_indices, eval_loss, init, start, unroll
+from tasks.inner_loop import EVAL_EXAMPLES, eval_indices, eval_loss, init, start, unroll
 from tests.helpers import (
     LINEAR,
     LINEAR_SIZES,

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.report.comparison import Comparison, compare
+from bench.report.figures.axes import FAILED_COLOR, SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
 from bench.report.figures.drawing import Figure, Style
-from bench.report.figures.parts import FAILED_COLOR, SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
 from bench.report.summary import HEADLINE_LOSS
 from bench.report.table import PERCENT, format_interval
 from bench.score.speedup import Speedup, format_speedup, speedup
@@ -39,13 +39,13 @@ TARGET_LOOKS = {"hard": ("D", None, 6.5), "medium": ("s", "#555555", 5), "easy":
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a ladder: a heading that names a mark, a task, or the mean over tasks."""
+    """A line of a figure: a heading that names a mark, a task, or the mean over tasks."""
 
     kind: str  # "mark", "task" or "mean"
     name: str
 
 
-def ladder_lines(tasks: Sequence[str], marks: Mapping[str, str], mean: str = "") -> list[Line]:
+def lines_of(tasks: Sequence[str], marks: Mapping[str, str], mean: str = "") -> list[Line]:
     """Tasks under the headings of their marks, in the order of `MARKS`, within a mark as given; then the mean, named.
 
     Without a known mark there are no headings.
@@ -59,7 +59,7 @@ def ladder_lines(tasks: Sequence[str], marks: Mapping[str, str], mean: str = "")
     return lines + ([Line("mean", mean)] if mean else [])
 
 
-def ladder_figures(
+def by_task_figures(
     rows: Rows,
     styles: Mapping[str, Style],
     targets: Mapping[str, Targets],
@@ -108,7 +108,7 @@ def _speedup_figure(
     whole = [task for task in known if all(found[task].values())]
     if len(whole) > 1:
         found[MEAN] = {target: speedup(rows, targets, whole, contender, reference, target) for target in SHARES}
-    lines = ladder_lines(tasks, marks, MEAN if len(whole) > 1 else "")
+    lines = lines_of(tasks, marks, MEAN if len(whole) > 1 else "")
     reasons = {t: "no clock" if target_levels(targets, t) else "no target" for t in tasks if t not in known}
     over = f"over the {len(whole)} tasks that have one" if len(whole) < len(tasks) else "over the tasks"
     mean = f" Last row: geometric mean {over}." if len(whole) > 1 else ""
@@ -138,7 +138,7 @@ def _draw_speedups(
     ends = [1.0, *(x.estimate for x in values)]
     ends += [end for x in values for end in (x.low, x.high) if end and math.isfinite(end)]
     low, high = min(ends) / 1.35, max(ends) * 1.2
-    canvas, axes, heights = _ladder_canvas(lines, row_height=0.5)
+    canvas, axes, heights = _canvas_of(lines, row_height=0.5)
     ratio_axis(axes, low, high)
     axes.text(
         1.02, 1.0, "hard", transform=axes.transAxes, va="top", fontsize=SMALL, color="#666666", fontstyle="italic"
@@ -204,7 +204,7 @@ def _loss_figure(
     if alike:  # a mean over tasks whose losses have different references is no number of anything
         found[MEAN_DIFFERENCE] = compare(rows, contender, reference[tasks[0]], tuple(tasks), HEADLINE_LOSS)
         texts[MEAN_DIFFERENCE] = _difference_text(found[MEAN_DIFFERENCE], True)
-    lines = ladder_lines(tasks, marks, MEAN_DIFFERENCE if alike else "")
+    lines = lines_of(tasks, marks, MEAN_DIFFERENCE if alike else "")
     alts = [
         f"{_alt_name(line, marks)}: {_difference_alt(found.get(line.name), texts[line.name])}"
         for line in lines
@@ -247,7 +247,7 @@ def _difference_alt(found: Comparison | None, text: str) -> str:
 def _draw_losses(
     style: Style, contender: str, lines: Sequence[Line], found: Mapping[str, Comparison], texts: Mapping[str, str]
 ) -> Canvas:
-    canvas, axes, heights = _ladder_canvas(lines, row_height=0.36)
+    canvas, axes, heights = _canvas_of(lines, row_height=0.36)
     ends = [0.0]
     for line, height in zip(lines, heights, strict=True):
         if line.kind == "mark":
@@ -307,7 +307,7 @@ def _marks_sentence(lines: Sequence[Line]) -> str:
     return f" What a task is to the contender: {'; '.join(shown)}." if shown else ""
 
 
-def _ladder_canvas(lines: Sequence[Line], row_height: float) -> tuple[Canvas, Axes, list[float]]:
+def _canvas_of(lines: Sequence[Line], row_height: float) -> tuple[Canvas, Axes, list[float]]:
     """Canvas, axes and the height of each line; a heading takes less room than a task."""
     heights, at = [], 0.0
     for line in lines:

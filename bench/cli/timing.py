@@ -72,7 +72,7 @@ def time_command(
 
 
 def _json_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:
-    from bench.clock.timing import printed
+    from bench.training.timing import printed
 
     return [
         {

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import tasks
-import tasks.unroll
-from bench.clock.engine import block_losses, compile_program, evaluation_grid, run_key, whole_loss
+import tasks.inner_loop
+from bench.training.programs import block_losses, compile_program, evaluation_grid, run_key, whole_loss
 from tests.bench.least_squares import descent, run
 from tests.helpers import linear_task
 
@@ -66,13 +66,13 @@ def test_there_is_one_evaluation_grid_every_percent_of_the_horizon(horizon):
 
 @pytest.mark.rule(10)
 def test_along_the_way_samples_are_evaluated_and_at_the_end_whole_splits():
-    assert tasks.unroll.EVAL_EXAMPLES == {"train": 1000, "validation": 1000}
+    assert tasks.inner_loop.EVAL_EXAMPLES == {"train": 1000, "validation": 1000}
     problem = dataclasses.replace(linear_task().problem, sizes=(50_000, 2500, 10_000))
     large = dataclasses.replace(linear_task(), problem=problem)
     # Every 50th of 50,000 and every second or third of 2,500.
-    assert np.unique(np.diff(tasks.unroll.eval_indices(large, "train"))).tolist() == [50]
-    assert len(tasks.unroll.eval_indices(large, "validation")) == 1000
-    assert len(tasks.unroll.eval_indices(large, "test", whole=True)) == 10_000
+    assert np.unique(np.diff(tasks.inner_loop.eval_indices(large, "train"))).tolist() == [50]
+    assert len(tasks.inner_loop.eval_indices(large, "validation")) == 1000
+    assert len(tasks.inner_loop.eval_indices(large, "test", whole=True)) == 10_000
 
 
 def test_the_grid_is_every_percent_of_the_horizon():
@@ -87,7 +87,7 @@ def test_blocks_of_uneven_size_weigh_by_their_images():
     task = linear_task()  # 5 test examples, so 5 blocks; 7 of validation, so 7
     params = {"w": jnp.array([0.3, -0.2, 0.5]), "b": jnp.float32(0.1)}
     for split in ("validation", "test"):
-        whole = tasks.unroll.eval_loss(task, params, split, whole=True)
+        whole = tasks.inner_loop.eval_loss(task, params, split, whole=True)
         np.testing.assert_allclose(whole_loss(task, params, split), whole, rtol=1e-5)
     problem = dataclasses.replace(task.problem, sizes=(11, 7, 5))
     assert block_losses(dataclasses.replace(task, problem=problem), params, "test")[1].tolist() == [1] * 5
