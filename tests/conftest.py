@@ -5,6 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Tests compile much and run little. These halve the time of compiling and cost speed, which no test needs; what users
+# run is compiled without them in `.ci/smoke`. Set before jax is imported, and inherited by processes.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+
 import hypothesis
 import jax
 import pytest

@@ -121,12 +121,15 @@ def test_backpropagation_is_finite_where_gradients_and_parameters_are_zero(row):
     params = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2), "s": jnp.array(0.7)}
 
     def loss(theta):
-        optimizer, moved = row.design.optimizer(theta), params
-        state = optimizer.init(params)
-        for _ in range(2):
+        optimizer = row.design.optimizer(theta)
+
+        def step(carry, _):
+            moved, state = carry
             grads = {name: leaf if name == "s" else 0 * leaf for name, leaf in moved.items()}
             updates, state = optimizer.update(grads, state, moved)
-            moved = optax.apply_updates(moved, updates)
+            return (optax.apply_updates(moved, updates), state), None
+
+        moved = jax.lax.scan(step, (params, optimizer.init(params)), length=2)[0][0]
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(moved))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(row.theta)
