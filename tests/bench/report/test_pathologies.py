@@ -152,9 +152,9 @@ def test_the_page_has_a_section_for_each_pathology_that_was_run(whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_every_figure_is_drawn_in_every_format(tmp_path):
+def test_every_figure_is_drawn(tmp_path):
     head = {"title": "t", "suite": "pathologies", "label": "l", "description": ""}
-    write_measurement(*synthetic(lambda length: length / 150), tmp_path, figures=("png", "svg", "pdf"), **head)
+    write_measurement(*synthetic(lambda length: length / 150), tmp_path, figures=("png",), **head)
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     names = (
         "gradient_norm",
@@ -165,4 +165,4 @@ def test_every_figure_is_drawn_in_every_format(tmp_path):
         "merged_bias",
         "influence_balancing",
     )
-    assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "pdf")}
+    assert drawn == {f"{name}.png" for name in names}

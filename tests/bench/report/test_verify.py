@@ -42,14 +42,6 @@ def test_a_report_made_from_its_rows_passes(original):
     assert verdict(original) is None
 
 
-@pytest.mark.slow
-def test_a_report_with_its_figures_drawn_passes_too(root):
-    published = Store(root / "results", *NAME).read()
-    build.build_report(published, root / "results", report(root), *NAME, figures=("png",))
-    assert list((report(root) / "figures").iterdir())
-    assert verdict(root) is None
-
-
 def numeric_fields(path):
     """(row, column) of every field of a CSV table that is a number."""
     with path.open(newline="", encoding="utf-8") as file:

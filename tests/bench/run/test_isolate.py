@@ -84,15 +84,15 @@ def test_a_crash_is_a_row_and_the_others_go_on(bench, tmp_path):
 def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
     from bench.run import isolate
 
-    monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace_sec": 20.0})
+    monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace_sec": 15.0})
     names = ["-o", "sleeping", "-o", "sound", "--seeds", "0"]
     begin = time.monotonic()
-    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "10")
+    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "5")
     assert time.monotonic() - begin < 200
     assert (code, out["cells"]) == (3, {"ok": 1, "time_limit": 1})
     assert rows(tmp_path)["sleeping", 0] == (
         "time_limit",
-        "its process was ended after 30 s: the limit of 10 s, and 20 s to compile",
+        "its process was ended after 20 s: the limit of 5 s, and 15 s to compile",
     )
 
 
