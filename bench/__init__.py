@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from bench.outer.publish import ship as ship
     from bench.outer.rerun import rerun_outer as rerun_outer
     from bench.outer.run import outer_train as outer_train
+    from bench.report.cards import write_cards as write_cards
     from bench.report.stored import read_results as read_results
     from bench.report.stored import report_json as report_json
     from bench.report.stored import write_report as write_report
-    from bench.report.verify import verify_reports as verify_reports
-    from bench.report.verify import write_cards as write_cards
+    from bench.report.verify_all import verify_reports as verify_reports
     from bench.run.suite import plan_suite as plan_suite
     from bench.run.suite import publish_suite as publish_suite
     from bench.run.suite import run_suite as run_suite
-    from bench.run.timing import race as race
-    from bench.run.timing import time_steps as time_steps
+    from bench.run.time_and_race import race as race
+    from bench.run.time_and_race import time_steps as time_steps
     from bench.score.compare import compare_results as compare_results
     from bench.suites.choose import choose_suite as choose_suite
     from bench.suites.listing import describe as describe
@@ -63,17 +63,17 @@ MODULES = {  # public name -> its module
     "prepare_data": "bench.checks.data",
     "publish_outer": "bench.outer.publish",
     "publish_suite": "bench.run.suite",
-    "race": "bench.run.timing",
+    "race": "bench.run.time_and_race",
     "read_results": "bench.report.stored",
     "report_json": "bench.report.stored",
     "rerun_outer": "bench.outer.rerun",
     "run_suite": "bench.run.suite",
     "ship": "bench.outer.publish",
     "time_outer": "bench.outer.cost",
-    "time_steps": "bench.run.timing",
+    "time_steps": "bench.run.time_and_race",
     "tune_family": "bench.tuning.family",
-    "verify_reports": "bench.report.verify",
-    "write_cards": "bench.report.verify",
+    "verify_reports": "bench.report.verify_all",
+    "write_cards": "bench.report.cards",
     "write_report": "bench.report.stored",
 }
 __all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll] (it has the imports above)

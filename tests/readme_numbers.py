@@ -16,7 +16,7 @@ import learned
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
-from bench.score.times import ALL
+from bench.score.times_to_target import ALL
 from bench.statistics import Interval, three_digits
 from learned import weights
 from tests.helpers import REPOSITORY

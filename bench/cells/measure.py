@@ -18,7 +18,7 @@ from bench.store.record import VERSION, Status
 from bench.suites.choose import expand_tasks
 from bench.suites.members import suite_entrants
 from bench.suites.suite import Suite
-from bench.training.timing import NUM_BLOCKS
+from bench.training.step_times import NUM_BLOCKS
 
 NUM_REPLICATIONS = 64  # of a measurement that times nothing, where its suite does not say
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
 from bench.entries import controls
 from bench.store.record import Status
-from bench.training.timing import chunk_steps, curve, time_entrants
+from bench.training.step_times import chunk_steps, curve, time_entrants
 
 
 @dataclasses.dataclass(frozen=True)

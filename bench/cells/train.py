@@ -17,7 +17,7 @@ from bench.store.record import Status
 from bench.suites.members import suite_entrants
 from bench.suites.suite import Suite
 from bench.training.programs import NUM_EVALUATIONS, run_key
-from bench.training.run import run_cell
+from bench.training.timed_run import run_cell
 
 
 @dataclasses.dataclass(frozen=True)

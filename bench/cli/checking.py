@@ -16,7 +16,7 @@ from bench.folders import Folders
 
 if TYPE_CHECKING:
     from bench.checks.contract import Verdict
-    from bench.report.verify import Checked
+    from bench.report.verify_all import Checked
 
 
 @click.command()
@@ -77,7 +77,7 @@ def verify(
         return
     from rich.console import Console
 
-    from bench.report.verify import verify_reports
+    from bench.report.verify_all import verify_reports
 
     with progress_bar(1.0, "bench verify", Console()) as (log, advance):
 
@@ -152,6 +152,6 @@ def check(plugin: str, time_limit: float, as_json: bool) -> None:
 @folder_options
 def cards_command(names: Sequence[str], folders: Folders) -> None:
     """Write the cards of shipped learned optimizers again: how they were made, and their published results."""
-    from bench.report.verify import write_cards
+    from bench.report.cards import write_cards
 
     write_cards(names, folders=folders, log=click.echo)

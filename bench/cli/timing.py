@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.folders import Folders
 
 if TYPE_CHECKING:
-    from bench.run.timing import StepTime
+    from bench.run.time_and_race import StepTime
     from bench.score.races import Race
 
 
@@ -52,8 +52,8 @@ def time_command(
             raise UsageError("--outer times what its configuration names: it takes neither -t nor -o")
         _time_outer(outer, blocks, devices, as_json, folders, device)
         return
-    from bench.run.timing import race as race_to_targets
-    from bench.run.timing import time_steps
+    from bench.run.time_and_race import race as race_to_targets
+    from bench.run.time_and_race import time_steps
     from bench.store.provenance import device as device_facts
 
     where = {"folders": folders, "plugins": plugins, "device": device}
@@ -72,7 +72,7 @@ def time_command(
 
 
 def _json_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:
-    from bench.training.timing import printed
+    from bench.training.step_times import printed
 
     return [
         {

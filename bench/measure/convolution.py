@@ -26,7 +26,7 @@ import optax
 import tasks
 import tasks.inner_loop
 from bench.statistics import median_interval, ratio_interval, significant
-from bench.training.timing import interleave
+from bench.training.step_times import interleave
 from tasks.convolution import CONVOLUTIONS
 from tasks.task import ModuleInit, ModuleLoss
 

@@ -22,7 +22,7 @@ from bench.entries.entrants import Entrant
 from bench.measure import update_cost
 from bench.statistics import ratio_interval
 from bench.store.rows import Frame
-from bench.training.timing import time_entrants
+from bench.training.step_times import time_entrants
 from learned.config import OuterConfig
 from learned.curriculum import Stage
 from learned.designs import make_design, run_key, theta_shapes, untrained_theta

@@ -20,7 +20,7 @@ from jax import Array
 from bench.entries.entrants import Entrant
 from bench.statistics import median_interval, ratio_interval
 from bench.store.rows import Frame
-from bench.training.timing import MIN_REGION_SEC, interleave
+from bench.training.step_times import MIN_REGION_SEC, interleave
 from tasks.models import CNN, MLP
 from tasks.registry import NUM_CLASSES, describe_module
 from tasks.task import ModuleInit, Params, named_key

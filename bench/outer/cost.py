@@ -25,7 +25,7 @@ from bench.outer.folders import as_config
 from bench.processes import Child, EndedError, all_messages, speaking
 from bench.statistics import median_interval, ratio_interval, significant
 from bench.training.programs import compile_program
-from bench.training.timing import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
+from bench.training.step_times import NUM_BLOCKS, chunk_steps, interleave, printed, training_region
 from learned import outer
 from learned.config import OuterConfig
 

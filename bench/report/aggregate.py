@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.report.summary import HEADLINE_LOSS, num_failed, sorted_optimizers
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, text_entry
-from bench.score.times import PAPER_TARGET, TargetsByTask, references, success_rate, survival
+from bench.score.times_to_target import PAPER_TARGET, TargetsByTask, references, success_rate, survival
 from bench.statistics import (
     Interval,
     interquartile_mean,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.report.summary import step_cost
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
-from bench.score.times import block_ratio
+from bench.score.times_to_target import block_ratio
 from bench.statistics import Interval, t_interval
 from bench.store.rows import CONTROL, Frame, Rows
 

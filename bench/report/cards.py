@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.errors import UsageError
+from bench.errors import UsageError, nearest, usage_errors
+from bench.folders import Folders
 from bench.report.build import targets_of
 from bench.report.comparison import best_baseline, compare
 from bench.report.fairness import payback_text
-from bench.report.recompute import first_difference
 from bench.report.summary import HEADLINE_LOSS, STEP_COST_REFERENCE, loss_summary, num_diverged
 from bench.report.table import (
     NONE_TEXT,
@@ -31,10 +31,11 @@ from bench.report.table import (
     text_entry,
     whole_entry,
 )
+from bench.report.verify_report import first_difference
 from bench.score.exposure import outer_training
 from bench.score.fairness import made_with, payback
 from bench.score.speedup import format_speedup, speedup
-from bench.score.times import (
+from bench.score.times_to_target import (
     PAPER_TARGET,
     TargetsByTask,
     hand_designed_names,
@@ -215,6 +216,38 @@ def write(name: str, results_dir: Path, weights_dir: Path | None = None) -> Path
     path = _path(name, weights_dir)
     write_atomically(path, render(name, results_dir, weights_dir).encode())
     return path
+
+
+def write_cards(
+    names: Sequence[str] = (),
+    *,
+    folders: Folders | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Writes the cards of shipped learned optimizers again: how they were made, and their published results.
+
+    Args:
+      names: of shipped optimizers; all without any.
+      folders: where results lie; those of the command line without it.
+      log: called with a line for every card.
+
+    Returns:
+      The cards, beside the weights.
+
+    Raises:
+      UsageError: no such optimizer, published results that are altered, or weights whose folder cannot be written.
+    """
+    folders, known = folders or Folders(), weights.shipped_names()
+    published.cache_clear()  # in a notebook, results may have been published since
+    for name in names:
+        if name not in known:
+            raise nearest("learned optimizer", name, known)
+    paths = []
+    for name in names or known:
+        with usage_errors():
+            paths.append(write(name, folders.results_dir))
+        log(f"card: {paths[-1]}")
+    return paths
 
 
 def missing_results(name: str, results_dir: Path) -> list[str]:

@@ -30,7 +30,7 @@ from bench.report.table import (
     text_entry,
 )
 from bench.score.losses import difference_of_test_loss
-from bench.score.times import step_cost_ratio
+from bench.score.times_to_target import step_cost_ratio
 from bench.score.verdict import beyond_floor
 from bench.statistics import CONFIDENCE, MIN_SEEDS, Interval, holm, p_value, paired_difference
 from bench.store.rows import HAND_DESIGNED, LEARNED, LOSSES

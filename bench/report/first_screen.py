@@ -8,7 +8,7 @@ from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_ent
 from bench.score.controls import Controls
 from bench.score.first_screen import Screen, six_digits
 from bench.score.speedup import Speedup
-from bench.score.times import ALL
+from bench.score.times_to_target import ALL
 from bench.score.verdict import Row, beyond_floor
 from bench.statistics import Interval, estimate_text, three_digits
 from bench.store.rows import LEARNED
@@ -55,7 +55,7 @@ def score_table(screen: Screen, scope: str, slug: str) -> Table:
 
     Args:
       screen: from `bench.score.first_screen`.
-      scope: a task, or `bench.score.times.ALL`.
+      scope: a task, or `bench.score.times_to_target.ALL`.
       slug: of the table.
     """
     found = [row for row in screen.scores.rows if row.task == scope]

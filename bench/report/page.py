@@ -175,7 +175,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     from bench.report import aggregate, budgets, comparison, figures, first_screen, provenance, summary, tuning
     from bench.report.fairness import card_tables
     from bench.score import fairness
-    from bench.score.times import ALL
+    from bench.score.times_to_target import ALL
 
     contender, floor = screen.scores.optimizer, screen.floor
     cards = fairness.cards(results, targets)

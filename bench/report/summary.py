@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
 from bench.score.losses import loss
-from bench.score.times import step_cost_ratio
+from bench.score.times_to_target import step_cost_ratio
 from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval
 from bench.store.rows import LOSSES, Frame
 from bench.store.rows import Rows as Results

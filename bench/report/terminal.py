@@ -21,7 +21,7 @@ from bench.report.summary import (
 )
 from bench.report.table import NONE_TEXT, PERCENT, format_half_width, format_number
 from bench.score.first_screen import Screen
-from bench.score.times import ALL, step_cost_ratio
+from bench.score.times_to_target import ALL, step_cost_ratio
 from bench.statistics import MIN_SEEDS
 from bench.store.rows import HAND_DESIGNED, LEARNED
 from bench.store.rows import Rows as Results

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.entries import controls
-from bench.score.times import (
+from bench.score.times_to_target import (
     PAPER_TARGET,
     TargetsByTask,
     block_ratio,

@@ -39,7 +39,7 @@ from bench.score.exposure import (
     task_images,
     trained_images,
 )
-from bench.score.times import TargetsByTask, median_steps, reference_text, references, steps_to_target
+from bench.score.times_to_target import TargetsByTask, median_steps, reference_text, references, steps_to_target
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from learned import weights
 

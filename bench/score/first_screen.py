@@ -10,7 +10,7 @@ from typing import Any
 from bench.score.controls import Controls
 from bench.score.races import Race, races
 from bench.score.speedup import Speedup
-from bench.score.times import TargetsByTask, reference_text
+from bench.score.times_to_target import TargetsByTask, reference_text
 from bench.score.verdict import Scores, score
 from bench.statistics import (
     Interval,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.score.times import TargetsByTask, block_ratio
+from bench.score.times_to_target import TargetsByTask, block_ratio
 from bench.statistics.crossing import steps_to
 from bench.store.rows import LEARNED, Frame, Rows
 

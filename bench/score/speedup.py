@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.score.times import (
+from bench.score.times_to_target import (
     TargetsByTask,
     block_ratio,
     median_steps,
@@ -60,7 +60,7 @@ def speedup(
     target: str,
     metric: str = "train_loss",
 ) -> Speedup | None:
-    """Speed-up of an optimizer over each task's reference; geometric mean over tasks (see `bench.score.times`).
+    """Speed-up of an optimizer over each task's reference; geometric mean over tasks (`score.times_to_target`).
 
     The interval is an expanded percentile bootstrap over seeds and blocks, resampled within tasks: its levels are
     widened for few seeds as Student's t widens a normal interval (Hesterberg, The American Statistician 69, 2015,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.score.controls import Controls, read_controls
 from bench.score.losses import loss
 from bench.score.speedup import Speedup, format_speedup, speedup
-from bench.score.times import (
+from bench.score.times_to_target import (
     ALL,
     PAPER_TARGET,
     TargetsByTask,

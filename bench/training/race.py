@@ -11,7 +11,7 @@ import pandas as pd
 from bench.entries.entrants import Entrant
 from bench.statistics.crossing import SMOOTHING, steps_to
 from bench.training.programs import Program, chunk_lengths, compile_program, evaluation_grid
-from bench.training.timing import filling, training_region
+from bench.training.step_times import filling, training_region
 from tasks.inner_loop import eval_loss
 from tasks.task import Task
 

@@ -12,7 +12,7 @@ from bench.entries.entrants import Entrant
 from bench.entries.plugins import Registry
 from bench.suites.suite import Suite
 from bench.training.programs import chunk_lengths, compile_program, run_key
-from bench.training.run import run_cell
+from bench.training.timed_run import run_cell
 from tests.helpers import linear_task
 
 

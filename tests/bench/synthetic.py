@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.store.record import CURVE_COLUMNS, Record, cell_id, cell_row
 from bench.store.rows import read_rows
-from bench.training.run import summarize, whole_grid
+from bench.training.timed_run import summarize, whole_grid
 from bench.tuning import targets
 
 HORIZON = 100

@@ -14,7 +14,7 @@ import pytest
 
 import bench
 from bench.cli import main as cli
-from bench.training.timing import Timings
+from bench.training.step_times import Timings
 from tests.helpers import assert_one_line
 
 ROOT = Path(bench.__file__).parent
@@ -287,7 +287,7 @@ def clock(monkeypatch):
         blocks = np.arange(1.0, num_blocks + 1)[:, None] * 2.0 ** np.arange(len(entrants)) / 1000
         return Timings(blocks, np.ones(len(entrants)), np.ones(len(entrants)))
 
-    monkeypatch.setattr("bench.run.timing.time_entrants", time_entrants)
+    monkeypatch.setattr("bench.run.time_and_race.time_entrants", time_entrants)
 
 
 def test_times_of_steps_are_those_of_bench_time(clock, command):
@@ -312,7 +312,7 @@ def test_a_race_is_that_of_bench_time(clock, command, monkeypatch):
                 rows.append((step, f"wall_time_sec/{entrant.name}", step / 1000))
         return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
-    monkeypatch.setattr("bench.run.timing.race_entrants", race_entrants)
+    monkeypatch.setattr("bench.run.time_and_race.race_entrants", race_entrants)
     found = bench.race(["digits8_mlp"])
     assert [item.target for item in found] == ["hard", "medium", "easy"]
     assert {item.optimizer for item in found} == {"lopt_ortho"}
@@ -333,7 +333,7 @@ def test_a_race_that_nobody_ends_is_a_row_beside_the_others(clock, command, monk
         rows += [(step, f"wall_time_sec/{name}", 1.0) for step in range(0, horizon + 1, 5) for name in names]
         return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
-    monkeypatch.setattr("bench.run.timing.race_entrants", race_entrants)
+    monkeypatch.setattr("bench.run.time_and_race.race_entrants", race_entrants)
     (row,) = json.loads(command("time", "--race", "-t", "digits8_mlp", "--json"))["rows"]
     assert (row["task"], row["target"], row["raced_speedup"]) == ("digits8_mlp", None, None)
     command("time", "--race", "-o", "adam", "-o", "learned", code=2)

@@ -29,7 +29,7 @@ from bench.report.figures.axes import (
 from bench.report.figures.drawing import Figure, Style
 from bench.report.summary import sorted_optimizers, step_cost
 from bench.report.table import format_number
-from bench.score.times import tuned_by_train
+from bench.score.times_to_target import tuned_by_train
 from bench.statistics import MIN_SEEDS
 from bench.store.rows import LEARNED, Frame, Rows
 from bench.tuning.targets import SHARES, Targets

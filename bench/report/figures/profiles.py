@@ -16,7 +16,7 @@ from bench.report.figures.curves import target_levels
 from bench.report.figures.drawing import Figure, Style
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
-from bench.score.times import PAPER_TARGET, steps_to_target
+from bench.score.times_to_target import PAPER_TARGET, steps_to_target
 from bench.statistics import lower_median, performance_profile, performance_profile_bands
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import Targets

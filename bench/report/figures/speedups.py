@@ -19,7 +19,7 @@ from bench.report.figures.drawing import Figure, Style
 from bench.report.summary import HEADLINE_LOSS
 from bench.report.table import PERCENT, format_interval
 from bench.score.speedup import Speedup, format_speedup, speedup
-from bench.score.times import reference_text, references
+from bench.score.times_to_target import reference_text, references
 from bench.statistics import MIN_SEEDS
 from bench.store.rows import LEARNED, Rows
 from bench.store.rows import slugs as slugs_of

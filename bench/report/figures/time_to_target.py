@@ -25,12 +25,14 @@ from bench.report.figures.axes import (
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
 from bench.report.figures.drawing import Figure, Style
 from bench.report.table import PERCENT, format_number
-from bench.score.times import median_steps, survival
+from bench.score.times_to_target import median_steps, survival
 from bench.statistics import MIN_SEEDS, kaplan_meier
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import SHARES, Targets
 
-Times: TypeAlias = tuple[NDArray, NDArray, float]  # times and events (num_seeds,), budget; of `score.times.survival`
+Times: TypeAlias = tuple[
+    NDArray, NDArray, float
+]  # times and events (num_seeds,), budget; of `score.times_to_target.survival`
 
 
 def survival_figure(

@@ -10,7 +10,7 @@ import tasks.inner_loop
 from bench.entries import controls, entrants
 from bench.statistics import ratio_interval
 from bench.training.programs import compile_program, run_key
-from bench.training.timing import time_entrants
+from bench.training.step_times import time_entrants
 from tests.bench.least_squares import descent, planned, run
 from tests.helpers import linear_task
 

@@ -15,7 +15,7 @@ from bench.entries.entrants import resolve
 from bench.entries.plugins import Registry
 from bench.measure import update_cost
 from bench.report.build import build_report
-from bench.report.recompute import published_reports, verify
+from bench.report.verify_report import published_reports, verify
 from bench.run import runner
 from bench.store.published import publish
 from bench.store.store import Store
@@ -99,7 +99,7 @@ def test_a_region_is_the_first_power_of_two_long_enough():
         clock[0] += 1e-3 * count
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.training.timing.time.perf_counter", lambda: clock[0])
+        patch.setattr("bench.training.step_times.time.perf_counter", lambda: clock[0])
         assert update_cost.updates_that_fill(program, 0.005) == 8
     assert asked == [1, 1, 1, 2, 2, 4, 4, 8, 8]
 

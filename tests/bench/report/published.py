@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from bench.report import recompute
+from bench.report import verify_report
 from tests.bench.synthetic import cells_of, diverging, failed_cell, falling
 
 NAME = ("made", "machine")
@@ -28,7 +28,7 @@ def made_cells():
 
 
 def verdict(root):
-    return recompute.verify(root / "results", root / "reports", *NAME)
+    return verify_report.verify(root / "results", root / "reports", *NAME)
 
 
 def report(root):

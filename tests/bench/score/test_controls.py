@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from bench.report import recompute
+from bench.report import verify_report
 from bench.score.controls import Controls, read_controls
 from bench.score.first_screen import as_json, first_screen
-from bench.score.times import mean_restricted_steps
+from bench.score.times_to_target import mean_restricted_steps
 from bench.statistics import Interval
 from bench.suites.suite import load_suite
 from tests.bench.pairs import (
@@ -73,7 +73,7 @@ def test_a_beginning_that_never_arrives_counts_as_the_horizon():
 
 @pytest.mark.rule(8)
 @pytest.mark.rule(14)
-@pytest.mark.parametrize(("suite_name", "label"), recompute.published_reports(REPOSITORY / "reports"))
+@pytest.mark.parametrize(("suite_name", "label"), verify_report.published_reports(REPOSITORY / "reports"))
 def test_the_controls_hold_on_what_is_published(suite_name, label):
     """On committed results the clock's floor is 2 % and every step twice costs 1.9 to 2.1 times."""
     screen = json.loads((REPOSITORY / "reports" / suite_name / label / "report.json").read_text())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.score import losses as losses_
 from bench.score import speedup as speedup_
 from bench.score.speedup import _expanded_tail, format_speedup
-from bench.score.times import success_rate
+from bench.score.times_to_target import success_rate
 from bench.score.verdict import verdict_word
 from bench.tuning import targets
 from tests.bench.pairs import CONTENDER, FLAT, LEVELS, REFERENCE, ROLES, TIMED, pair, raced, rows_on, targets_on_t

@@ -7,7 +7,7 @@ import pytest
 
 from bench.score.first_screen import as_json, first_screen
 from bench.score.speedup import Speedup
-from bench.score.times import reference_text, references
+from bench.score.times_to_target import reference_text, references
 from bench.score.verdict import score, verdict_word
 from bench.statistics import wilson_interval
 from tests.bench.pairs import CONTENDER, LEVELS, REFERENCE, ROLES, TIMED, pair, raced, rows_on, rows_on_t, targets_on_t

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UsageError
-from bench.report import recompute
+from bench.report import verify_report
 from bench.statistics.crossing import SMOOTHING
 from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.training.programs import evaluation_grid
@@ -44,7 +44,7 @@ def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
 
     The hand-designed rows set the targets themselves, on other seeds. What is added later is no reference.
     """
-    for suite_name, label in recompute.published_reports(REPOSITORY / "reports"):
+    for suite_name, label in verify_report.published_reports(REPOSITORY / "reports"):
         columns = [
             "kind",
             "role",

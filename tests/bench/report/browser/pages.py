@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.report.page import write_page
-from bench.report.recompute import published_reports
+from bench.report.verify_report import published_reports
 from bench.tuning.targets import GROUPS, Targets
 from tests.bench.noisy_rows import OPTIMIZERS, make_frames
 from tests.helpers import REPOSITORY

@@ -16,7 +16,7 @@ from bench.suites.choose import expand_tasks
 from bench.suites.suite import load_suite
 from bench.training.programs import run_key
 from bench.training.race import race as race_entrants
-from bench.training.timing import NUM_BLOCKS, time_entrants
+from bench.training.step_times import NUM_BLOCKS, time_entrants
 from bench.tuning import targets
 
 SUITE = "quick"  # whose tasks and optimizers are timed by default

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from bench.score.times import block_ratio, median_steps, step_cost_ratio, steps_to_target, success_rate, survival
+from bench.score.times_to_target import (
+    block_ratio,
+    median_steps,
+    step_cost_ratio,
+    steps_to_target,
+    success_rate,
+    survival,
+)
 from bench.statistics import Interval, km_median, restricted_mean, wilson_interval
 from bench.store.rows import read_rows
 from tests.bench.pairs import CONTENDER, FLAT, LEVELS, REFERENCE, ROLES, pair, raced, rows_on, rows_on_t, targets_on_t

@@ -16,7 +16,7 @@ import tasks.inner_loop
 from bench.entries.entrants import Entrant
 from bench.training import programs
 from bench.training.programs import NUM_TEST_BLOCKS, _loss_on, compile_program, run_key, whole_loss
-from bench.training.run import BLOCK_METRIC, METRICS, run_cell, summarize, whole_grid
+from bench.training.timed_run import BLOCK_METRIC, METRICS, run_cell, summarize, whole_grid
 from tests.bench.least_squares import CHUNK_SEC, EVALUATION_SEC, descent, planned, program_of, run, slow_program
 from tests.bench.pairs import CONTENDER, raced
 from tests.bench.synthetic import GRID, falling

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from bench.errors import UsageError, nearest, usage_errors
+from bench.errors import UsageError
 from bench.folders import Folders
 from bench.processes import Child, EndedError, all_messages, speaking
 from bench.report import cards
-from bench.report.recompute import published_reports, verify
+from bench.report.verify_report import published_reports, verify
 from bench.score.compare import parse_set
 from learned.weights import shipped_names
 
@@ -124,7 +124,7 @@ def _spread(jobs: Sequence[Job], folders: Folders) -> Iterator[tuple[Job, Sequen
     with contextlib.ExitStack() as stack:
         for _ in range(min(NUM_PROCESSES, len(waiting))):
             where = [str(folders.results_dir), str(folders.reports_dir)]
-            child = stack.enter_context(Child("bench.report.verify", where))
+            child = stack.enter_context(Child("bench.report.verify_all", where))
             busy[child] = waiting.pop(0)
             child.send(busy[child])
         while busy:
@@ -150,38 +150,6 @@ def _check(job: Job, folders: Folders) -> list[Checked]:
         return [Checked("card", name, cards.verify(name, folders.results_dir)) for name in which]
     suite, label = which
     return [Checked("report", f"{suite}/{label}", verify(folders.results_dir, folders.reports_dir, suite, label))]
-
-
-def write_cards(
-    names: Sequence[str] = (),
-    *,
-    folders: Folders | None = None,
-    log: Callable[[str], None] = lambda line: None,
-) -> list[Path]:
-    """Writes the cards of shipped learned optimizers again: how they were made, and their published results.
-
-    Args:
-      names: of shipped optimizers; all without any.
-      folders: where results lie; those of the command line without it.
-      log: called with a line for every card.
-
-    Returns:
-      The cards, beside the weights.
-
-    Raises:
-      UsageError: no such optimizer, published results that are altered, or weights whose folder cannot be written.
-    """
-    folders, known = folders or Folders(), shipped_names()
-    cards.published.cache_clear()  # in a notebook, results may have been published since
-    for name in names:
-        if name not in known:
-            raise nearest("learned optimizer", name, known)
-    paths = []
-    for name in names or known:
-        with usage_errors():
-            paths.append(cards.write(name, folders.results_dir))
-        log(f"card: {paths[-1]}")
-    return paths
 
 
 def _work() -> None:

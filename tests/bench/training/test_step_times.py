@@ -11,9 +11,9 @@ import pytest
 
 import tasks
 import tasks.inner_loop
-from bench.training import timing
+from bench.training import step_times
 from bench.training.programs import compile_program, run_key
-from bench.training.timing import MIN_REGION_SEC, time_entrants, training_region
+from bench.training.step_times import MIN_REGION_SEC, time_entrants, training_region
 from tests.bench.least_squares import CHUNK_SEC, descent, slow_program
 from tests.helpers import linear_task
 
@@ -23,7 +23,7 @@ def test_a_timed_region_is_one_dispatch_and_one_wait():
     log, task, sgd = [], linear_task(), descent()
     program = slow_program(task, sgd, log)
     region = training_region(program, sgd, task, run_key("linear", 0), num_steps=1, repeats=3)
-    seconds = timing.interleave([region], 2)
+    seconds = step_times.interleave([region], 2)
     assert log == ["dispatched", "waited for"] * 2
     assert (seconds >= CHUNK_SEC).all()
 
@@ -32,7 +32,7 @@ def test_a_timed_region_is_one_dispatch_and_one_wait():
 def test_every_region_is_warm_before_it_is_timed(monkeypatch):
     task, log = linear_task(), []
     entrants = [descent("a"), descent("b")]
-    make, interleave = training_region, timing.interleave
+    make, interleave = training_region, step_times.interleave
 
     def region(program, entrant, *args):
         performed = make(program, entrant, *args)
@@ -48,9 +48,9 @@ def test_every_region_is_warm_before_it_is_timed(monkeypatch):
         return interleave(regions, num_blocks, *args, **kwargs)
 
     program = compile_program(entrants[0], task, 5, [1])
-    monkeypatch.setattr(timing, "compile_program", lambda *args: program)
-    monkeypatch.setattr(timing, "training_region", region)
-    monkeypatch.setattr(timing, "interleave", timed)
+    monkeypatch.setattr(step_times, "compile_program", lambda *args: program)
+    monkeypatch.setattr(step_times, "training_region", region)
+    monkeypatch.setattr(step_times, "interleave", timed)
     time_entrants(entrants, task, 5, num_blocks=1)
     before = log[: log.index("timed 2")]
     assert set(before) == {"a", "b"}
@@ -97,7 +97,7 @@ def test_the_clock_waits_for_a_deliberately_slow_optimizer():
     fast, slow = descent("fast"), descent("slow", transformation=slowed)
     measured = time_entrants([fast, slow], tasks.load("digits8_mlp"), 40, num_blocks=6)
     work = jax.jit(lambda m: jax.lax.fori_loop(0, 1000, lambda _, m: jnp.tanh(m @ m), m))
-    region = timing.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
+    region = step_times.interleave([lambda: jax.block_until_ready(work(jnp.eye(64) * 0.5))], 4).min() / 50
     extra = np.median(measured.seconds_per_step[:, 1] - measured.seconds_per_step[:, 0])
     assert extra > 0.5 * region
     assert measured.seconds_per_step.shape == (6, 2)
@@ -108,7 +108,7 @@ def test_the_clock_waits_for_a_deliberately_slow_optimizer():
 @pytest.mark.rule(7)
 def test_every_optimizer_runs_once_a_block_in_random_order():
     order = []
-    seconds = timing.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
+    seconds = step_times.interleave([lambda i=i: order.append(i) for i in range(4)], 30)
     assert seconds.shape == (30, 4)
     blocks = [tuple(order[i : i + 4]) for i in range(0, 120, 4)]
     assert all(sorted(block) == [0, 1, 2, 3] for block in blocks)
@@ -117,8 +117,8 @@ def test_every_optimizer_runs_once_a_block_in_random_order():
 
 
 def test_the_timing_curve_names_block_and_optimizer():
-    timings = timing.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]), np.array([7.0, np.nan]))
-    curve = timing.curve(timings, ["a", "b"])
+    timings = step_times.Timings(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0, 6.0]), np.array([7.0, np.nan]))
+    curve = step_times.curve(timings, ["a", "b"])
     assert (curve.loc[(curve["step"] == 1) & (curve["metric"] == "seconds_per_step/b"), "value"] == 4.0).all()
     assert curve.loc[curve["metric"] == "compile_seconds/b", "value"].tolist() == [6.0]
     assert curve.loc[curve["metric"].str.startswith("step_bytes/"), "value"].tolist() == [7.0]  # of a; b's is not known

@@ -11,7 +11,7 @@ import pytest
 from bench.cli import main as cli
 from bench.folders import Folders
 from bench.processes import EndedError
-from bench.report import build, recompute, verify
+from bench.report import build, verify_all, verify_report
 from bench.store.published import publish
 from bench.store.store import Store
 from tests.bench.report.published import NAME, bumped, parts, repack, report, the_cell, verdict
@@ -30,12 +30,12 @@ def test_every_published_number_is_recomputed_from_committed_rows(tmp_path):
     publish(tmp_path, "made", "machine", kept.read())
     published = Store(tmp_path, "made", "machine").read()
     build.build_report(published, tmp_path, tmp_path / "reports" / "made" / "machine", "made", "machine", draw=False)
-    assert recompute.verify(tmp_path, tmp_path / "reports", "made", "machine") is None
+    assert verify_report.verify(tmp_path, tmp_path / "reports", "made", "machine") is None
     path = tmp_path / "made" / "machine" / "cells.parquet"
     cells = pd.read_parquet(path)
     cells.loc[1, "final_test_loss"] += 1e-9
     cells.to_parquet(path)
-    assert cells["cell"][1] in recompute.verify(tmp_path, tmp_path / "reports", "made", "machine")
+    assert cells["cell"][1] in verify_report.verify(tmp_path, tmp_path / "reports", "made", "machine")
 
 
 def test_a_report_made_from_its_rows_passes(original):
@@ -69,7 +69,7 @@ def test_one_altered_number_in_any_table_is_named_by_row_and_column(root, page_m
     assert len(expected) > 5
     published = Store(root / "results", *NAME).read()
     problems = list(
-        recompute._page(published, root / "results", report(root), *NAME)
+        verify_report._page(published, root / "results", report(root), *NAME)
     )  # one a table; `verify` names the first
     assert len(problems) == len(expected)
     for problem, (start, part) in zip(problems, expected, strict=True):
@@ -99,7 +99,7 @@ def test_one_altered_number_of_the_first_screen_is_named_by_its_key(root, page_m
         container[key] = kept + 1e-6 if isinstance(kept, float) else kept + 1
         altered = json.dumps(screen, indent=1) + "\n"
         problem = f"{name}: published {container[key]!r}, the rows give {kept!r}"
-        assert recompute.first_difference(path, altered, text) == problem
+        assert verify_report.first_difference(path, altered, text) == problem
         container[key] = kept
     path.write_text(altered, encoding="utf-8")
     assert verdict(root) == f"{path}: {problem}"
@@ -227,9 +227,9 @@ def test_what_a_process_does_not_come_to_an_end_with_is_checked_here(root, page_
 
     shutil.copytree(root / "results" / "made", root / "results" / "other")
     shutil.copytree(root / "reports" / "made", root / "reports" / "other")
-    monkeypatch.setattr(verify, "Child", lambda *args: Dead())
+    monkeypatch.setattr(verify_all, "Child", lambda *args: Dead())
     shares = []
-    found = verify.verify_reports(
+    found = verify_all.verify_reports(
         ["other/machine", "made/machine"],
         folders=Folders(root / "results", root / "reports"),
         advance=shares.append,
@@ -249,13 +249,13 @@ def test_a_users_own_report_is_not_a_published_one(root, command):
     assert err.startswith("bench: no published report in ")
 
 
-PUBLISHED = recompute.published_reports(REPOSITORY / "reports")
+PUBLISHED = verify_report.published_reports(REPOSITORY / "reports")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("suite", "label"), PUBLISHED, ids=["/".join(name) for name in PUBLISHED])
 def test_every_number_under_reports_follows_from_the_rows_under_results(suite, label):
-    assert recompute.verify(REPOSITORY / "results", REPOSITORY / "reports", suite, label) is None
+    assert verify_report.verify(REPOSITORY / "results", REPOSITORY / "reports", suite, label) is None
 
 
 def test_every_published_result_has_its_report():

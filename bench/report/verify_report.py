@@ -24,7 +24,7 @@ from bench.store.published import LOCAL
 from bench.store.record import Results, curve_content
 from bench.store.rows import Frame, curves_by_cell
 from bench.store.store import Store
-from bench.training.run import summarize
+from bench.training.timed_run import summarize
 
 _IMAGE_DATA = re.compile(r'src="data:[^"]*"')  # drawn with the fonts and libraries of a machine: no numbers in there
 
