@@ -8,7 +8,7 @@ the groups `bench.tasks` and `bench.optimizers` instead.
 import dataclasses
 import hashlib
 import importlib.metadata
-import importlib.util
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,12 +190,11 @@ def _import_file(file: str) -> Any:
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"a plug-in is a Python file, got {file!r}")
-    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(f"bench_plugin_{path.stem}")
+    module.__file__ = str(path.absolute())
     try:
-        # Not by the loader: bytecode of a file that was edited within the second before would run in its place.
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        # Not by a loader: bytecode of a file that was edited within the second before would run in its place.
+        exec(compile(path.read_bytes(), module.__file__, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         raise UsageError(f"plug-in {file} cannot be imported: {failure(error)[1]}") from None
     return module

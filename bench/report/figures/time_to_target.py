@@ -30,9 +30,8 @@ from bench.statistics import MIN_SEEDS, kaplan_meier
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import SHARES, Targets
 
-Times: TypeAlias = tuple[
-    NDArray, NDArray, float
-]  # times and events (num_seeds,), budget; of `score.times_to_target.survival`
+# What `score.times_to_target.survival` gives: times and events (num_seeds,), budget.
+Times: TypeAlias = tuple[NDArray, NDArray, float]
 
 
 def survival_figure(

@@ -96,13 +96,18 @@ def test_one_altered_field_of_a_record_is_named_by_its_cell(root, field, fix_up)
     assert ("checksum does not fit" in problem) is not fix_up
 
 
-def test_a_new_digest_for_an_altered_curve_does_not_help(root):
+def with_altered_curve(root):
+    """Cells, curves with a final test loss of 0.125 in a cell, the cell's index, and its curve's new digest."""
     cells, curves = parts(root)
     index = the_cell(cells)
+    of_cell = curves["cell"] == cells["cell"][index]
+    curves.loc[curves[of_cell & (curves["metric"] == "final_test_loss")].index[0], "value"] = 0.125
+    return cells, curves, index, curve_digest(curves[of_cell].astype({"metric": str}))
+
+
+def test_a_new_digest_for_an_altered_curve_does_not_help(root):
+    cells, curves, index, digest = with_altered_curve(root)
     name = cells["cell"][index]
-    place = curves[(curves["cell"] == name) & (curves["metric"] == "final_test_loss")].index[0]
-    curves.loc[place, "value"] = 0.125
-    digest = curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
     alter_record(cells, index, lambda record: record.update(curve_sha256=digest), fix_up=True)
     repack(root, cells, curves)
     problem = verdict(root)
@@ -112,12 +117,7 @@ def test_a_new_digest_for_an_altered_curve_does_not_help(root):
 
 def test_rows_altered_throughout_no_longer_give_the_published_page(root):
     """Curve, record, columns and digests agree: the rows are another run's, and the page is not theirs."""
-    cells, curves = parts(root)
-    index = the_cell(cells)
-    name = cells["cell"][index]
-    place = curves[(curves["cell"] == name) & (curves["metric"] == "final_test_loss")].index[0]
-    curves.loc[place, "value"] = 0.125
-    digest = curve_digest(curves[curves["cell"] == name].astype({"metric": str}))
+    cells, curves, index, digest = with_altered_curve(root)
 
     def change(record):
         record.update(curve_sha256=digest)
