@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from msgspec import Meta
 
 import tasks
@@ -32,11 +33,14 @@ class OuterConfig:
       name: name of the resulting theta.
       design: row of `learned.designs.DESIGNS`.
       design_options: keyword arguments of the design.
-      family: task family; tasks are drawn from its outer_train pool.
+      family: task family, or mixture of families; tasks are drawn from the outer_train pool. An outer step takes one
+        family of a mixture, and its unrolls are at most as long as that family's horizon.
+      validation_family: family or mixture whose outer_validation pool judges theta; None for `family`.
       begin_from: weights, by name or path, that initialize theta; None uses the design's initialization.
       objective: "train" or "validation", the split whose loss is the outer-loss.
       outer_batch: whether the outer-loss uses its own batch under "train" too; see `FamilyObjective`.
       score_every: number of inner steps for each evaluation of the outer-loss on its own batch; see `FamilyObjective`.
+      untold: share of unrolls whose optimizer is not told the horizon.
       estimator: one row of `learned.estimators.ESTIMATORS`, or two that are merged.
       shared_samples: whether two merged estimators use the same tasks and perturbations.
       window: inner steps of a truncation window. Unrolls of truncated estimators are as long as the curriculum says,
@@ -67,9 +71,11 @@ class OuterConfig:
     ]
     design_options: Annotated[tuple[tuple[str, int | float], ...], Meta(description="a table of numbers")] = ()
     begin_from: Text | None = None
+    validation_family: Text | None = None
     objective: Annotated[Literal["train", "validation"], Meta(description="train or validation")] = "train"
     outer_batch: bool = False
     score_every: Count = 1
+    untold: Share = 0.0
     estimator: Annotated[tuple[str, ...], Meta(description="one estimator, or two to merge")] = ("es",)
     shared_samples: bool = True
     window: Count | None = None
@@ -98,13 +104,19 @@ class OuterConfig:
         """Whether unrolls are truncated to windows."""
         return self.estimator[0] in TRUNCATED
 
-    def lengths_at(self, outer_step: int) -> tuple[int, int]:
-        """(inner steps of an unroll in this outer step, inner steps of a whole unroll)."""
+    def lengths_at(self, outer_step: int, longest: int | None = None) -> tuple[int, int]:
+        """(inner steps of an unroll in this outer step, inner steps of a whole unroll), at most the longest."""
         length = curriculum.num_steps_at(self.stages, outer_step, self.seed)
+        length = min(length, longest or length)
         if not self.truncated:
             return length, length
         assert self.window is not None
         return self.window, max(round(length / self.window), 1) * self.window
+
+    def member_at(self, outer_step: int, num_members: int) -> int:
+        """The family of a mixture that an outer step takes: each once in every `num_members`, in random order."""
+        cycle, place = divmod(outer_step, num_members)
+        return int(np.random.default_rng([self.seed, cycle]).permutation(num_members)[place])
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as a JSON-ready dict, for cards and checkpoints."""
@@ -127,12 +139,16 @@ def load_config(name_or_path: str) -> OuterConfig:
     try:
         config = _parsed(table)
         make_design(config.design, dict(config.design_options))
-        row = tasks.family_row(config.family)
+        members = tasks.members(config.family)
+        if config.validation_family:
+            tasks.members(config.validation_family)
+        if len(members) > 1 and config.truncated:
+            raise ValueError(f"expected an estimator over full unrolls for a mixture, got {config.estimator[0]}")
         if config.begin_from:
             _, begun = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
-            before = tasks.family_row(begun["outer_training"]["family"])
-            if before.data_set != row.data_set:  # exposure is computed for images of one data set
-                raise ValueError(f"expected begin_from weights that saw {row.data_set}, got {before.data_set}")
+            before, now = tasks.members(begun["outer_training"]["family"])[0].data_set, members[0].data_set
+            if before != now:  # exposure is computed for images of one data set
+                raise ValueError(f"expected begin_from weights that saw {now}, got {before}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return config

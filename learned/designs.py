@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 import jax
 
 import tasks
-from learned import lean_mlp, orthogonal, per_parameter_mlp
+from learned import lean_mlp, normalized, orthogonal, per_parameter_mlp
 from learned.base import Key, LearnedOptimizer, Theta
 
 DESIGNS: dict[str, Callable[..., LearnedOptimizer]] = {
     "per_parameter_mlp": per_parameter_mlp.per_parameter_mlp,
     "lean_mlp": lean_mlp.lean_mlp,
     "orthogonal": orthogonal.orthogonal,
+    "normalized": normalized.normalized,
 }
 FEATURES_VERSIONS: dict[str, str] = {
     "per_parameter_mlp": per_parameter_mlp.FEATURES_VERSION,
     "lean_mlp": lean_mlp.FEATURES_VERSION,
     "orthogonal": orthogonal.FEATURES_VERSION,
+    "normalized": normalized.FEATURES_VERSION,
 }
 
 

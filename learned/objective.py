@@ -19,6 +19,7 @@ from learned.base import Key, LearnedOptimizer, Theta
 from tasks.task import Cfg
 
 LOSS_CLIP = 10.0
+UNTOLD_STREAM = 2**31 - 1
 Objective = Literal["train", "validation"]
 OuterLoss = Callable[[Theta, Key, int], Array]
 
@@ -42,6 +43,7 @@ class FamilyObjective:
         step.
       outer_batch: whether "train" uses a separate batch after each step too, which costs a forward pass.
       score_every: number of inner steps for each evaluation on a separate batch; the value counts for all of them.
+      untold: share of unrolls whose optimizer is not told the horizon.
     """
 
     design: LearnedOptimizer
@@ -51,10 +53,15 @@ class FamilyObjective:
     objective: Objective = "train"
     outer_batch: bool = False
     score_every: int = 1
+    untold: float = 0.0
 
     def start(self, theta: Theta, arrays, key: Key, horizon: int | Array) -> tasks.inner_loop.InnerState:
         """The inner state before the first of `horizon` steps, for the task and initialization of `key`."""
         task, run_key = self._task(arrays, key)
+        if self.untold:
+            # Its own stream: the inner loop folds small numbers into the key.
+            untold = jax.random.bernoulli(jax.random.fold_in(run_key, UNTOLD_STREAM), self.untold)
+            horizon = jnp.where(untold, jnp.inf, horizon)
         return tasks.inner_loop.init(task, self.design.optimizer(theta, horizon), run_key)
 
     def advance(

@@ -1,12 +1,15 @@
 """Tasks: data on the device, models, families of tasks, and the one inner loop that trains them."""
 
 from tasks.registry import FAMILIES as FAMILIES
+from tasks.registry import MIXTURES as MIXTURES
+from tasks.registry import OUTER_FAMILIES as OUTER_FAMILIES
 from tasks.registry import UnknownNameError as UnknownNameError
 from tasks.registry import data_facts as data_facts
 from tasks.registry import describe as describe
 from tasks.registry import family_row as family_row
 from tasks.registry import load as load
 from tasks.registry import load_family as load_family
+from tasks.registry import members as members
 from tasks.registry import task_cfg as task_cfg
 from tasks.registry import task_digest as task_digest
 from tasks.registry import task_names as task_names

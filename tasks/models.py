@@ -60,3 +60,43 @@ class MLP(nn.Module):
         for width in self.widths:
             x = nn.relu(nn.Dense(width, kernel_init=_glorot)(x))
         return nn.Dense(self.num_classes, kernel_init=_glorot)(x)
+
+
+class ResNet(nn.Module):
+    """A small residual net: a stem, two-convolution blocks with GroupNorm, global average pooling, a linear layer.
+
+    He et al., "Identity mappings in deep residual networks", arXiv 1603.05027, section 4, with GroupNorm (Wu, He, arXiv
+    1803.08494) for batch norm, so that no statistics are carried.
+
+    Attributes:
+      channels: channels of the stem and of each block.
+      strides: stride of each block.
+      num_classes: width of the output.
+      num_groups: groups of every GroupNorm; a divisor of the channels.
+      conv: as of `CNN`.
+    """
+
+    channels: int
+    strides: Sequence[int]
+    num_classes: int
+    num_groups: int = 4
+    conv: Callable[..., Array] = patches_conv
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
+
+        def conv(stride: int, size: int = 3) -> nn.Module:
+            return nn.Conv(
+                self.channels, (size, size), (stride, stride), kernel_init=_glorot, conv_general_dilated=self.conv
+            )
+
+        x = conv(1)(images)
+        for stride in self.strides:
+            branch = nn.relu(nn.GroupNorm(self.num_groups)(x))
+            shortcut = x if stride == 1 else conv(stride, 1)(branch)
+            branch = conv(stride)(branch)
+            branch = conv(1)(nn.relu(nn.GroupNorm(self.num_groups)(branch)))
+            x = shortcut + branch
+        x = jnp.mean(nn.relu(nn.GroupNorm(self.num_groups)(x)), axis=(1, 2))
+        return nn.Dense(self.num_classes, kernel_init=_glorot)(x)

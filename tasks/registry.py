@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from tasks import data
-from tasks.models import CNN, MLP
+from tasks.models import CNN, MLP, ResNet
 from tasks.tables import UnknownNameError
 from tasks.task import (
     Cfg,
@@ -159,12 +159,54 @@ _ROWS = [
 FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
 
 
+def _net(name: str, size: int, module, batch_size: int, horizon: int, description: str) -> FamilyRow:
+    problem = _problem(
+        name, module, (size, size, 3), take_class_images, IMAGENET_NORMALIZE, IMAGENET_SIZES, horizon, batch_size
+    )
+    return FamilyRow(description, problem, "imagenet32", 32 // size, tuple(data.POOLS))
+
+
+# For outer-training alone: no task of theirs is fixed. Widths, depths, batch sizes and horizons were drawn at random.
+_OUTER_ROWS = [
+    _net("imagenet8_mlp_64", 8, MLP((64,), NUM_CLASSES), 32, 500, "one hidden layer of 64"),
+    _net("imagenet16_mlp_128", 16, MLP((128,), NUM_CLASSES), 32, 1000, "one hidden layer of 128"),
+    _net("imagenet16_mlp_256_256", 16, MLP((256, 256), NUM_CLASSES), 64, 300, "two hidden layers of 256"),
+    _net("imagenet8_mlp_48_48_48", 8, MLP((48, 48, 48), NUM_CLASSES), 16, 2000, "three hidden layers of 48"),
+    _net("imagenet16_mlp_512_384", 16, MLP((512, 384), NUM_CLASSES), 32, 200, "two hidden layers, 512 and 384"),
+    _net("imagenet8_cnn_32x3", 8, CNN((32,) * 3, (2, 1, 1), NUM_CLASSES), 128, 300, "three convolutions of 32"),
+    _net("imagenet8_cnn_8x3", 8, CNN((8,) * 3, (2, 2, 1), NUM_CLASSES), 32, 4000, "three convolutions of 8"),
+    _net("imagenet16_cnn_16x3", 16, CNN((16,) * 3, (2, 2, 1), NUM_CLASSES), 32, 2000, "three convolutions of 16"),
+    _net("imagenet16_cnn_24x5", 16, CNN((24,) * 5, (2, 1, 2, 1, 1), NUM_CLASSES), 64, 300, "five convolutions of 24"),
+    _net("imagenet16_cnn_48x2", 16, CNN((48,) * 2, (2, 2), NUM_CLASSES), 16, 1000, "two convolutions of 48"),
+    _net("imagenet32_cnn_16x4", 32, CNN((16,) * 4, (2, 2, 2, 1), NUM_CLASSES), 32, 1000, "four convolutions of 16"),
+    _net("imagenet16_resnet", 16, ResNet(16, (2, 2), NUM_CLASSES), 32, 1000, "a stem and two residual blocks of 16"),
+    _net("imagenet16_mlp_96_96_96", 16, MLP((96,) * 3, NUM_CLASSES), 32, 700, "three hidden layers of 96"),
+]
+OUTER_FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _OUTER_ROWS}
+# What outer-training draws from, one family an outer step, and what theta is chosen on: architectures it never saw.
+MIXTURES: dict[str, tuple[str, ...]] = {
+    "imagenet_nets": tuple(list(OUTER_FAMILIES)[:11]),
+    "imagenet_other_nets": ("imagenet16_resnet", "imagenet16_mlp_96_96_96"),
+}
+
+
+def members(name: str) -> tuple[FamilyRow, ...]:
+    """The families of a mixture, or the one of this name.
+
+    Raises:
+      UnknownNameError: there is neither.
+    """
+    if name not in MIXTURES and name not in FAMILIES | OUTER_FAMILIES:
+        raise UnknownNameError("task family", name, [*FAMILIES, *OUTER_FAMILIES, *MIXTURES])
+    return tuple(family_row(member) for member in MIXTURES.get(name, (name,)))
+
+
 def classes_in_order(family: str, split: Split) -> np.ndarray | None:
     """The class of every example of a split, (size,); None where the examples are not ordered by class.
 
     Families with pools of classes are ordered by class; other data sets have the order of their files.
     """
-    row = FAMILIES.get(family)
+    row = (FAMILIES | OUTER_FAMILIES).get(family)
     if row is None or not row.pools:
         return None
     size = row.problem.size(split)
@@ -183,6 +225,8 @@ def family_row(name: str) -> FamilyRow:
       UnknownNameError: with the nearest known names.
     """
     family_name = name.split("/")[0]
+    if name in OUTER_FAMILIES:
+        return OUTER_FAMILIES[name]
     if family_name not in FAMILIES:
         raise UnknownNameError("task", name, [*FAMILIES, *task_names()])
     row = FAMILIES[family_name]
@@ -228,11 +272,12 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
 
 
 def data_facts(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> dict[str, str]:
-    """Name, version, source, content digest and note of a task's data; loads nothing onto a device.
+    """Name, version, source, content digest and note of the data of a task or mixture; loads nothing onto a device.
 
     Arguments and errors as `load_family`.
     """
-    return dict(_facts(family_row(name).data_set, data_dir, cache_dir))
+    row = members(name)[0] if name in MIXTURES else family_row(name)
+    return dict(_facts(row.data_set, data_dir, cache_dir))
 
 
 @functools.cache

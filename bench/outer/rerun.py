@@ -79,7 +79,7 @@ def rerun_outer(
     config, folders = as_config(config), folders or Folders()
     return rerun(
         config,
-        tasks.load_family(config.family, data_dir=folders.data_dir, cache_dir=folders.cache_dir),
+        outer.load_families(config, data_dir=folders.data_dir, cache_dir=folders.cache_dir),
         run_folder(folders.results_dir, config, label),
         outer_steps=outer_steps,
         num_devices=num_devices,
@@ -89,7 +89,7 @@ def rerun_outer(
 
 def rerun(
     config: OuterConfig,
-    family: tasks.TaskFamily,
+    families: tasks.TaskFamily | outer.Families,
     folder: Path,
     *,
     outer_steps: int,
@@ -100,7 +100,7 @@ def rerun(
 
     Args:
       config: configuration of the run.
-      family: task family with its data.
+      families: task families with their data.
       folder: folder of the published run, see `publish`.
       outer_steps: number of outer steps; at most as many as the run has.
       num_devices: devices that samples are spread over; another number than the run's changes rounding.
@@ -124,7 +124,7 @@ def rerun(
             raise Enough
 
     with usage_errors(), contextlib.suppress(Enough):
-        outer.outer_train(outer.Engine(config, family, num_devices), callbacks=outer.Callbacks(on_step=on_step))
+        outer.outer_train(outer.Engine(config, families, num_devices), callbacks=outer.Callbacks(on_step=on_step))
     names = sorted({name for row in (*published, *taken) for name in row})
     a, b = (np.array([[row.get(name, np.nan) for name in names] for row in rows]) for rows in (published, taken))
     same = (a == b) | (np.isnan(a) & np.isnan(b))

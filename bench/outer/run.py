@@ -78,7 +78,7 @@ def outer_train(
     where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
     path, facts = run(
         config,
-        tasks.load_family(config.family, **where),
+        outer.load_families(config, **where),
         tasks.data_facts(config.family, **where),
         folders.results_dir,
         resume=resume or resume_from is not None,
@@ -92,7 +92,7 @@ def outer_train(
 
 def run(
     config: OuterConfig,
-    family: tasks.TaskFamily,
+    families: tasks.TaskFamily | outer.Families,
     facts: dict[str, Any],
     results_dir: Path,
     *,
@@ -106,7 +106,7 @@ def run(
 
     Args:
       config: configuration of outer-training.
-      family: task family with its data.
+      families: task families with their data.
       facts: name, version and digest of the data.
       results_dir: results folder; the run is kept in its `outer-train/local/NAME`.
       resume: whether to continue from the last checkpoint.
@@ -140,7 +140,7 @@ def run(
         if not resume:
             refuse_a_run(folder)
         theta, _, summary = outer.outer_train(
-            outer.Engine(config, family, num_devices),
+            outer.Engine(config, families, num_devices),
             outer.RunFolder(folder, resume=resume, provenance=extra),
             callbacks=outer.Callbacks(
                 on_step=on_step,

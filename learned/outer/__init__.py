@@ -3,7 +3,7 @@
 Example with a configuration of `learned/configs`:
 
     config = load_config("lopt_paper_small")
-    engine = Engine(config, tasks.load_family(config.family))
+    engine = Engine(config, load_families(config))
     theta, metrics, facts = outer_train(engine, RunFolder(Path("my-run")))
 
 The modules, each importing only those above it:
@@ -28,4 +28,6 @@ from learned.outer.record import Progress as Progress
 from learned.outer.record import Trained as Trained
 from learned.outer.record import inner_steps_of as inner_steps_of
 from learned.outer.step import Engine as Engine
+from learned.outer.step import Families as Families
+from learned.outer.step import load_families as load_families
 from learned.outer.storage import RunFolder as RunFolder

@@ -152,11 +152,15 @@ class _Sitting:
     def _stepped(self) -> tuple[Position, dict[str, float]]:
         """The position after the next update of theta, and the metrics of the update."""
         engine, state, outer_step = self._engine, self.at.state, self.at.record.outer_step
-        num_steps, horizon = self._config.lengths_at(outer_step)
+        member, num_steps, horizon = engine.unroll_at(outer_step)
         if outer_step in self._ends:
             state = engine.begin_stage(state, outer_step)
-        state, metrics = engine.step(state, engine.arrays, outer_step, num_steps=num_steps, horizon=horizon)
+        state, metrics = engine.step(
+            state, engine.arrays, outer_step, num_steps=num_steps, horizon=horizon, member=member
+        )
         row: dict[str, float] = {"outer_step": outer_step + 1, "num_steps": num_steps, "horizon": horizon}
+        if len(engine.families.trained) > 1:
+            row["member"] = member
         row |= {name: float(value) for name, value in metrics.items()}
         record = self._counted(num_steps, int(row["skipped"]))
         if record.skipped_in_a_row >= self._config.patience:
@@ -180,7 +184,7 @@ class _Sitting:
     def _validated(self, position: Position, row: dict[str, float]) -> Position:
         """Adds the outer-validation loss to the metrics of an outer step, and keeps theta if it is the best so far."""
         average = position.state.average
-        row["outer_validation_loss"] = loss = float(self._engine.validate(average, self._engine.arrays))
+        row["outer_validation_loss"] = loss = self._engine.validate(average, self._engine.arrays)
         if not position.record.is_best(loss):
             return position
         record = position.record.with_best(loss, jax.devices()[0].device_kind)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -36,12 +37,28 @@ class OuterState(NamedTuple):
     step_factor: Array  # (): factor of the step size, below 1 after a non-finite gradient
 
 
+class Families(NamedTuple):
+    """The families of outer-training, with their data."""
+
+    trained: tuple[tasks.TaskFamily, ...]  # an outer step takes one
+    judged: tuple[tasks.TaskFamily, ...]  # outer-validation takes all
+
+
+def load_families(config: OuterConfig, **where: Any) -> Families:
+    """The families of a configuration. Arguments and errors as `tasks.load_family`."""
+    trained, judged = (
+        tuple(tasks.load_family(row.problem.family, **where) for row in tasks.members(name))
+        for name in (config.family, config.validation_family or config.family)
+    )
+    return Families(trained, judged)
+
+
 class Engine:
     """The compiled parts of a run.
 
     Args:
       config: configuration of outer-training.
-      family: task family with its data; see `tasks.load_family`.
+      families: the families with their data; a single one is also what theta is judged on.
       num_devices: devices that samples are spread over; a divisor of `num_tasks` and `validation_num_tasks`.
 
     Raises:
@@ -50,12 +67,14 @@ class Engine:
 
     Attributes:
       begun_from: digest and card of the weights that initialize theta; None where the design initializes it.
-      step: (state, arrays, outer_step, num_steps=, horizon=) -> (state, metrics); metrics are scalars by name.
-      validate: (theta, arrays) -> mean outer-loss on the tasks of outer-validation, ().
+      arrays: the data of all families, on the devices.
+      step: (state, arrays, outer_step, num_steps=, horizon=, member=0) -> (state, metrics) for unrolls on tasks of one
+        of the families; metrics are scalars by name.
     """
 
-    def __init__(self, config: OuterConfig, family: tasks.TaskFamily, num_devices: int = 1):
-        self.config, self.family = config, family
+    def __init__(self, config: OuterConfig, families: tasks.TaskFamily | Families, num_devices: int = 1):
+        self.config = config
+        self.families = Families((families,), (families,)) if isinstance(families, tasks.TaskFamily) else families
         self.mesh = task_mesh(num_devices, config)
         self.design: LearnedOptimizer = make_design(config.design, dict(config.design_options))
         self.begin_theta, self.begun_from = None, None
@@ -67,25 +86,39 @@ class Engine:
         split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
         whole: Any = self.whole
         self.shardings = OuterState(whole, whole, whole, split, whole)
-        self.arrays = jax.device_put(family.arrays, self.whole)
-        self.estimator = make_estimator(config, self.objective("outer_train"), self._each(2 * config.num_tasks))
+        arrays = [tuple(family.arrays for family in part) for part in self.families]
+        self.arrays = jax.device_put(arrays, self.whole)
+        each = self._each(2 * config.num_tasks)
+        self.estimators = [
+            make_estimator(config, self.objective(family, "outer_train", config.untold), each)
+            for family in self.families.trained
+        ]
         self.key = run_key(config.name, config.seed)
         self.optimizer = outer_optimizer(config)
-        self.step = jax.jit(self._step, static_argnames="num_steps", out_shardings=(self.shardings, self.whole))
-        self.validate = jax.jit(self._validate)
-        self._carried_anew = jax.jit(self.estimator.init, static_argnums=3, out_shardings=split)
+        static = ("num_steps", "member")
+        self.step = jax.jit(self._step, static_argnames=static, out_shardings=(self.shardings, self.whole))
+        self._judge = jax.jit(self._loss_on, static_argnames="which")
+        # Estimators over full unrolls, as of a mixture, carry nothing.
+        self._carried_anew = jax.jit(self.estimators[0].init, static_argnums=3, out_shardings=split)
 
     @property
     def beginning(self) -> dict[str, Any]:
         """The fact "begun_from" of cards and checkpoints; empty where the design initializes theta."""
         return {"begun_from": self.begun_from} if self.begun_from else {}
 
-    def objective(self, pool: str) -> FamilyObjective:
-        """The outer-loss on tasks of a pool."""
+    def unroll_at(self, outer_step: int) -> tuple[int, int, int]:
+        """(index of the family, inner steps of an unroll, inner steps of a whole one) of an outer step."""
+        trained = self.families.trained
+        member = self.config.member_at(outer_step, len(trained))
+        longest = trained[member].problem.horizon if len(trained) > 1 else None
+        return member, *self.config.lengths_at(outer_step, longest)
+
+    def objective(self, family: tasks.TaskFamily, pool: str, untold: float = 0.0) -> FamilyObjective:
+        """The outer-loss on tasks of a family's pool, a share of them with an optimizer not told the horizon."""
         kind = cast(Objective, self.config.objective)
         config = self.config
         return FamilyObjective(
-            self.design, self.family.problem, self.family.sample, pool, kind, config.outer_batch, config.score_every
+            self.design, family.problem, family.sample, pool, kind, config.outer_batch, config.score_every, untold
         )
 
     def _each(self, num_samples: int) -> Each:
@@ -101,7 +134,7 @@ class Engine:
         def init(key: Array, arrays: Any) -> OuterState:
             theta = self.begin_theta or untrained_theta(self.design, key)
             theta = jax.tree.map(jnp.asarray, theta)
-            carried = self.estimator.init(theta, arrays, key, num_steps, horizon)
+            carried = self.estimators[0].init(theta, arrays[0][0], key, num_steps, horizon)
             return OuterState(theta, theta, self.optimizer.init(theta), carried, jnp.ones(()))
 
         return jax.jit(init, out_shardings=self.shardings)(self.key, self.arrays)
@@ -110,17 +143,19 @@ class Engine:
         """The state with new unrolls of the estimator, for a stage that starts at this outer step."""
         num_steps, horizon = self.config.lengths_at(outer_step)
         key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
-        return state._replace(carried=self._carried_anew(state.theta, self.arrays, key, num_steps, horizon))
+        return state._replace(carried=self._carried_anew(state.theta, self.arrays[0][0], key, num_steps, horizon))
 
     def back_to(self, theta: Theta, state: OuterState) -> OuterState:
         """The state with this theta and a new state of the outer optimizer; the step factor is kept."""
         theta = jax.device_put(theta, self.whole)
         return state._replace(theta=theta, average=theta, opt_state=self.optimizer.init(theta))
 
-    def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array):
+    def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array, member: int = 0):
         """Estimate, clip, update, average."""
         key = jax.random.fold_in(self.key, outer_step + 1)
-        estimate, carried = self.estimator.estimate(state.theta, state.carried, arrays, key, num_steps, horizon)
+        estimate, carried = self.estimators[member].estimate(
+            state.theta, state.carried, arrays[0][member], key, num_steps, horizon
+        )
         gradient = mean_clipped(estimate.gradients, self.config.clip_sample)
         finite = all_finite(gradient)
         metrics = self._metrics(estimate, gradient, finite, state)
@@ -137,7 +172,7 @@ class Engine:
             "num_non_finite": estimate.num_non_finite,
             "skipped": ~finite,
             "step_factor": state.step_factor,
-            f"signal_to_noise/{self.estimator.name}": signal_to_noise(estimate.gradients),
+            f"signal_to_noise/{self.estimators[0].name}": signal_to_noise(estimate.gradients),
             **estimate.info,
         }
 
@@ -148,17 +183,27 @@ class Engine:
         made, before = (theta, opt_state), (state.theta, state.opt_state)
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), made, before)
 
-    def _validate(self, theta: Theta, arrays: Any) -> Array:
-        """Mean outer-loss on the tasks of outer-validation, the same each time, ()."""
-        config, held_out = self.config, self.objective("outer_validation")
-        keys = jax.random.split(tasks.named_key("outer-validation", config.family), config.validation_num_tasks)
-        each = self._each(config.validation_num_tasks)
+    def validate(self, theta: Theta, arrays: Any) -> float:
+        """Mean outer-loss on the tasks of outer-validation, the same each time."""
+        judged = range(len(self.families.judged))
+        return float(np.mean([jax.device_get(self._judge(theta, arrays, which=which)) for which in judged]))
+
+    def _loss_on(self, theta: Theta, arrays: Any, which: int) -> Array:
+        """Mean outer-loss on outer-validation tasks of one family, ()."""
+        config, family = self.config, self.families.judged[which]
+        held_out, of_family = self.objective(family, "outer_validation"), arrays[1][which]
+        # The tasks of a single family are those that earlier runs were judged on.
+        named = config.family if config.validation_family is None else family.problem.family
+        keys = jax.random.split(tasks.named_key("outer-validation", named), config.validation_num_tasks)
+        num_steps = config.validation_num_steps
+        if config.validation_family is not None:
+            num_steps = min(num_steps, family.problem.horizon)
 
         def loss(shared, key):
             theta, arrays = shared
-            return held_out(theta, arrays, key, config.validation_num_steps)
+            return held_out(theta, arrays, key, num_steps)
 
-        return jnp.mean(each(loss, (theta, arrays), keys))
+        return jnp.mean(self._each(config.validation_num_tasks)(loss, (theta, of_family), keys))
 
 
 def mean_clipped(gradients: Theta, limit: float) -> Theta:

@@ -31,7 +31,8 @@ def test_a_shipped_configuration_loads_as_it_is_written(name):
     assert list(config.estimator) == ([names] if isinstance(names, str) else names)
     for key, value in table.items():
         assert getattr(config, key) == value
-    assert tasks.FAMILIES[config.family].pools, "outer-training draws tasks from a pool"
+    for row in (*tasks.members(config.family), *tasks.members(config.validation_family or config.family)):
+        assert row.pools, "outer-training draws tasks from a pool"
     hash(config)
 
 
@@ -125,7 +126,7 @@ def replaced(key, value):
         (replaced("name", 3), "expected name to be text, got 3"),
         (replaced("design", 3), "expected design to be text, got 3"),
         (replaced("design", '"per_parameter"'), "unknown design 'per_parameter'; did you mean per_parameter_mlp"),
-        (replaced("family", '"imagenet9_cnn3"'), "unknown task 'imagenet9_cnn3'; did you mean imagenet"),
+        (replaced("family", '"imagenet9_cnn3"'), "unknown task family 'imagenet9_cnn3'; did you mean imagenet"),
         (replaced("stages", 3), STAGES),
         (replaced("stages", "[]"), "expected a non-empty 'stages'"),
         (replaced("stages", "[{ num_steps = 10 }]"), STAGES),
