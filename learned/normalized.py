@@ -65,6 +65,7 @@ GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the 
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
 LARGEST_GRAM = 64
+LEAST = 1e-6  # of the average of |g|^2: the least |x|^2
 FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
 FEATURES_VERSION = "normalized-19"
@@ -114,7 +115,8 @@ def _usual(ndim: int) -> MuonDimensionNumbers | None:
 
 def normalized(
     hidden: int = 32,
-    rate: float = 0.03,
+    rate: float = 0.04,
+    column_rate: float = 0.01,
     vector_rate: float = 0.01,
     decay: float = 0.1,
     anneal: float = 1.0,
@@ -124,7 +126,8 @@ def normalized(
 
     Args:
       hidden: units of the network.
-      rate: initial learning rate of matrices, for columns of unit length.
+      rate: initial learning rate of what is orthogonalized, as of Muon.
+      column_rate: that of other matrices, for columns of unit length.
       vector_rate: initial learning rate of vectors, for a root mean square of one.
       decay: initial weight decay, relative to the learning rate.
       anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
@@ -143,7 +146,7 @@ def normalized(
       >>> updates["w"].shape
       (3, 2)
     """
-    log_rates = np.log(np.array([rate, vector_rate], np.float32))
+    log_rates = np.log(np.array([column_rate, rate, vector_rate], np.float32))
 
     def init_theta(key: Key) -> Theta:
         linear = jnp.zeros((NUM_OUTPUTS, NUM_INPUTS))
@@ -214,10 +217,11 @@ def normalized(
             # An average of all gradients at first, which needs no correction.
             gain = jnp.minimum(jnp.maximum(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps), 1.0)
             slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
-            scale = jnp.exp(log_rates[shapes[:, 0].astype(int)] + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
+            scale = jnp.exp(log_rates[(2 * shapes[:, 0] + shapes[:, 1]).astype(int)] + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
             shrink = decay * jnp.exp(jnp.clip(RATE_SCALE * said[:, SHRINK], *LOG_FACTORS))
             shrink = jnp.where(shapes[:, 0] > 0, 0.0, jnp.minimum(scale * shrink, LARGEST_SHRINK))
             power = 1 + said[:, POWER]
+            least = LEAST * unbiased  # a momentum that gradients no longer feed fades out
 
             found, kept, kept_slow, signals, start = [], [], [], [], 0
             for leaf, given, g, w, m, slow_m in zip(leaves, jax.tree.leaves(updates), gs, ws, ms, slows, strict=True):
@@ -236,9 +240,9 @@ def normalized(
                 squares = jnp.sum(x**2, axis=leaf.axes.inputs, keepdims=True)
                 signals.append(leaf.total(squares) / (total**2 + 1e-3))
                 if leaf.orthogonal:
-                    direction = leaf.orthogonalized(x, num_iterations)
+                    direction = leaf.orthogonalized(x, leaf.spread(least[rows]), num_iterations)
                 else:
-                    direction = x * leaf.column_scale(squares, of(power))
+                    direction = x * leaf.column_scale(squares, of(least), of(power))
                 step = -(of(scale) * direction + of(shrink) * w)
                 found.append(jnp.where(finite, step, 0.0).astype(given.dtype))
                 kept.append(jnp.where(finite, new, m))
@@ -293,14 +297,23 @@ class Leaf:
         """Values (num,), to multiply the leaf by."""
         return values.reshape([n if axis in self.axes.batch else 1 for axis, n in enumerate(self.shape)])
 
-    def column_scale(self, squares: Array, power: Array) -> Array:
-        """Factors of columns whose squared norms are given: 1 / (n_j^p n^(1 - p)), n the root mean square of n_j."""
-        mean = jnp.mean(squares, axis=self.axes.outputs, keepdims=True)
-        safe = jnp.where(mean > 0, mean, 1.0)
-        return jnp.exp(-0.5 * (power * jnp.log(squares / safe + FLOOR**2) + jnp.log(safe)))
+    def column_scale(self, squares: Array, least: Array, power: Array) -> Array:
+        """Factors of columns whose squared norms are given: 1 / (n_j^p n^(1 - p)), n the root mean square of n_j.
 
-    def orthogonalized(self, x: Array, num_iterations: int) -> Array:
-        """The direction by Newton-Schulz, with Muon's scale sqrt(max(1, fan-out / fan-in))."""
+        Added to the squared norm of the matrix is `least`.
+        """
+        mean = (jnp.sum(squares, axis=self.axes.outputs, keepdims=True) + least) / max(self.fan_out, 1)
+        safe = jnp.where(mean > 0, mean, 1.0)
+        relative = jnp.log(squares + FLOOR**2 * safe) - jnp.log(safe)  # its derivative does not divide by safe^2
+        return jnp.exp(-0.5 * (power * relative + jnp.log(safe)))
+
+    def orthogonalized(self, x: Array, least: Array, num_iterations: int) -> Array:
+        """The direction by Newton-Schulz, with Muon's scale sqrt(max(1, fan-out / fan-in)).
+
+        Added to the squared norm of the matrix is `least`.
+        """
+        squares = jnp.sum(x**2, axis=(*self.axes.inputs, *self.axes.outputs), keepdims=True) + least
+        x = x / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
         order = (*self.axes.batch, *self.axes.inputs, *self.axes.outputs)
         matrices = jnp.transpose(whole(x), order).reshape(self.num, self.fan_in, self.fan_out)
         found = np.float32(math.sqrt(max(1.0, self.fan_out / self.fan_in))) * newton_schulz(matrices, num_iterations)
@@ -333,7 +346,8 @@ def whole(x: Array) -> Array:
 
 def log_ratio(a: Array, b: Array) -> Array:
     """log(0.001 + a / b), where 0 / 0 is 0 and the ratio at most 1,000."""
-    return jnp.log(1e-3 + jnp.minimum(a / jnp.where(b > 0, b, 1.0), 1e3))
+    safe = jnp.where(b > 0, b, 1.0)
+    return jnp.minimum(jnp.log(a + 1e-3 * safe) - jnp.log(safe), np.float32(np.log(1e3)))
 
 
 def time_inputs(count: Array, horizon: Array) -> Array:
@@ -365,19 +379,17 @@ def with_loss(state: LossState, value: Array) -> LossState:
 def loss_inputs(loss: LossState) -> Array:
     """Drift of the loss in deviations, and logarithm of the deviation over the largest, (2,)."""
     varied = loss.square > 0
-    drift = (loss.fast - loss.slow) * jax.lax.rsqrt(jnp.where(varied, loss.square, 1.0))
+    drift = (loss.fast - loss.slow) / jnp.sqrt(jnp.where(varied, loss.square, 1.0))
     return jnp.stack([jnp.where(varied, jnp.tanh(drift), 0.0), log_ratio(loss.square, loss.largest) / 2])
 
 
 def newton_schulz(matrices: Array, num_iterations: int) -> Array:
-    """Brings the singular values of matrices (num, rows, columns) to about one; singular vectors stay the same.
+    """Brings singular values from 0 to 1 of matrices (num, rows, columns) to about one; singular vectors stay the same.
 
     Each iteration multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute. So all are
     taken on the small Gram matrix, and the large matrix is multiplied once, by their product. The result is that of the
     usual iteration up to rounding, with a third of the multiplications at 288 x 32.
     """
-    squares = jnp.sum(matrices**2, axis=(1, 2), keepdims=True)
-    matrices = matrices / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
     wide = matrices.shape[1] <= matrices.shape[2]
     turned = jnp.swapaxes(matrices, 1, 2)
     gram = matrices @ turned if wide else turned @ matrices
