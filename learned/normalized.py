@@ -213,11 +213,12 @@ def normalized(
             about = jnp.concatenate([shared, shapes, jnp.stack(sizes, axis=1)], axis=1)
             said = jax.nn.relu(about @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
             said = said + about @ theta["linear"].T + theta["b2"][None]
-            mixture = MIXTURE_BEFORE + said[:, MIXTURE]
+            mixture = MIXTURE_BEFORE[None] + said[:, MIXTURE]
             # An average of all gradients at first, which needs no correction.
             gain = jnp.minimum(jnp.maximum(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps), 1.0)
             slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
-            scale = jnp.exp(log_rates[(2 * shapes[:, 0] + shapes[:, 1]).astype(int)] + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
+            base = log_rates[(2 * shapes[:, 0] + shapes[:, 1]).astype(int)]
+            scale = jnp.exp(base + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
             shrink = decay * jnp.exp(jnp.clip(RATE_SCALE * said[:, SHRINK], *LOG_FACTORS))
             shrink = jnp.where(shapes[:, 0] > 0, 0.0, jnp.minimum(scale * shrink, LARGEST_SHRINK))
             power = 1 + said[:, POWER]
@@ -328,7 +329,7 @@ def _axes(part: Any, ndim: int) -> tuple[int, ...]:
 def as_matrices(params: optax.Params, numbers: DimensionNumbers) -> tuple[list[Leaf], Any]:
     """How the leaves of parameters are read, and the structure of the tree."""
     leaves, structure = jax.tree.flatten(params)
-    if callable(numbers):
+    if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
         numbers = numbers(params)
     read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)
     return [Leaf(p.shape, each) for p, each in zip(leaves, read, strict=True)], structure
@@ -396,7 +397,7 @@ def newton_schulz(matrices: Array, num_iterations: int) -> Array:
     size, product = gram.shape[1], None
     a, b, c = NEWTON_SCHULZ
     for left in reversed(range(num_iterations)):
-        polynomial = a * jnp.eye(size) + b * gram + c * gram @ gram
+        polynomial = a * jnp.eye(size)[None] + b * gram + c * gram @ gram
         if product is None:
             product, gram = polynomial, polynomial @ gram @ polynomial
         elif left:  # one product for both: here the call costs more than the multiplications

@@ -17,6 +17,7 @@ SMALL = {
     "per_parameter_mlp": {"hidden": 3, "step_scale": 1.0, "exp_scale": 0.1},
     "lean_mlp": {"hidden": 2, "rate": 0.1},
     "orthogonal": {"hidden": 6, "vector_rate": 0.1},
+    "normalized": {"hidden": 6, "vector_rate": 0.1},
 }
 
 
