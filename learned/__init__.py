@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from learned.base import HORIZON as HORIZON
 from learned.base import External as External
@@ -60,8 +61,8 @@ def load(
     from learned.designs import make_design
     from learned.weights import read
 
-    known = horizon is not None and not isinstance(horizon, jax.core.Tracer)  # an injected hyperparameter is traced
-    if known and not 0 < float(horizon) < float("inf"):
+    known = horizon is not None and not isinstance(horizon, Tracer)  # an injected hyperparameter is traced
+    if known and not 0 < float(horizon) < float("inf"):  # pyright: ignore[reportArgumentType]
         raise ValueError(f"expected a horizon above 0, in steps, or None for one that is not known, got {horizon}")
     theta, card = read(name)
     design = make_design(card.design, card.design_options)

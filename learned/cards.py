@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tasks
 from learned.curriculum import Stage, num_steps_at
 from learned.weights import Card
 
@@ -52,15 +53,17 @@ def _facts(card: Card) -> list[str]:
     stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
     options = ", ".join(f"{key} {value:g}" for key, value in card.design_options.items()) or "defaults"
     num_tasks, num_steps = outer["validation_num_tasks"], outer["validation_num_steps"]
+    judged = f" for each of {_nets(outer['validation_family'])}" if outer.get("validation_family") else ""
+    num_steps = f"at most {num_steps}" if judged else num_steps
     rows = {
         "design": f"`{card.design}` ({options}), features `{card.features}`",
-        "outer-trained on": f"`{outer['family']}`, classes of its outer-training pool",
+        "outer-trained on": f"{_nets(outer['family'])}, classes of the outer-training pool",
         "begun from": f"`{begun['name']}` ({begun['theta_sha256'][:16]}), below" if begun else None,
         "objective": f"mean {outer['objective']} loss over the unroll",
         "estimator": _estimator(outer),
         "curriculum (inner steps)": stages,
         "outer optimizer": _outer_optimizer(outer),
-        "chosen by": f"loss on {num_tasks} tasks of the outer-validation classes, {num_steps} inner steps: "
+        "chosen by": f"loss on {num_tasks} tasks of the outer-validation classes{judged}, {num_steps} inner steps: "
         f"{facts['outer_validation_loss']} at outer step {facts['outer_step']}",
         "cost up to there": f"{facts['inner_steps']:,} inner steps, "
         f"{facts['device_hours']} hours of one {facts['device']}",
@@ -73,6 +76,15 @@ def _facts(card: Card) -> list[str]:
     }
     lines = ["| | |", "|---|---|"]
     return lines + [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+
+
+def _nets(family: str) -> str:
+    """A family, or the families of a mixture with their batch sizes and horizons."""
+    if family not in tasks.MIXTURES:
+        return f"`{family}`"
+    problems = [member.problem for member in tasks.members(family)]
+    nets = ", ".join(f"`{p.family}` (batch {p.batch_size}, {p.horizon} steps)" for p in problems)
+    return f"`{family}`: {nets}"
 
 
 def _run(card: Card) -> list[str]:

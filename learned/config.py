@@ -123,6 +123,13 @@ class OuterConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
+def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the defaults of the fields that are newer than it."""
+    fields = dataclasses.fields(OuterConfig)
+    defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return json.loads(json.dumps(defaults)) | stored
+
+
 def config_names() -> list[str]:
     """Names of the configurations that ship with the package."""
     return sorted(path.stem for path in CONFIG_DIR.glob("*.toml"))
@@ -140,13 +147,14 @@ def load_config(name_or_path: str) -> OuterConfig:
         config = _parsed(table)
         make_design(config.design, dict(config.design_options))
         members = tasks.members(config.family)
+        now = members[0].data_set
         if config.validation_family:
             tasks.members(config.validation_family)
         if len(members) > 1 and config.truncated:
             raise ValueError(f"expected an estimator over full unrolls for a mixture, got {config.estimator[0]}")
         if config.begin_from:
             _, begun = weights.read_beginning(config.begin_from, config.design, dict(config.design_options))
-            before, now = tasks.members(begun["outer_training"]["family"])[0].data_set, members[0].data_set
+            before = tasks.members(begun["outer_training"]["family"])[0].data_set
             if before != now:  # exposure is computed for images of one data set
                 raise ValueError(f"expected begin_from weights that saw {now}, got {before}")
     except ValueError as error:

@@ -178,7 +178,9 @@ def normalized(
                 jnp.array(jnp.inf if horizon is None else horizon, jnp.float32),
                 jax.tree.map(zeros, params),
                 structure.unflatten(slows),
-                *(jnp.zeros(num) for _ in range(3)),
+                jnp.zeros(num),
+                jnp.zeros(num),
+                jnp.zeros(num),
                 LossState(jnp.zeros((), jnp.int32), *(jnp.zeros(()) for _ in range(4))),
             )
 
@@ -187,10 +189,11 @@ def normalized(
             if params is None:
                 raise ValueError("normalized reads the parameters: call update(grads, state, params)")
             leaves, structure = as_matrices(params, weight_dimension_numbers)
-            gs, ws, ms, slows = (
-                [x if isinstance(x, optax.MaskedNode) else x.astype(jnp.float32) for x in structure.flatten_up_to(tree)]
-                for tree in (updates, params, state.momentum, state.slow)
+            gs, ws, ms = (
+                [x.astype(jnp.float32) for x in structure.flatten_up_to(tree)]
+                for tree in (updates, params, state.momentum)
             )
+            slows = structure.flatten_up_to(state.slow)
             steps = (state.count + 1).astype(jnp.float32)
 
             def per_matrix(values: list[Array]) -> Array:
@@ -318,7 +321,7 @@ class Leaf:
         order = (*self.axes.batch, *self.axes.inputs, *self.axes.outputs)
         matrices = jnp.transpose(whole(x), order).reshape(self.num, self.fan_in, self.fan_out)
         found = np.float32(math.sqrt(max(1.0, self.fan_out / self.fan_in))) * newton_schulz(matrices, num_iterations)
-        found = jnp.transpose(found.reshape([self.shape[axis] for axis in order]), np.argsort(order))
+        found = jnp.transpose(found.reshape([self.shape[axis] for axis in order]), np.argsort(order).tolist())
         return found if is_whole(x) else jax.sharding.reshard(found, jax.typeof(x).sharding)
 
 

@@ -1,6 +1,7 @@
 """`bench time --outer`: the time of an inner step of outer-training, and of a training step with Adam."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import os
@@ -41,7 +42,8 @@ def time_outer(
     """The time of an inner step of outer-training, and of a training step with Adam on a task of the family.
 
     Args:
-      config: configuration of outer-training, or its name or path; its first outer step is timed repeatedly.
+      config: configuration of outer-training, or its name or path; its first outer step is timed repeatedly, of a
+        mixture that of the family which comes first.
       blocks: number of interleaved blocks, at least 6.
       num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
@@ -56,6 +58,9 @@ def time_outer(
     """
     use_devices(device, num_devices)
     config, folders = as_config(config), folders or Folders()
+    members = tasks.members(config.family)
+    first = members[config.member_at(0, len(members))].problem.family
+    config = dataclasses.replace(config, family=first)
     where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
     load = functools.partial(tasks.load_family, config.family, **where)
     return measure(config, load, num_devices=num_devices, num_blocks=blocks, tuned_dir=folders.tuned_dir)

@@ -163,6 +163,8 @@ def progress_line(config: OuterConfig, progress: outer.Progress, budget_left: fl
     """One line of progress: outer step, length, losses, gradient, signal-to-noise, merge weight, speed, time left."""
     metrics = progress.metrics
     parts = [f"outer step {progress.outer_step}/{config.outer_steps}", f"length {metrics['horizon']:.0f}"]
+    if "member" in metrics:
+        parts += [tasks.MIXTURES[config.family][int(metrics["member"])]]
     parts += [f"loss {metrics['outer_loss']:.4f}"]
     if "outer_validation_loss" in metrics:
         parts += [f"validation {metrics['outer_validation_loss']:.4f}"]

@@ -136,9 +136,11 @@ def trained_images(card: weights.Card) -> Images:
 
 def choosing_images(card: weights.Card) -> Images:
     """The outer-validation images, by which theta was chosen; none where the card records no outer-validation."""
-    nothing = Images(tasks.family_row(card.outer_training["family"]).data_set, frozenset(), frozenset())
+    nothing = Images(tasks.members(card.outer_training["family"])[0].data_set, frozenset(), frozenset())
     judged = [run for run in _runs(card) if "outer_validation_loss" in run.facts]
-    pools = [pool_images(run.outer_training["family"], OUTER_VALIDATION, _splits(run)) for run in judged]
+    outer = [(run.outer_training, _splits(run)) for run in judged]
+    names = [(run.get("validation_family") or run["family"], splits) for run, splits in outer]
+    pools = [pool_images(name, OUTER_VALIDATION, splits) for name, splits in names]
     return _union([nothing, *pools])
 
 
@@ -163,7 +165,7 @@ def _splits(card: weights.Card) -> tuple[Split, ...]:
 
 @functools.cache
 def pool_images(family: str, pool: str, splits: tuple[Split, ...] = SPLITS) -> Images:
-    """The images of a pool of classes of a family; all images where the family has no pools."""
+    """The images of a pool of classes of a family or a mixture; all images where the family has no pools."""
     return _images(family, range(POOLS[pool].start, POOLS[pool].stop), splits)
 
 
@@ -178,7 +180,7 @@ def task_images(task: str) -> Images:
 
 
 def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -> Images:
-    row = tasks.family_row(family)
+    row = tasks.members(family)[0]  # the families of a mixture differ in their nets
     classes = [CLASS_LABELS[row.data_set][i] for i in class_rows] if row.pools else [None]
     per_class = {split: row.problem.size(split) // (NUM_CLASSES if row.pools else 1) for split in splits}
     places = ((label, split, k) for label in classes for split in splits for k in range(per_class[split]))

@@ -201,8 +201,10 @@ def _exposure(task: str, horizon: int, source: weights.Card | None) -> Exposure:
         return Exposure(task, horizon, "unknown", *counts, None, None)
     trained, choosing = images.overlap(trained_images(source)), images.overlap(choosing_images(source))
     family = source.outer_training["family"]
-    same_data = images.data_set == tasks.family_row(family).data_set
-    same_kind = same_data and architecture(task.split("/")[0]) == architecture(family)
+    members = tasks.members(family)
+    same_data = images.data_set == members[0].data_set
+    kinds = {architecture(member.problem.family) for member in members}
+    same_kind = same_data and architecture(task.split("/")[0]) in kinds
     return Exposure(task, horizon, mark_of(trained, choosing, same_kind), *counts, trained, choosing)
 
 

@@ -5,8 +5,9 @@ import pytest
 
 import tasks
 from learned import weights
-from learned.config import CONFIG_DIR, OuterConfig, config_names, load_config
+from learned.config import CONFIG_DIR, OuterConfig, config_names, load_config, with_defaults
 from learned.curriculum import Stage
+from learned.outer.files import refuse_another
 from tests.helpers import assert_one_line
 
 STAGES = "expected stages to be tables of num_steps and outer_steps"
@@ -70,6 +71,23 @@ def test_a_configuration_inherits_what_it_does_not_say_itself(tmp_path):
         with pytest.raises(ValueError, match=words) as caught:
             load_config(str(heir))
         assert_one_line(caught.value)
+
+
+def test_a_configuration_stored_before_a_field_was_added_is_the_same_run():
+    config = OuterConfig("mine", "per_parameter_mlp", "imagenet8_cnn3", (Stage(10, 3),))
+    stored = {name: value for name, value in config.as_dict().items() if name not in ("untold", "validation_family")}
+    refuse_another(with_defaults(stored), config.as_dict())
+    with pytest.raises(ValueError, match=r"made with untold = 0\.0, the configuration has 0.5"):
+        refuse_another(with_defaults(stored), dataclasses.replace(config, untold=0.5).as_dict())
+
+
+def test_every_family_of_a_mixture_comes_once_in_a_cycle():
+    config = OuterConfig("mine", "normalized", "imagenet_nets", (Stage(4000, 22),))
+    cycles = [[config.member_at(11 * cycle + place, 11) for place in range(11)] for cycle in range(2)]
+    assert [sorted(cycle) for cycle in cycles] == [list(range(11))] * 2
+    assert cycles[0] != cycles[1]
+    assert config.lengths_at(0, longest=200) == (200, 200)
+    assert config.lengths_at(0, longest=5000) == (4000, 4000)
 
 
 def test_full_unrolls_are_as_long_as_the_curriculum_says():
