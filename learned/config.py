@@ -119,15 +119,13 @@ class OuterConfig:
         return int(np.random.default_rng([self.seed, cycle]).permutation(num_members)[place])
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict, for cards and checkpoints."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """The configuration as a JSON-ready dict, for cards and checkpoints.
 
-
-def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the defaults of the fields that are newer than it."""
-    fields = dataclasses.fields(OuterConfig)
-    defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    return json.loads(json.dumps(defaults)) | stored
+        Fields that were added later are left out at their defaults, so that cards of earlier runs stay as they are.
+        """
+        later = {"validation_family": None, "untold": 0.0}
+        table = {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, ...) != value}
+        return json.loads(json.dumps(table))
 
 
 def config_names() -> list[str]:

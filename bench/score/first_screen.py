@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.score.controls import Controls
+from bench.score.headline import Headline, read_headline
 from bench.score.races import Race, races
 from bench.score.speedup import Speedup
 from bench.score.times_to_target import TargetsByTask, reference_text
@@ -28,6 +29,7 @@ class Screen:
       label: label of the results.
       device: device that the results were made on.
       scores: with every estimate and bound rounded to six digits, as printed.
+      headline: likewise; None where the headline optimizer did not run.
       races: not rounded.
       floor: the A/A floor (protocol rule 8), rounded to six digits; None without the A/A control.
       targets: by task.
@@ -37,6 +39,7 @@ class Screen:
     label: str
     device: str
     scores: Scores
+    headline: Headline | None
     races: tuple[Race, ...]
     floor: float | None
     targets: TargetsByTask
@@ -48,7 +51,8 @@ def first_screen(
     """The scores and races of a suite; `rows`, `targets` and `headline` as in `bench.score.verdict.score`."""
     scores = score(rows, targets, headline)
     floor = six_digits(scores.controls.floor if scores.controls else None)
-    return Screen(suite, label, device, _six(scores), tuple(races(rows, targets)), floor, targets)
+    claims = _six(read_headline(rows, targets, headline))
+    return Screen(suite, label, device, _six(scores), claims, tuple(races(rows, targets)), floor, targets)
 
 
 def six_digits(value: float | None) -> float | None:
@@ -92,6 +96,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
                 for group, by_target in scores.against.items()
             ],
         },
+        "headline": screen.headline and _headline_json(screen.headline),
         "rows": [
             {
                 "task": row.task,
@@ -152,6 +157,29 @@ def as_json(screen: Screen) -> dict[str, Any]:
             if race.raced is None
         ],
         "targets": {task: {"digest": found.digest, "made_at": found.made_at} for task, found in screen.targets.items()},
+    }
+
+
+def _headline_json(found: Headline) -> dict[str, Any]:
+    test = found.test_loss
+    return {
+        "optimizer": found.optimizer,
+        "validation": [
+            {"group": against.group, "reference": reference_text(against.reference)}
+            | {"speedup": _json(against.speedup), "to_best": _json(against.to_best)}
+            for against in found.validation
+        ],
+        "test_loss": test
+        and {
+            "reference": test.reference,
+            "difference": _json(test.difference),
+            "tasks_below": test.tasks_below,
+            "tasks": test.tasks,
+        },
+        "outer_seeds": [
+            {"optimizer": seed.optimizer, "speedup": _json(seed.speedup), "difference": _json(seed.difference)}
+            for seed in found.outer_seeds
+        ],
     }
 
 

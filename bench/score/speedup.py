@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from bench.statistics import (
     lower_median,
     median_interval,
 )
+from bench.statistics.crossing import smooth
 from bench.store.rows import Rows
 from bench.tuning.targets import SHARES
 
@@ -79,30 +81,72 @@ def speedup(
       None where a task lacks targets for its reference, runs of the optimizer, or a timing of either. Also None where
       the target is not below the loss of chance, since every run reaches that at step 0.
     """
-    parts = []
+    goals = {}
     for task in tasks:
         frozen, name = targets.get(task), reference.get(task, "")
+        if frozen is None or name not in frozen.levels:
+            return None
+        goals[task] = Goal(frozen.levels[name][metric][target], SHARES[target] * frozen.horizon, frozen.horizon)
+    return speedup_to(rows, goals, tasks, optimizer, reference, metric)
+
+
+class Goal(NamedTuple):
+    """A loss of a task's reference, and when it has it."""
+
+    level: float
+    steps: float  # inner steps that the reference takes
+    horizon: int
+
+
+def best_goals(rows: Rows, tasks: Sequence[str], reference: Mapping[str, str], metric: str) -> dict[str, Goal] | None:
+    """The lowest loss of each reference along the way, of the median over seeds, and the step at which it has it.
+
+    None where a reference did not run.
+    """
+    goals = {}
+    for task in tasks:
+        curve = rows.curve(task, reference.get(task, ""), metric)
+        if curve is None:
+            return None
+        at_median = lower_median(smooth(curve.to_numpy(dtype=float)))
+        lowest = int(np.argmin(at_median))
+        goals[task] = Goal(float(at_median[lowest]), float(curve.index[lowest]), rows.horizon(task))
+    return goals
+
+
+def speedup_to(
+    rows: Rows,
+    goals: Mapping[str, Goal],
+    tasks: Sequence[str],
+    optimizer: str,
+    reference: Mapping[str, str],
+    metric: str,
+) -> Speedup | None:
+    """Speed-up to the goal of each task; otherwise as `speedup`."""
+    parts = []
+    for task in tasks:
+        name, goal = reference[task], goals[task]
         ratio = block_ratio(rows, task, name, optimizer)
-        if frozen is None or name not in frozen.levels or ratio is None:
+        if ratio is None:
             return None
-        steps = steps_to_target(rows, task, optimizer, frozen.levels[name][metric][target], metric)
-        if not len(steps) or not frozen.levels[name][metric][target] < rows.chance_loss(task):
+        steps = steps_to_target(rows, task, optimizer, goal.level, metric)
+        if not len(steps) or not goal.level < rows.chance_loss(task):
             return None
-        parts.append((task, name, steps, len(ratio), frozen.horizon))
-    share, sizes = SHARES[target], tuple((len(steps), num_blocks) for _, _, steps, num_blocks, _ in parts)
+        parts.append((task, name, steps, len(ratio)))
+    sizes = tuple((len(steps), num_blocks) for _, _, steps, num_blocks in parts)
     logs, step_logs, lows, highs, step_lows, step_highs, bound = [], [], [], [], [], [], False
     few_blocks = False
-    for i, (task, name, steps, _, horizon) in enumerate(parts):
-        median = median_steps(steps)
+    for i, (task, name, steps, _) in enumerate(parts):
+        median, (_, needed, horizon) = median_steps(steps), goals[task]
         bound |= math.isinf(median)
         cost, has_interval = _median_cost(rows, task, name, optimizer)
         few_blocks |= not has_interval
-        logs.append(math.log(share * horizon / max(min(median, horizon), 1.0) * cost))
-        step_logs.append(math.log(share * horizon / max(min(median, horizon), 1.0)))
+        logs.append(math.log(needed / max(min(median, horizon), 1.0) * cost))
+        step_logs.append(math.log(needed / max(min(median, horizon), 1.0)))
         drawn = lower_median(steps[_resamples(sizes)[i][0]])
         costs = _resampled_log_costs(rows, task, name, optimizer, sizes, i)
         # Where half of the drawn runs miss the target, the speed-up lies between 0 and the bound.
-        reached = np.log(share * horizon / np.clip(drawn, 1.0, horizon))
+        reached = np.log(needed / np.clip(drawn, 1.0, horizon))
         step_highs.append(reached)
         step_lows.append(np.where(np.isinf(drawn), -np.inf, reached))
         highs.append(reached + costs)

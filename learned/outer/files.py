@@ -11,7 +11,7 @@ import pandas as pd
 
 from learned import cards, weights
 from learned.base import Theta
-from learned.config import OuterConfig, with_defaults
+from learned.config import OuterConfig
 from learned.designs import theta_shapes
 from learned.outer.checkpoints import Checkpoints, read_stage
 from learned.outer.record import Metrics, Record, Trained, summary
@@ -53,7 +53,7 @@ def stage_end(folder: Path, config: OuterConfig) -> Trained:
         raise ValueError(f"{folder}: expected {STAGE_FILE}, which a run writes at the end of a stage; go on with it")
     theta = theta_shapes(config.design, dict(config.design_options))
     (_, best_theta), facts = read_stage(path, ((), theta))
-    refuse_another(with_defaults(facts["config"]), config.as_dict())
+    refuse_another(facts["config"], config.as_dict())
     record = Record(**facts["record"])
     metrics = metrics_until(folder, record.outer_step)
     return Trained(best_theta, metrics, summary(record, metrics) | facts["provenance"])

@@ -47,7 +47,7 @@ class Families(NamedTuple):
 def load_families(config: OuterConfig, **where: Any) -> Families:
     """The families of a configuration. Arguments and errors as `tasks.load_family`."""
     trained, judged = (
-        tuple(tasks.load_family(row.problem.family, **where) for row in tasks.members(name))
+        tuple(tasks.load_family(member, **where) for member in tasks.MIXTURES.get(name, (name,)))
         for name in (config.family, config.validation_family or config.family)
     )
     return Families(trained, judged)

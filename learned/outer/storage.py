@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 
-from learned.config import with_defaults
 from learned.curriculum import stage_ends
 from learned.outer.checkpoints import Checkpoints, DamagedError, read_stage, stage_bytes
 from learned.outer.files import CHECKPOINTS_FOLDER, STAGE_FILE, metrics_until, refuse_another, write_metrics
@@ -116,7 +115,7 @@ class Storage:
 
     def _refuse_another(self, facts: dict[str, Any]) -> None:
         """Raises ValueError if the facts of a run do not match the run to resume."""
-        refuse_another(with_defaults(facts["config"]), self._config.as_dict())
+        refuse_another(facts["config"], self._config.as_dict())
         refuse_another(_origin(facts["provenance"]), _origin(self._provenance))
 
 

@@ -32,6 +32,22 @@ NUM_PARAMS = {
     "digits8_cnn3": 4_970,
     "digits8_mlp": 4_810,
 }
+NUM_PARAMS_OUTER = {
+    "imagenet8_mlp_64": 13_002,  # 192 x 64 + 64 + 650
+    "imagenet16_mlp_128": 99_722,
+    "imagenet16_mlp_256_256": 265_226,
+    "imagenet8_mlp_48_48_48": 14_458,
+    "imagenet16_mlp_512_384": 594_570,
+    "imagenet8_cnn_32x3": 19_722,
+    "imagenet8_cnn_8x3": 1_482,
+    "imagenet16_cnn_16x3": 5_258,
+    "imagenet16_cnn_24x5": 21_754,  # 672 + 4 x 5,208 + 250
+    "imagenet16_cnn_48x2": 22_618,
+    "imagenet32_cnn_16x4": 7_578,
+    # A stem of 448; two blocks of 2 x 2,320 + 64 with a shortcut of 272; 32 + 170
+    "imagenet16_resnet": 10_602,
+    "imagenet16_mlp_96_96_96": 93_418,
+}
 # A changed digest means that old results no longer compare: change the version of what changed, and say so.
 DIGESTS = {"imagenet32_cnn3/0": "27a9cc0aca94e902", "digits8_mlp": "88bccbb2996a5eee"}
 WITH_POOLS = [name for name, row in tasks.FAMILIES.items() if row.pools]
@@ -83,6 +99,31 @@ every_family_drawn = pytest.mark.parametrize(
 @every_family
 def test_a_family_has_the_number_of_parameters_counted_by_hand(name):
     assert num_params(tasks.FAMILIES[name].problem) == NUM_PARAMS[name]
+
+
+@pytest.mark.parametrize("name", tasks.OUTER_FAMILIES)
+def test_a_family_for_outer_training_alone_has_no_task_of_its_own(name):
+    row = tasks.family_row(name)
+    assert row.problem.family == name
+    assert num_params(row.problem) == NUM_PARAMS_OUTER[name]
+    assert row.pools
+    assert not {name, f"{name}/0"} & set(tasks.task_names())
+    with pytest.raises(tasks.UnknownNameError):
+        tasks.family_row(f"{name}/0")
+
+
+def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family():
+    trained, judged = (tasks.members(name) for name in ("imagenet_nets", "imagenet_other_nets"))
+    nets = [{repr(row.problem.init) for row in part} for part in (trained, judged)]
+    assert not nets[0] & nets[1]
+    evaluated = {
+        repr(row.problem.init) for row in tasks.FAMILIES.values() if not row.problem.family.startswith("imagenet")
+    }
+    assert not (nets[0] | nets[1]) & evaluated
+    assert {row.data_set for row in (*trained, *judged)} == {"imagenet32"}
+    assert tasks.members("digits8_mlp") == (tasks.FAMILIES["digits8_mlp"],)
+    with pytest.raises(tasks.UnknownNameError, match="did you mean imagenet_nets"):
+        tasks.members("imagenet_net")
 
 
 @every_family

@@ -1,7 +1,6 @@
 """The files of a run, as they were written and otherwise."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -30,7 +29,7 @@ def test_what_is_saved_says_how_it_was_made(tmp_path):
     np.testing.assert_array_equal(read["w1"], theta["w1"])
     assert card.design_options == dict(CONFIG.design_options)
     assert card.facts == facts | {"commit": "abc"}
-    assert card.outer_training == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
+    assert card.outer_training == CONFIG.as_dict()
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned.outer.step import Engine, clipped, mean_clipped
-from tests.helpers import linear_family
+from learned.outer.step import Engine, Families, clipped, mean_clipped
+from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 
 
@@ -25,7 +25,7 @@ def test_an_outer_step_by_hand():
     made = engine(dataclasses.replace(CONFIG, ema=0.25, **changes))
     state = made.init()
     key = jax.random.fold_in(made.key, 1)
-    estimate, _ = made.estimator.estimate(state.theta, (), made.arrays, key, 10, 10)
+    estimate, _ = made.estimators[0].estimate(state.theta, (), made.arrays[0][0], key, 10, 10)
     mean = {name: np.mean(np.asarray(leaf, np.float64), axis=0) for name, leaf in estimate.gradients.items()}
     by_value = {name: np.clip(leaf, -0.05, 0.05) for name, leaf in mean.items()}
     norm = math.sqrt(sum(np.sum(leaf**2) for leaf in by_value.values()))
@@ -44,7 +44,7 @@ def test_an_outer_step_by_hand():
 @pytest.mark.slow
 def test_an_update_that_is_not_finite_is_skipped_and_the_step_halved():
     made = Engine(CONFIG, linear_family())
-    made.estimator = Broken(made.estimator, [1, 2])
+    made.estimators = [Broken(made.estimators[0], [1, 2])]
     state, factors = made.init(), []
     for outer_step in range(5):
         before = state
@@ -89,3 +89,40 @@ def test_one_chaotic_sample_does_not_outweigh_the_others_where_samples_are_clipp
     still, free = engine(dataclasses.replace(CONFIG, clip_sample=1e-30, clip_norm=0.0)), engine(CONFIG)
     norms = [float(one_step(made, made.init())[1]["gradient_norm"]) for made in (still, free)]
     assert norms[0] <= 1e-30 < norms[1]
+
+
+# Mixtures -------------------------------------------------------------------------------------------------------------
+
+
+def twice_as_far():
+    """The linear family with targets twice as large, and a shorter horizon."""
+    family = linear_family()
+    arrays = {name: 2 * leaf if name.endswith("targets") else leaf for name, leaf in family.arrays.items()}
+    problem = dataclasses.replace(family.problem, horizon=3)
+    return dataclasses.replace(family, arrays=arrays, problem=problem)
+
+
+def test_an_outer_step_on_a_mixture_is_that_of_the_family_it_takes():
+    members = (linear_family(), twice_as_far())
+    mixture = Engine(CONFIG, Families(members, members))
+    state = mixture.init()
+    for member, family in enumerate(members):
+        alone = Engine(CONFIG, family)
+        found, _ = mixture.step(state, mixture.arrays, 0, num_steps=3, horizon=3, member=member)
+        expected, _ = alone.step(alone.init(), alone.arrays, 0, num_steps=3, horizon=3)
+        assert_trees_close(found.theta, expected.theta, rtol=1e-6, atol=1e-8)
+    outer_step = next(step for step in range(2) if mixture.unroll_at(step)[0] == 1)
+    assert mixture.unroll_at(outer_step) == (1, 3, 3), "no unroll is longer than its family's horizon"
+
+
+def test_a_mixture_is_judged_by_the_mean_over_families():
+    config = dataclasses.replace(CONFIG, validation_family="of its own")
+    members = (linear_family(), twice_as_far())
+    both = Engine(config, Families(members, members))
+    theta = both.init().theta
+    each = []
+    for family in members:
+        alone = Engine(config, Families(members, (family,)))
+        each.append(alone.validate(theta, alone.arrays))
+    assert both.validate(theta, both.arrays) == pytest.approx(np.mean(each), rel=1e-6)
+    assert each[1] > each[0]

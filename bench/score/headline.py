@@ -1,0 +1,124 @@
+"""The headline: one learned optimizer, on validation loss by the clock and on test loss (protocol rule 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.score.losses import difference_of_test_loss, loss
+from bench.score.speedup import Speedup, best_goals, speedup, speedup_to
+from bench.score.times_to_target import PAPER_TARGET, TargetsByTask, hand_designed_names, references
+from bench.statistics import Interval, paired_difference
+from bench.store.rows import Rows
+from bench.tuning.targets import GROUPS
+
+TEST = "final_test_loss"
+VALIDATION = "validation_loss"
+
+
+@dataclass(frozen=True)
+class Against:
+    """The headline optimizer against the reference of a group, on each task the one with the lowest validation loss."""
+
+    group: str
+    reference: Mapping[str, str]  # by task
+    speedup: Speedup | None  # to the validation loss that the reference ends at
+    to_best: Speedup | None  # to its lowest validation loss along the way
+
+
+@dataclass(frozen=True)
+class TestLoss:
+    """Final test loss less that of the hand-designed row with the lowest mean."""
+
+    reference: str
+    difference: Interval
+    tasks_below: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class OuterSeed:
+    """What another seed of outer-training gives on the same rows, over the best hand-designed ones."""
+
+    optimizer: str
+    speedup: Speedup | None
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What is claimed of one learned optimizer."""
+
+    optimizer: str
+    validation: tuple[Against, ...]
+    test_loss: TestLoss | None
+    outer_seeds: tuple[OuterSeed, ...]
+
+
+def read_headline(rows: Rows, targets: TargetsByTask, optimizer: str | None) -> Headline | None:
+    """The headline of a suite.
+
+    Args:
+      rows: of the suite.
+      targets: by task.
+      optimizer: the learned optimizer that claims are judged on. What NAME_seed_1, NAME_seed_2 and so on give stands
+        beside it.
+
+    Returns:
+      None where the optimizer did not run.
+    """
+    if optimizer is None or optimizer not in rows.trained:
+        return None
+    validation = []
+    for group in GROUPS:
+        reference, speedups = references(rows, targets, group), [None, None]
+        if set(reference) == set(rows.tasks):
+            goals = best_goals(rows, rows.tasks, reference, VALIDATION)
+            speedups = [
+                speedup(rows, targets, rows.tasks, optimizer, reference, PAPER_TARGET, VALIDATION),
+                goals and speedup_to(rows, goals, rows.tasks, optimizer, reference, VALIDATION),
+            ]
+        validation.append(Against(group, reference, *speedups))
+    test_loss = _test_loss(rows, optimizer)
+    best = {against.group: against.reference for against in validation}["all_hand_designed"]
+    others = tuple(
+        OuterSeed(
+            name,
+            speedup(rows, targets, rows.tasks, name, best, PAPER_TARGET, VALIDATION) if best else None,
+            _difference(rows, name, test_loss.reference) if test_loss else None,
+        )
+        for name in sorted(rows.trained)
+        if name.startswith(f"{optimizer}_seed_")
+    )
+    return Headline(optimizer, tuple(validation), test_loss, others)
+
+
+def _test_loss(rows: Rows, optimizer: str) -> TestLoss | None:
+    means = {name: loss(rows, rows.tasks, name, TEST) for name in hand_designed_names(rows)}
+    whole = {name: found.estimate for name, (found, failed) in means.items() if found is not None and not failed}
+    if not whole:
+        return None
+    reference = min(whole, key=lambda name: whole[name])
+    difference = _difference(rows, optimizer, reference)
+    if difference is None:
+        return None
+    own, other = (rows.losses(name, rows.tasks, TEST) for name in (optimizer, reference))
+    below = int((own.mean(axis=0) < other.mean(axis=0)).sum())
+    return TestLoss(reference, difference, below, len(rows.tasks))
+
+
+def _difference(rows: Rows, a: str, b: str) -> Interval | None:
+    """Final test loss of a less that of b, paired by seed; without bounds where a run failed."""
+    x, y = (rows.losses(name, rows.tasks, TEST) for name in (a, b))
+    seeds = [seed for seed in x.index if seed in y.index]
+    x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
+    finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    if not finite.any():
+        return None
+    found = paired_difference(x[finite], y[finite])
+    if not finite.all():
+        return found.without_bounds()
+    crossed = difference_of_test_loss(rows, rows.tasks, a, b, found.estimate)
+    return crossed if crossed is not None and crossed.low is not None else found
