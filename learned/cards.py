@@ -57,7 +57,7 @@ def _facts(card: Card) -> list[str]:
     num_steps = f"at most {num_steps}" if judged else num_steps
     rows = {
         "design": f"`{card.design}` ({options}), features `{card.features}`",
-        "outer-trained on": f"{_nets(outer['family'])}, classes of the outer-training pool",
+        "outer-trained on": f"{_nets(outer['family'])}, classes of its outer-training pool",
         "begun from": f"`{begun['name']}` ({begun['theta_sha256'][:16]}), below" if begun else None,
         "objective": f"mean {outer['objective']} loss over the unroll",
         "estimator": _estimator(outer),
