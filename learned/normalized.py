@@ -64,7 +64,6 @@ MIXTURE_BEFORE = np.array([0.1, 0.9, 0.0], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
-LARGEST_GRAM = 64
 LEAST = 1e-6  # of the average of |g|^2: the least |x|^2
 FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
@@ -121,6 +120,8 @@ def normalized(
     decay: float = 0.1,
     anneal: float = 1.0,
     num_iterations: int = 4,
+    largest_kernel: int = 64,
+    largest_dense: int = 0,
 ) -> LearnedOptimizer:
     """The design.
 
@@ -132,6 +133,8 @@ def normalized(
       decay: initial weight decay, relative to the learning rate.
       anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
       num_iterations: Newton-Schulz steps.
+      largest_kernel: kernels of convolutions are orthogonalized up to this length of their short side.
+      largest_dense: the same for other matrices.
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 19), "b1": (hidden,), "w2": (7, hidden), "b2": (7,),
@@ -163,7 +166,7 @@ def normalized(
         theta: Theta, horizon: float | Array | None = HORIZON, weight_dimension_numbers: DimensionNumbers = None
     ) -> optax.GradientTransformationExtraArgs:
         def init(params: optax.Params) -> NormalizedState:
-            leaves, structure = as_matrices(params, weight_dimension_numbers)
+            leaves, structure = as_matrices(params, weight_dimension_numbers, (largest_kernel, largest_dense))
             num = sum(leaf.num for leaf in leaves)
 
             def zeros(p: Array) -> Array:
@@ -188,7 +191,7 @@ def normalized(
             del extra_args
             if params is None:
                 raise ValueError("normalized reads the parameters: call update(grads, state, params)")
-            leaves, structure = as_matrices(params, weight_dimension_numbers)
+            leaves, structure = as_matrices(params, weight_dimension_numbers, (largest_kernel, largest_dense))
             gs, ws, ms = (
                 [x.astype(jnp.float32) for x in structure.flatten_up_to(tree)]
                 for tree in (updates, params, state.momentum)
@@ -274,15 +277,17 @@ class Axes(NamedTuple):
 class Leaf:
     """A leaf's shape, seen as matrices (num, fan_in, fan_out)."""
 
-    def __init__(self, shape: tuple[int, ...], numbers: MuonDimensionNumbers | None):
+    def __init__(self, shape: tuple[int, ...], numbers: MuonDimensionNumbers | None, largest: tuple[int, int]):
         every = tuple(range(len(shape)))
         inputs, outputs = ((), every) if numbers is None else [_axes(part, len(shape)) for part in numbers]
         self.axes = Axes(tuple(axis for axis in every if axis not in (*inputs, *outputs)), inputs, outputs)
         self.shape = shape
         self.num, self.fan_in, self.fan_out = (math.prod(shape[axis] for axis in part) for part in self.axes)
         self.is_vector = numbers is None
+        largest_kernel, largest_dense = largest
         is_convolution = len(inputs) > 2  # attention has two
-        self.orthogonal = is_convolution and 0 < min(self.fan_in, self.fan_out) <= LARGEST_GRAM
+        limit = largest_kernel if is_convolution else largest_dense
+        self.orthogonal = not self.is_vector and 0 < min(self.fan_in, self.fan_out) <= limit
 
     def inputs(self) -> np.ndarray:
         """Inputs of the network about the shape, (num, 4)."""
@@ -329,13 +334,16 @@ def _axes(part: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axis % ndim for axis in ((part,) if isinstance(part, int) else part))
 
 
-def as_matrices(params: optax.Params, numbers: DimensionNumbers) -> tuple[list[Leaf], Any]:
-    """How the leaves of parameters are read, and the structure of the tree."""
+def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[int, int]) -> tuple[list[Leaf], Any]:
+    """How the leaves of parameters are read, and the structure of the tree.
+
+    `largest` is how long the short side may be of a kernel, and of another matrix, that is orthogonalized.
+    """
     leaves, structure = jax.tree.flatten(params)
     if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
         numbers = numbers(params)
     read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)
-    return [Leaf(p.shape, each) for p, each in zip(leaves, read, strict=True)], structure
+    return [Leaf(p.shape, each, largest) for p, each in zip(leaves, read, strict=True)], structure
 
 
 def is_whole(x: Array) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.score.controls import Controls
-from bench.score.headline import Headline, read_headline
+from bench.score.headline import Against, Headline, read_headline
 from bench.score.races import Race, races
 from bench.score.speedup import Speedup
 from bench.score.times_to_target import TargetsByTask, reference_text
@@ -160,15 +160,17 @@ def as_json(screen: Screen) -> dict[str, Any]:
     }
 
 
+def _against_json(against: Against) -> dict[str, Any]:
+    named = {"group": against.group, "reference": reference_text(against.reference)}
+    return named | {"speedup": _json(against.speedup), "to_best": _json(against.to_best)}
+
+
 def _headline_json(found: Headline) -> dict[str, Any]:
     test = found.test_loss
     return {
         "optimizer": found.optimizer,
-        "validation": [
-            {"group": against.group, "reference": reference_text(against.reference)}
-            | {"speedup": _json(against.speedup), "to_best": _json(against.to_best)}
-            for against in found.validation
-        ],
+        "validation": [_against_json(against) for against in found.validation],
+        "by_architecture": {kind: list(map(_against_json, own)) for kind, own in found.by_architecture.items()},
         "test_loss": test
         and {
             "reference": test.reference,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+import tasks
 from bench.score.losses import difference_of_test_loss, loss
 from bench.score.speedup import Speedup, best_goals, speedup, speedup_to
 from bench.score.times_to_target import PAPER_TARGET, TargetsByTask, hand_designed_names, references
@@ -53,6 +54,9 @@ class Headline:
 
     optimizer: str
     validation: tuple[Against, ...]
+    by_architecture: Mapping[
+        str, tuple[Against, ...]
+    ]  # the same over tasks of one kind of net, where there are several
     test_loss: TestLoss | None
     outer_seeds: tuple[OuterSeed, ...]
 
@@ -71,16 +75,11 @@ def read_headline(rows: Rows, targets: TargetsByTask, optimizer: str | None) -> 
     """
     if optimizer is None or optimizer not in rows.trained:
         return None
-    validation = []
-    for group in GROUPS:
-        reference, speedups = references(rows, targets, group), [None, None]
-        if set(reference) == set(rows.tasks):
-            goals = best_goals(rows, rows.tasks, reference, VALIDATION)
-            speedups = [
-                speedup(rows, targets, rows.tasks, optimizer, reference, PAPER_TARGET, VALIDATION),
-                goals and speedup_to(rows, goals, rows.tasks, optimizer, reference, VALIDATION),
-            ]
-        validation.append(Against(group, reference, *speedups))
+    validation = _against(rows, targets, rows.tasks, optimizer)
+    kinds: dict[str, list[str]] = {}
+    for task in rows.tasks:
+        kinds.setdefault(_architecture(task.partition("/")[0]), []).append(task)
+    by_architecture = {kind: _against(rows, targets, own, optimizer) for kind, own in kinds.items() if len(kinds) > 1}
     test_loss = _test_loss(rows, optimizer)
     best = {against.group: against.reference for against in validation}["all_hand_designed"]
     others = tuple(
@@ -92,7 +91,29 @@ def read_headline(rows: Rows, targets: TargetsByTask, optimizer: str | None) -> 
         for name in sorted(rows.trained)
         if name.startswith(f"{optimizer}_seed_")
     )
-    return Headline(optimizer, tuple(validation), test_loss, others)
+    return Headline(optimizer, validation, by_architecture, test_loss, others)
+
+
+def _architecture(family: str) -> str:
+    """The class of a family's net in words; that of a family that is not in the registry is not known."""
+    if family not in tasks.FAMILIES:
+        return "others"
+    module = type(getattr(tasks.FAMILIES[family].problem.init, "module", None)).__name__
+    return {"CNN": "convolutional", "MLP": "fully connected"}.get(module, "others")
+
+
+def _against(rows: Rows, targets: TargetsByTask, names: Sequence[str], optimizer: str) -> tuple[Against, ...]:
+    """Against the reference of each group, over some tasks."""
+    found = []
+    for group in GROUPS:
+        reference = {task: name for task, name in references(rows, targets, group).items() if task in names}
+        to_end = to_best = None
+        if set(reference) == set(names):
+            to_end = speedup(rows, targets, names, optimizer, reference, PAPER_TARGET, VALIDATION)
+            goals = best_goals(rows, names, reference, VALIDATION)
+            to_best = speedup_to(rows, goals, names, optimizer, reference, VALIDATION) if goals else None
+        found.append(Against(group, reference, to_end, to_best))
+    return tuple(found)
 
 
 def _test_loss(rows: Rows, optimizer: str) -> TestLoss | None:

@@ -207,7 +207,7 @@ def test_the_usual_reading_of_leaves():
     shapes = {"b": (4,), "s": (), "w": (5, 3), "stacked": (2, 5, 3), "conv": (3, 3, 8, 16), "wide": (3, 3, 80, 70)}
     params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
     numbers = dimension_numbers(params)
-    leaves = {name: Leaf(shape, numbers[name]) for name, shape in shapes.items()}
+    leaves = {name: Leaf(shape, numbers[name], (64, 0)) for name, shape in shapes.items()}
     found = {name: (leaf.num, leaf.fan_in, leaf.fan_out, leaf.orthogonal) for name, leaf in leaves.items()}
     assert found == {
         "b": (1, 1, 4, False),

@@ -73,7 +73,7 @@ def test_whatever_the_rows_it_is_there_with_every_key_or_not_at_all(case):
     if CONTENDER not in rows.trained:
         assert found is None
         return
-    assert found.keys() == {"optimizer", "validation", "test_loss", "outer_seeds"}
+    assert found.keys() == {"optimizer", "validation", "by_architecture", "test_loss", "outer_seeds"}
     groups = [against["group"] for against in found["validation"]]
     assert groups == ["paper_constant", "paper_scheduled", "all_hand_designed"]
     for against in found["validation"]:
