@@ -35,6 +35,7 @@ with decoupled weight decay, and rates annealed as (1 - t / horizon)^`anneal`. 4
 kernels of convolutions.
 """
 
+import copy
 import math
 from typing import Any, NamedTuple
 
@@ -64,6 +65,7 @@ MIXTURE_BEFORE = np.array([0.1, 0.9, 0.0], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
+SMALL = 16_384  # elements of a leaf up to which alike ones are stacked
 LEAST = 1e-6  # of the average of |g|^2: the least |x|^2
 FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
@@ -80,6 +82,14 @@ class LossState(NamedTuple):
     largest: Array  # its largest value so far
 
 
+class Sizes(NamedTuple):
+    """Squared norms, each (matrices,), in the order of the leaves."""
+
+    gradient: Array  # average of |g|^2
+    largest: Array  # its largest value so far
+    signal: Array  # |x|^2 of the step before over the squared sum of a
+
+
 class NormalizedState(NamedTuple):
     """State of `normalized`; no two leaves share a buffer."""
 
@@ -87,9 +97,7 @@ class NormalizedState(NamedTuple):
     horizon: Array  # (), float32: steps of the run; infinity if it is not told
     momentum: optax.Params  # a float32 leaf of the parameter's shape
     slow: optax.Params  # the same for leaves that are orthogonalized; MaskedNode for all others
-    size: Array  # (matrices,): average of |g|^2
-    largest: Array  # (matrices,): its largest value so far
-    signal: Array  # (matrices,): |x|^2 of the step before over the squared sum of a
+    sizes: Sizes
     loss: LossState
 
 
@@ -149,6 +157,7 @@ def normalized(
       >>> updates["w"].shape
       (3, 2)
     """
+    limits = largest_kernel, largest_dense
     log_rates = np.log(np.array([column_rate, rate, vector_rate], np.float32))
 
     def init_theta(key: Key) -> Theta:
@@ -166,7 +175,7 @@ def normalized(
         theta: Theta, horizon: float | Array | None = HORIZON, weight_dimension_numbers: DimensionNumbers = None
     ) -> optax.GradientTransformationExtraArgs:
         def init(params: optax.Params) -> NormalizedState:
-            leaves, structure = as_matrices(params, weight_dimension_numbers, (largest_kernel, largest_dense))
+            leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
             num = sum(leaf.num for leaf in leaves)
 
             def zeros(p: Array) -> Array:
@@ -181,9 +190,7 @@ def normalized(
                 jnp.array(jnp.inf if horizon is None else horizon, jnp.float32),
                 jax.tree.map(zeros, params),
                 structure.unflatten(slows),
-                jnp.zeros(num),
-                jnp.zeros(num),
-                jnp.zeros(num),
+                Sizes(jnp.zeros(num), jnp.zeros(num), jnp.zeros(num)),
                 LossState(jnp.zeros((), jnp.int32), *(jnp.zeros(()) for _ in range(4))),
             )
 
@@ -191,74 +198,77 @@ def normalized(
             del extra_args
             if params is None:
                 raise ValueError("normalized reads the parameters: call update(grads, state, params)")
-            leaves, structure = as_matrices(params, weight_dimension_numbers, (largest_kernel, largest_dense))
-            gs, ws, ms = (
-                [x.astype(jnp.float32) for x in structure.flatten_up_to(tree)]
-                for tree in (updates, params, state.momentum)
+            leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
+            given = jax.tree.leaves(updates)
+            stacks = stacked(leaves, given)
+            gs, ws, ms, slows = (
+                [stack.joined(structure.flatten_up_to(tree)) for stack in stacks]
+                for tree in (updates, params, state.momentum, state.slow)
             )
-            slows = structure.flatten_up_to(state.slow)
             steps = (state.count + 1).astype(jnp.float32)
-
-            def per_matrix(values: list[Array]) -> Array:
-                """Values of all leaves, in a row, (matrices,)."""
-                return jnp.concatenate(values) if values else jnp.zeros(0)
-
-            square = per_matrix([leaf.squared(g) for leaf, g in zip(leaves, gs, strict=True)])
+            order = np.concatenate([np.zeros(0, int), *(stack.places for stack in stacks)])
+            before = jax.tree.map(lambda sizes: reordered(sizes, order), state.sizes)
+            square = in_a_row([stack.leaf.squared(g) for stack, g in zip(stacks, gs, strict=True)])
             finite = jnp.all(jnp.isfinite(square))
-            size = jnp.where(finite, state.size + SIZE_GAIN * (square - state.size), state.size)
-            unbiased = size / (1 - (1 - SIZE_GAIN) ** steps)
-            largest = jnp.maximum(state.largest, unbiased)
+            size = before.gradient + SIZE_GAIN * (square - before.gradient)
+            unbiased = jnp.where(finite, size, before.gradient) / (1 - (1 - SIZE_GAIN) ** steps)
+            largest = jnp.maximum(before.largest, unbiased)
             loss = state.loss if value is None else with_loss(state.loss, jnp.asarray(value, jnp.float32))
 
             # Inputs (matrices, inputs) and outputs (matrices, outputs) of the network.
-            shapes = np.concatenate([np.zeros((0, 4), np.float32), *(leaf.inputs() for leaf in leaves)])
+            shapes = np.concatenate([np.zeros((0, 4), np.float32), *(stack.leaf.inputs() for stack in stacks)])
             shared = jnp.concatenate([time_inputs(state.count, state.horizon), loss_inputs(loss)])
-            columns = per_matrix([leaf.squared(w) / max(leaf.fan_out, 1) for leaf, w in zip(leaves, ws, strict=True)])
-            sizes = [jnp.log(1e-4 + columns) / 2, log_ratio(state.signal, unbiased), log_ratio(unbiased, largest)]
+            columns = in_a_row(
+                [stack.leaf.squared(w) / stack.leaf.columns for stack, w in zip(stacks, ws, strict=True)]
+            )
+            about = [jnp.log(1e-4 + columns) / 2, log_ratio(before.signal, unbiased), log_ratio(unbiased, largest)]
             shared = jnp.broadcast_to(shared, (len(shapes), len(shared)))
-            about = jnp.concatenate([shared, shapes, jnp.stack(sizes, axis=1)], axis=1)
-            said = jax.nn.relu(about @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
-            said = said + about @ theta["linear"].T + theta["b2"][None]
-            mixture = MIXTURE_BEFORE[None] + said[:, MIXTURE]
-            # An average of all gradients at first, which needs no correction.
-            gain = jnp.minimum(jnp.maximum(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps), 1.0)
-            slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
+            inputs = jnp.concatenate([shared, shapes, jnp.stack(about, axis=1)], axis=1)
+            said = jax.nn.relu(inputs @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
+            said = said + inputs @ theta["linear"].T + theta["b2"][None]
+
             base = log_rates[(2 * shapes[:, 0] + shapes[:, 1]).astype(int)]
-            scale = jnp.exp(base + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
-            shrink = decay * jnp.exp(jnp.clip(RATE_SCALE * said[:, SHRINK], *LOG_FACTORS))
-            shrink = jnp.where(shapes[:, 0] > 0, 0.0, jnp.minimum(scale * shrink, LARGEST_SHRINK))
-            power = 1 + said[:, POWER]
+            rates = jnp.exp(base + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
+            shrink = rates * decay * jnp.exp(jnp.clip(RATE_SCALE * said[:, SHRINK], *LOG_FACTORS))
+            shrink = jnp.where(shapes[:, 0] > 0, 0.0, jnp.minimum(shrink, LARGEST_SHRINK))
+            # Averages of all gradients at first, which need no correction.
+            gain = jnp.clip(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps, 1.0)
+            slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
+            mixture, power = MIXTURE_BEFORE[None] + said[:, MIXTURE], 1 + said[:, POWER]
             least = LEAST * unbiased  # a momentum that gradients no longer feed fades out
 
-            found, kept, kept_slow, signals, start = [], [], [], [], 0
-            for leaf, given, g, w, m, slow_m in zip(leaves, jax.tree.leaves(updates), gs, ws, ms, slows, strict=True):
-                rows = slice(start, start + leaf.num)
-                start += leaf.num
+            found, kept, kept_slow, signals, end = given.copy(), given.copy(), given.copy(), [], 0
+            for stack, g, w, m, slow in zip(stacks, gs, ws, ms, slows, strict=True):
+                leaf, begin = stack.leaf, end
+                end = begin + leaf.num
 
-                def of(values: Array, leaf: Leaf = leaf, rows: slice = rows) -> Array:
+                def of(values: Array, leaf: Leaf = leaf, rows: slice = slice(begin, end)) -> Array:
                     return leaf.spread(values[rows])
 
-                new = m + of(gain) * (g - m)
-                x, total = of(mixture[:, 0]) * g + of(mixture[:, 1]) * new, mixture[rows, 0] + mixture[rows, 1]
-                if not isinstance(slow_m, optax.MaskedNode):
-                    new_slow = slow_m + slow_gain * (g - slow_m)
-                    x, total = x + of(mixture[:, 2]) * new_slow, total + mixture[rows, 2]
-                    slow_m = jnp.where(finite, new_slow, slow_m)
+                new, slow_after = m + of(gain) * (g - m), optax.MaskedNode()
+                x = of(mixture[:, 0]) * g + of(mixture[:, 1]) * new
+                total = jnp.sum(mixture[begin:end, :2], axis=1)
+                if slow is not None:
+                    new_slow = slow + slow_gain * (g - slow)
+                    x, total = x + of(mixture[:, 2]) * new_slow, total + mixture[begin:end, 2]
+                    slow_after = jnp.where(finite, new_slow, slow)
                 squares = jnp.sum(x**2, axis=leaf.axes.inputs, keepdims=True)
                 signals.append(leaf.total(squares) / (total**2 + 1e-3))
                 if leaf.orthogonal:
-                    direction = leaf.orthogonalized(x, leaf.spread(least[rows]), num_iterations)
+                    direction = leaf.orthogonalized(x, of(least), num_iterations)
                 else:
                     direction = x * leaf.column_scale(squares, of(least), of(power))
-                step = -(of(scale) * direction + of(shrink) * w)
-                found.append(jnp.where(finite, step, 0.0).astype(given.dtype))
-                kept.append(jnp.where(finite, new, m))
-                kept_slow.append(slow_m)
-            signal = jnp.where(finite, per_matrix(signals), state.signal)
+                step = -(of(rates) * direction + of(shrink) * w)
+                stack.part(jnp.where(finite, step, 0.0), found)
+                stack.part(jnp.where(finite, new, m), kept)
+                stack.part(slow_after, kept_slow)
+
+            found = [update.astype(g.dtype) for update, g in zip(found, given, strict=True)]
+            sizes = Sizes(jnp.where(finite, size, before.gradient), largest, in_a_row(signals))
+            sizes = sizes._replace(signal=jnp.where(finite, sizes.signal, before.signal))
+            sizes = jax.tree.map(lambda values: reordered(values, np.argsort(order)), sizes)
             momentum, slow_momentum = structure.unflatten(kept), structure.unflatten(kept_slow)
-            state = NormalizedState(
-                state.count + 1, state.horizon, momentum, slow_momentum, size, largest, signal, loss
-            )
+            state = NormalizedState(state.count + 1, state.horizon, momentum, slow_momentum, sizes, loss)
             return structure.unflatten(found), state
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -283,11 +293,20 @@ class Leaf:
         self.axes = Axes(tuple(axis for axis in every if axis not in (*inputs, *outputs)), inputs, outputs)
         self.shape = shape
         self.num, self.fan_in, self.fan_out = (math.prod(shape[axis] for axis in part) for part in self.axes)
-        self.is_vector = numbers is None
+        self.columns = max(self.fan_out, 1)
+        self.is_vector = not inputs
         largest_kernel, largest_dense = largest
         is_convolution = len(inputs) > 2  # attention has two
         limit = largest_kernel if is_convolution else largest_dense
         self.orthogonal = not self.is_vector and 0 < min(self.fan_in, self.fan_out) <= limit
+
+    def repeated(self, num: int) -> "Leaf":
+        """As many such leaves, stacked along a new first axis."""
+        found = copy.copy(self)
+        found.shape, found.num = (num, *self.shape), num * self.num
+        batch, inputs, outputs = (tuple(axis + 1 for axis in part) for part in self.axes)
+        found.axes = Axes((0, *batch), inputs, outputs)
+        return found
 
     def inputs(self) -> np.ndarray:
         """Inputs of the network about the shape, (num, 4)."""
@@ -311,7 +330,7 @@ class Leaf:
 
         Added to the squared norm of the matrix is `least`.
         """
-        mean = (jnp.sum(squares, axis=self.axes.outputs, keepdims=True) + least) / max(self.fan_out, 1)
+        mean = (jnp.sum(squares, axis=self.axes.outputs, keepdims=True) + least) / self.columns
         safe = jnp.where(mean > 0, mean, 1.0)
         relative = jnp.log(squares + FLOOR**2 * safe) - jnp.log(safe)  # its derivative does not divide by safe^2
         return jnp.exp(-0.5 * (power * relative + jnp.log(safe)))
@@ -344,6 +363,56 @@ def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[
         numbers = numbers(params)
     read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)
     return [Leaf(p.shape, each, largest) for p, each in zip(leaves, read, strict=True)], structure
+
+
+class Stack:
+    """Leaves of one shape as one array with an axis before, so that a small net takes few operations.
+
+    Attributes:
+      leaf: how the array is read.
+      places: numbers of its matrices in the order of the leaves.
+    """
+
+    def __init__(self, leaf: Leaf, members: list[int], places: list[int]):
+        self.leaf = leaf if len(members) == 1 else leaf.repeated(len(members))
+        self.members, self.places = members, np.array(places, int)
+
+    def joined(self, leaves: list[Any]) -> Any:
+        """The leaves of a flat tree that belong to it, float32; None where they are masked."""
+        own = [leaves[i] for i in self.members]
+        if isinstance(own[0], optax.MaskedNode):
+            return None
+        own = [x.astype(jnp.float32) for x in own]
+        return own[0] if len(own) == 1 else jnp.stack(own)
+
+    def part(self, joined: Any, leaves: list[Any]) -> None:
+        """Puts the parts of an array, or what stands for them, in their places in a flat tree."""
+        alone = len(self.members) == 1 or isinstance(joined, optax.MaskedNode)
+        for k, i in enumerate(self.members):
+            leaves[i] = joined if alone else joined[k]
+
+
+def stacked(leaves: list[Leaf], arrays: list[Array]) -> list[Stack]:
+    """Small leaves that are alike together, all others alone: to copy a large one would cost more than it saves."""
+    ends = np.cumsum([leaf.num for leaf in leaves])
+    groups: dict[Any, list[int]] = {}
+    for i, (leaf, x) in enumerate(zip(leaves, arrays, strict=True)):
+        small = math.prod(leaf.shape) <= SMALL and is_whole(x)
+        groups.setdefault((leaf.shape, leaf.axes) if small else i, []).append(i)
+    return [
+        Stack(leaves[group[0]], group, [place for i in group for place in range(ends[i] - leaves[i].num, ends[i])])
+        for group in groups.values()
+    ]
+
+
+def in_a_row(values: list[Array]) -> Array:
+    """Values of matrices one after the other, (matrices,)."""
+    return jnp.concatenate(values) if values else jnp.zeros(0)
+
+
+def reordered(values: Array, order: np.ndarray) -> Array:
+    """Values in another order."""
+    return values if np.array_equal(order, np.arange(len(order))) else values[order]
 
 
 def is_whole(x: Array) -> bool:
