@@ -50,6 +50,16 @@ KNOWN_STEPS = {
         -0.0143502,
         -0.0149914,
     ],
+    "lopt_normalized": [
+        -0.0110973,
+        0.00469107,
+        -0.00222485,
+        0.0107991,
+        -0.00723685,
+        0.00678915,
+        -0.0136066,
+        -0.0116413,
+    ],
     "lopt_ortho_small": [-0.0218247, 0.00157939, -0.0162627, 0.00610315, -0.034505, 0.0292133, -0.0210714, -0.0164035],
     "lopt_ortho_small_valid": [
         -0.0306583,
@@ -190,7 +200,7 @@ def test_a_shipped_file_says_what_it_is_and_how_it_was_made(name):
     assert {leaf.dtype for leaf in theta.values()} == {np.dtype(np.float32)}
     assert all(np.all(np.isfinite(leaf)) for leaf in theta.values())
     assert card.outer_training["design"] == card.design
-    assert card.outer_training["family"] in tasks.FAMILIES
+    assert card.outer_training["family"] in {*tasks.FAMILIES, *tasks.MIXTURES}
     assert card.facts["device_hours"] >= 0
     assert 0 < card.facts["outer_validation_loss"] < 10
 
