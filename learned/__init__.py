@@ -40,7 +40,7 @@ def load(
       weight_dimension_numbers: which axes of a leaf are the inputs and outputs of a layer, as of `optax.contrib.muon`:
         a tree of `optax.contrib.MuonDimensionNumbers`, or a function of the parameters that returns one. Other axes are
         stacked matrices; None in place of a leaf treats each element alone. By default, and for a tree to begin with,
-        `learned.normalized.dimension_numbers`. Only for the design `normalized`.
+        `learned.matrices.dimension_numbers`. Only for the design `normalized`.
 
     Returns:
       The transformation; `update` needs `params`.

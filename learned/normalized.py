@@ -35,40 +35,33 @@ with decoupled weight decay, and rates annealed as (1 - t / horizon)^`anneal`. 4
 kernels of convolutions.
 """
 
-import copy
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import PartitionSpec
-from optax.contrib import MuonDimensionNumbers
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
+from learned.features import PROGRESS_SCALE, progress_features, time_features
+from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
 
 GAIN, SLOW_GAIN = 0.1, 0.01  # b before outer-training, and that of the second momentum
 SIZE_GAIN = 0.01  # of the average of |g|^2
 FAST_GAIN, SLOW_LOSS_GAIN = 0.1, 0.01  # of averages of the loss
-TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000], np.float32)
-REST = 0.02  # added to the remaining share of the horizon, so that its logarithm is finite
-PROGRESS_SCALE = float(-np.log(REST))
+NUM_TIMES = 6  # time features: those of scales up to 1,000 steps
 HORIZONS = (100.0, 10_000.0)  # beyond these the network's input stays the same
-LEFT = len(TIME_SCALES) + 2  # index of the remaining share among the inputs
+LEFT = NUM_TIMES + 2  # index of the remaining share among the inputs
 VECTOR = LEFT + 4  # index of whether the leaf is a vector
-NUM_INPUTS = len(TIME_SCALES) + 4 + 2 + 4 + 1 + 2
+NUM_INPUTS = NUM_TIMES + 4 + 2 + 4 + 1 + 2
 MIXTURE, GAINED, POWER, SHRINK, RATE = slice(0, 3), 3, 4, 5, 6  # a, logarithm of b, p, d, rho among the outputs
 NUM_OUTPUTS = 7
 MIXTURE_BEFORE = np.array([0.1, 0.9, 0.0], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
-SMALL = 16_384  # elements of a leaf up to which alike ones are stacked
 LEAST = 1e-6  # of the average of |g|^2: the least |x|^2
-FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
 FEATURES_VERSION = "normalized-19"
 
 
@@ -99,25 +92,6 @@ class NormalizedState(NamedTuple):
     slow: optax.Params  # the same for leaves that are orthogonalized; MaskedNode for all others
     sizes: Sizes
     loss: LossState
-
-
-DimensionNumbers = Any  # a tree of MuonDimensionNumbers or None for each leaf, or a function params -> such a tree
-
-
-def dimension_numbers(params: optax.Params) -> Any:
-    """The usual reading of parameters as matrices, a tree to change and to hand to `learned.load`.
-
-    The last axis is the output, as in flax. Three axes are matrices stacked along the first: layers under `nn.scan`,
-    heads of attention. Four and more are the kernel of a convolution. Vectors and numbers have None: a column for each
-    element.
-    """
-    return jax.tree.map(lambda p: _usual(len(p.shape)), params)
-
-
-def _usual(ndim: int) -> MuonDimensionNumbers | None:
-    if ndim < 2:
-        return None
-    return MuonDimensionNumbers(reduction_axis=1 if ndim == 3 else tuple(range(ndim - 1)), output_axis=ndim - 1)
 
 
 def normalized(
@@ -276,155 +250,6 @@ def normalized(
     return LearnedOptimizer(init_theta, optimizer)
 
 
-class Axes(NamedTuple):
-    """Axes of a leaf: stacked matrices, inputs of a layer, its outputs."""
-
-    batch: tuple[int, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-class Leaf:
-    """A leaf's shape, seen as matrices (num, fan_in, fan_out)."""
-
-    def __init__(self, shape: tuple[int, ...], numbers: MuonDimensionNumbers | None, largest: tuple[int, int]):
-        every = tuple(range(len(shape)))
-        inputs, outputs = ((), every) if numbers is None else [_axes(part, len(shape)) for part in numbers]
-        self.axes = Axes(tuple(axis for axis in every if axis not in (*inputs, *outputs)), inputs, outputs)
-        self.shape = shape
-        self.num, self.fan_in, self.fan_out = (math.prod(shape[axis] for axis in part) for part in self.axes)
-        self.columns = max(self.fan_out, 1)
-        self.is_vector = not inputs
-        largest_kernel, largest_dense = largest
-        is_convolution = len(inputs) > 2  # attention has two
-        limit = largest_kernel if is_convolution else largest_dense
-        self.orthogonal = not self.is_vector and 0 < min(self.fan_in, self.fan_out) <= limit
-
-    def repeated(self, num: int) -> "Leaf":
-        """As many such leaves, stacked along a new first axis."""
-        found = copy.copy(self)
-        found.shape, found.num = (num, *self.shape), num * self.num
-        batch, inputs, outputs = (tuple(axis + 1 for axis in part) for part in self.axes)
-        found.axes = Axes((0, *batch), inputs, outputs)
-        return found
-
-    def inputs(self) -> np.ndarray:
-        """Inputs of the network about the shape, (num, 4)."""
-        fans = [np.log10(max(fan, 1)) / 2 for fan in (self.fan_in, self.fan_out)]
-        return np.tile(np.array([self.is_vector, self.orthogonal, *fans], np.float32), (self.num, 1))
-
-    def total(self, x: Array) -> Array:
-        """The sum over each matrix, (num,)."""
-        return whole(jnp.sum(x, axis=(*self.axes.inputs, *self.axes.outputs))).reshape(self.num)
-
-    def squared(self, x: Array) -> Array:
-        """The squared norm of each matrix, (num,)."""
-        return self.total(x**2)
-
-    def spread(self, values: Array) -> Array:
-        """Values (num,), to multiply the leaf by."""
-        return values.reshape([n if axis in self.axes.batch else 1 for axis, n in enumerate(self.shape)])
-
-    def column_scale(self, squares: Array, least: Array, power: Array) -> Array:
-        """Factors of columns whose squared norms are given: 1 / (n_j^p n^(1 - p)), n the root mean square of n_j.
-
-        Added to the squared norm of the matrix is `least`.
-        """
-        mean = (jnp.sum(squares, axis=self.axes.outputs, keepdims=True) + least) / self.columns
-        safe = jnp.where(mean > 0, mean, 1.0)
-        relative = jnp.log(squares + FLOOR**2 * safe) - jnp.log(safe)  # its derivative does not divide by safe^2
-        return jnp.exp(-0.5 * (power * relative + jnp.log(safe)))
-
-    def orthogonalized(self, x: Array, least: Array, num_iterations: int) -> Array:
-        """The direction by Newton-Schulz, with Muon's scale sqrt(max(1, fan-out / fan-in)).
-
-        Added to the squared norm of the matrix is `least`.
-        """
-        squares = jnp.sum(x**2, axis=(*self.axes.inputs, *self.axes.outputs), keepdims=True) + least
-        x = x / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
-        order = (*self.axes.batch, *self.axes.inputs, *self.axes.outputs)
-        matrices = jnp.transpose(whole(x), order).reshape(self.num, self.fan_in, self.fan_out)
-        found = np.float32(math.sqrt(max(1.0, self.fan_out / self.fan_in))) * newton_schulz(matrices, num_iterations)
-        found = jnp.transpose(found.reshape([self.shape[axis] for axis in order]), np.argsort(order).tolist())
-        return found if is_whole(x) else jax.sharding.reshard(found, jax.typeof(x).sharding)
-
-
-def _axes(part: Any, ndim: int) -> tuple[int, ...]:
-    return tuple(axis % ndim for axis in ((part,) if isinstance(part, int) else part))
-
-
-def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[int, int]) -> tuple[list[Leaf], Any]:
-    """How the leaves of parameters are read, and the structure of the tree.
-
-    `largest` is how long the short side may be of a kernel, and of another matrix, that is orthogonalized.
-    """
-    leaves, structure = jax.tree.flatten(params)
-    if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
-        numbers = numbers(params)
-    read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)
-    return [Leaf(p.shape, each, largest) for p, each in zip(leaves, read, strict=True)], structure
-
-
-class Stack:
-    """Leaves of one shape as one array with an axis before, so that a small net takes few operations.
-
-    Attributes:
-      leaf: how the array is read.
-      places: numbers of its matrices in the order of the leaves.
-    """
-
-    def __init__(self, leaf: Leaf, members: list[int], places: list[int]):
-        self.leaf = leaf if len(members) == 1 else leaf.repeated(len(members))
-        self.members, self.places = members, np.array(places, int)
-
-    def joined(self, leaves: list[Any]) -> Any:
-        """The leaves of a flat tree that belong to it, float32; None where they are masked."""
-        own = [leaves[i] for i in self.members]
-        if isinstance(own[0], optax.MaskedNode):
-            return None
-        own = [x.astype(jnp.float32) for x in own]
-        return own[0] if len(own) == 1 else jnp.stack(own)
-
-    def part(self, joined: Any, leaves: list[Any]) -> None:
-        """Puts the parts of an array, or what stands for them, in their places in a flat tree."""
-        alone = len(self.members) == 1 or isinstance(joined, optax.MaskedNode)
-        for k, i in enumerate(self.members):
-            leaves[i] = joined if alone else joined[k]
-
-
-def stacked(leaves: list[Leaf], arrays: list[Array]) -> list[Stack]:
-    """Small leaves that are alike together, all others alone: to copy a large one would cost more than it saves."""
-    ends = np.cumsum([leaf.num for leaf in leaves])
-    groups: dict[Any, list[int]] = {}
-    for i, (leaf, x) in enumerate(zip(leaves, arrays, strict=True)):
-        small = math.prod(leaf.shape) <= SMALL and is_whole(x)
-        groups.setdefault((leaf.shape, leaf.axes) if small else i, []).append(i)
-    return [
-        Stack(leaves[group[0]], group, [place for i in group for place in range(ends[i] - leaves[i].num, ends[i])])
-        for group in groups.values()
-    ]
-
-
-def in_a_row(values: list[Array]) -> Array:
-    """Values of matrices one after the other, (matrices,)."""
-    return jnp.concatenate(values) if values else jnp.zeros(0)
-
-
-def reordered(values: Array, order: np.ndarray) -> Array:
-    """Values in another order."""
-    return values if np.array_equal(order, np.arange(len(order))) else values[order]
-
-
-def is_whole(x: Array) -> bool:
-    """Whether no axis of x is explicitly sharded."""
-    return all(part is None for part in jax.typeof(x).sharding.spec)
-
-
-def whole(x: Array) -> Array:
-    """x without explicit sharding, which sums and products of matrices ask for."""
-    return x if is_whole(x) else jax.sharding.reshard(x, PartitionSpec())
-
-
 def log_ratio(a: Array, b: Array) -> Array:
     """log(0.001 + a / b), where 0 / 0 is 0 and the ratio at most 1,000."""
     safe = jnp.where(b > 0, b, 1.0)
@@ -433,12 +258,10 @@ def log_ratio(a: Array, b: Array) -> Array:
 
 def time_inputs(count: Array, horizon: Array) -> Array:
     """Inputs of time and progress, (10,)."""
-    t = count.astype(jnp.float32)
     told = jnp.isfinite(horizon)
-    done = jnp.clip(t / horizon, 0.0, 1.0)
     size = jnp.where(told, jnp.log10(jnp.clip(horizon, *HORIZONS)) / 4, 0.0)
-    progress = jnp.stack([told.astype(jnp.float32), done, jnp.log(1 + REST - done) / PROGRESS_SCALE, size])
-    return jnp.concatenate([jnp.tanh(t / TIME_SCALES - 1.0), progress])
+    progress = [told.astype(jnp.float32)[None], progress_features(count, horizon), size[None]]
+    return jnp.concatenate([time_features(count)[:NUM_TIMES], *progress])
 
 
 def with_loss(state: LossState, value: Array) -> LossState:
@@ -462,28 +285,3 @@ def loss_inputs(loss: LossState) -> Array:
     varied = loss.square > 0
     drift = (loss.fast - loss.slow) / jnp.sqrt(jnp.where(varied, loss.square, 1.0))
     return jnp.stack([jnp.where(varied, jnp.tanh(drift), 0.0), log_ratio(loss.square, loss.largest) / 2])
-
-
-def newton_schulz(matrices: Array, num_iterations: int) -> Array:
-    """Brings singular values from 0 to 1 of matrices (num, rows, columns) to about one; singular vectors stay the same.
-
-    Each iteration multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute. So all are
-    taken on the small Gram matrix, and the large matrix is multiplied once, by their product. The result is that of the
-    usual iteration up to rounding, with a third of the multiplications at 288 x 32.
-    """
-    wide = matrices.shape[1] <= matrices.shape[2]
-    turned = jnp.swapaxes(matrices, 1, 2)
-    gram = matrices @ turned if wide else turned @ matrices
-    size, product = gram.shape[1], None
-    a, b, c = NEWTON_SCHULZ
-    for left in reversed(range(num_iterations)):
-        polynomial = a * jnp.eye(size)[None] + b * gram + c * gram @ gram
-        if product is None:
-            product, gram = polynomial, polynomial @ gram @ polynomial
-        elif left:  # one product for both: here the call costs more than the multiplications
-            both = polynomial @ jnp.concatenate([product, gram], axis=2)
-            product, gram = both[:, :, :size], both[:, :, size:] @ polynomial
-        else:
-            product = polynomial @ product
-    assert product is not None
-    return product @ matrices if wide else matrices @ product

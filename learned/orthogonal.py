@@ -49,11 +49,11 @@ from learned.features import (
     tensor_inputs,
     time_features,
 )
+from learned.matrices import newton_schulz_steps
 
 DECAYS = np.array([0.8, 0.95, 0.99], np.float32)
 MUON, SLOW = 1, 2  # indices among them
 SECOND_DECAY, EPS = 0.999, 1e-8
-NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
 LOSS_DECAYS = np.array([0.9, 0.99], np.float32)
 NUM_TENSOR_INPUTS = len(TIME_SCALES) + 13
 NUM_OUTPUTS = 1 + len(DECAYS) + 4  # a of g and of each momentum, e, c, d, rho
@@ -180,25 +180,5 @@ def orthogonal(
 
 
 def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
-    """Orthogonalizes rows or columns, whichever are fewer, approximately; singular vectors and shape stay the same.
-
-    Each step multiplies by a polynomial of the Gram matrix, and polynomials of one matrix commute. So all steps are
-    taken on the small Gram matrix, and the large matrix is multiplied once, by the product of the polynomials. The
-    result is that of the usual iteration up to rounding, with a third of the multiplications at 288 x 32.
-    """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    matrix = matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS)
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    size, product = len(gram), None
-    a, b, c = NEWTON_SCHULZ
-    for left in reversed(range(num_steps)):
-        polynomial = a * jnp.eye(size) + b * gram + c * gram @ gram
-        if product is None:
-            product, gram = polynomial, polynomial @ gram @ polynomial
-        elif left:  # one product for both: here the call costs more than the multiplications
-            both = polynomial @ jnp.concatenate([product, gram], axis=1)
-            product, gram = both[:, :size], both[:, size:] @ polynomial
-        else:
-            product = polynomial @ product
-    assert product is not None
-    return product @ matrix if wide else matrix @ product
+    """Orthogonalizes rows or columns, whichever are fewer, approximately; singular vectors and shape stay the same."""
+    return newton_schulz_steps(matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS), num_steps)

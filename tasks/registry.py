@@ -104,10 +104,15 @@ def _problem(family, module, image_shape, take, normalize, sizes, horizon, batch
     )
 
 
-def _imagenet(name: str, size: int, channels: int, horizon: int, description: str) -> FamilyRow:
-    module = CNN((channels,) * 3, (2, 2, 1), NUM_CLASSES)
-    problem = _problem(name, module, (size, size, 3), take_class_images, IMAGENET_NORMALIZE, IMAGENET_SIZES, horizon)
+def _net(name: str, size: int, module, batch_size: int, horizon: int, description: str) -> FamilyRow:
+    problem = _problem(
+        name, module, (size, size, 3), take_class_images, IMAGENET_NORMALIZE, IMAGENET_SIZES, horizon, batch_size
+    )
     return FamilyRow(description, problem, "imagenet32", 32 // size, tuple(data.POOLS))
+
+
+def _imagenet(name: str, size: int, channels: int, horizon: int, description: str) -> FamilyRow:
+    return _net(name, size, CNN((channels,) * 3, (2, 2, 1), NUM_CLASSES), 32, horizon, description)
 
 
 def _mnist(name: str, module, size: int, description: str, horizon: int = 1000, batch_size: int = 32) -> FamilyRow:
@@ -157,13 +162,6 @@ _ROWS = [
     _digits("digits4_mlp", MLP((4,), NUM_CLASSES), "embedded: digits at 4x4, one hidden layer of 4, for studies", 4),
 ]
 FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
-
-
-def _net(name: str, size: int, module, batch_size: int, horizon: int, description: str) -> FamilyRow:
-    problem = _problem(
-        name, module, (size, size, 3), take_class_images, IMAGENET_NORMALIZE, IMAGENET_SIZES, horizon, batch_size
-    )
-    return FamilyRow(description, problem, "imagenet32", 32 // size, tuple(data.POOLS))
 
 
 # For outer-training alone: no task of theirs is fixed. Widths, depths, batch sizes and horizons were drawn at random.

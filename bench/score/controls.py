@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.entries import controls
+from bench.score.losses import paired_loss
 from bench.score.times_to_target import (
     PAPER_TARGET,
     TargetsByTask,
@@ -101,7 +102,7 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
     if tenfold in rows.trained:
         a = rows.losses(tenfold, rows.tasks, "final_train_loss").to_numpy(dtype=float)
         failed = int(np.isinf(a).sum())
-        difference = _paired(rows, tenfold, base, "final_train_loss")
+        difference = paired_loss(rows, tenfold, base, "final_train_loss")
     untrained = {name: found for name in rows.untrained if (found := _over_untrained(rows, targets, name))}
     return Controls(
         untrained={name: found for name, (found, _) in untrained.items()},
@@ -109,7 +110,7 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         untrained_test={
             name: found
             for name, control in rows.untrained.items()
-            if (found := _paired(rows, control, name, "final_test_loss")) is not None
+            if (found := paired_loss(rows, control, name, "final_test_loss")) is not None
         },
         base=base,
         aa=ratios.get("aa"),
@@ -121,18 +122,6 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         by_task={key: (min(values), max(values)) for key, values in medians.items()},
         zero_rate_ties=ties,
     )
-
-
-def _paired(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
-    """Loss of a minus loss of b over the seeds of which all runs finished; without bounds where a run failed."""
-    x, y = (rows.losses(name, rows.tasks, metric) for name in (a, b))
-    seeds = [seed for seed in x.index if seed in y.index]
-    x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
-    whole = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
-    if not whole.any():
-        return None
-    found = paired_difference(x[whole], y[whole])
-    return found if whole.all() else found.without_bounds()
 
 
 def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:

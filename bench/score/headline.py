@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 import tasks
-from bench.score.losses import difference_of_test_loss, loss
+from bench.score.losses import difference_of_test_loss, loss, paired_loss
 from bench.score.speedup import Speedup, best_goals, speedup, speedup_to
 from bench.score.times_to_target import PAPER_TARGET, TargetsByTask, hand_designed_names, references
-from bench.statistics import Interval, paired_difference
+from bench.statistics import Interval
 from bench.store.rows import Rows
 from bench.tuning.targets import GROUPS
 
@@ -131,15 +129,9 @@ def _test_loss(rows: Rows, optimizer: str) -> TestLoss | None:
 
 
 def _difference(rows: Rows, a: str, b: str) -> Interval | None:
-    """Final test loss of a less that of b, paired by seed; without bounds where a run failed."""
-    x, y = (rows.losses(name, rows.tasks, TEST) for name in (a, b))
-    seeds = [seed for seed in x.index if seed in y.index]
-    x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
-    finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
-    if not finite.any():
-        return None
-    found = paired_difference(x[finite], y[finite])
-    if not finite.all():
-        return found.without_bounds()
+    """Final test loss of a less that of b; its interval lets test images vary too where every run finished."""
+    found = paired_loss(rows, a, b, TEST)
+    if found is None or found.low is None:
+        return found
     crossed = difference_of_test_loss(rows, rows.tasks, a, b, found.estimate)
     return crossed if crossed is not None and crossed.low is not None else found

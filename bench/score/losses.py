@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.statistics import (
     Interval,
     crossed_interval,
+    paired_difference,
     t_interval,
 )
 from bench.store.rows import Frame, Rows
@@ -78,6 +79,18 @@ def loss(rows: Rows, tasks: Sequence[str], optimizer: str, metric: str) -> tuple
         if len(known) == len(tasks) and all(np.isfinite(x).all() for x in known):
             return _over_images(rows, tasks, known, float(values.mean())), 0
     return t_interval(values.mean(axis=1)), 0
+
+
+def paired_loss(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
+    """Loss of a minus loss of b over the seeds of which all runs finished; without bounds where a run failed."""
+    x, y = (rows.losses(name, rows.tasks, metric) for name in (a, b))
+    seeds = [seed for seed in x.index if seed in y.index]
+    x, y = x.loc[seeds].to_numpy(dtype=float), y.loc[seeds].to_numpy(dtype=float)
+    whole = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    if not whole.any():
+        return None
+    found = paired_difference(x[whole], y[whole])
+    return found if whole.all() else found.without_bounds()
 
 
 def difference_of_test_loss(

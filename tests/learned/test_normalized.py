@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optax.contrib import MuonDimensionNumbers
 
-from learned.normalized import NUM_INPUTS, NUM_OUTPUTS, Leaf, dimension_numbers, newton_schulz, normalized
+from learned.matrices import Leaf, dimension_numbers, newton_schulz_steps
+from learned.normalized import NUM_INPUTS, NUM_OUTPUTS, normalized
 from tests.helpers import assert_trees_close
 from tests.learned.test_designs import example_theta
 
@@ -134,7 +135,7 @@ def test_newton_schulz_on_the_gram_matrix_is_the_usual_iteration(shape):
     for _ in range(4):
         gram = expected @ expected.swapaxes(1, 2)
         expected = 3.4445 * expected - 4.7750 * gram @ expected + 2.0315 * gram @ gram @ expected
-    np.testing.assert_allclose(newton_schulz(jnp.asarray(x, jnp.float32), 4), expected, atol=2e-4)
+    np.testing.assert_allclose(newton_schulz_steps(jnp.asarray(x, jnp.float32), 4), expected, atol=2e-4)
 
 
 def test_before_outer_training_columns_have_the_length_of_the_annealed_rate():
