@@ -128,7 +128,7 @@ def _learned(name: str) -> Entrant:
     theta, card = weights.read(name)
     design = make_design(card.design, card.design_options)
     digest = weights.digest(theta)
-    judged = name in (learned.HEADLINE, learned.HEADLINE_VALID)
+    judged = name == learned.HEADLINE
     return Entrant(
         # A file may hold another theta under a shipped name: the digest distinguishes them.
         name=f"{card.name}@{digest[:8]}" if name.endswith(".safetensors") else card.name,
