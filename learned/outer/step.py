@@ -26,6 +26,8 @@ from learned.estimators import Estimate, Estimator, make_by_name, merge, one_by_
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
 from learned.objective import FamilyObjective, Objective
 
+LEAST_LOSS = 0.01  # of an unroll, where its logarithm counts
+
 
 class OuterState(NamedTuple):
     """What an outer step changes."""
@@ -156,7 +158,10 @@ class Engine:
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )
-        gradient = mean_clipped(estimate.gradients, self.config.clip_sample)
+        gradients = estimate.gradients
+        if self.config.relative:
+            gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
+        gradient = mean_clipped(gradients, self.config.clip_sample)
         finite = all_finite(gradient)
         metrics = self._metrics(estimate, gradient, finite, state)
         theta, opt_state = self._updated(gradient, finite, state)
@@ -186,7 +191,11 @@ class Engine:
     def validate(self, theta: Theta, arrays: Any) -> float:
         """Mean outer-loss on the tasks of outer-validation, the same each time."""
         judged = range(len(self.families.judged))
-        return float(np.mean([jax.device_get(self._judge(theta, arrays, which=which)) for which in judged]))
+        return float(self._mean(jnp.stack([self._judge(theta, arrays, which=which) for which in judged])))
+
+    def _mean(self, losses: Array) -> Array:
+        """The mean of outer-losses, geometric where they are relative, ()."""
+        return jnp.exp(jnp.mean(jnp.log(losses))) if self.config.relative else jnp.mean(losses)
 
     def _loss_on(self, theta: Theta, arrays: Any, which: int) -> Array:
         """Mean outer-loss on outer-validation tasks of one family, ()."""
@@ -203,7 +212,13 @@ class Engine:
             theta, arrays = shared
             return held_out(theta, arrays, key, num_steps)
 
-        return jnp.mean(self._each(config.validation_num_tasks)(loss, (theta, of_family), keys))
+        return self._mean(self._each(config.validation_num_tasks)(loss, (theta, of_family), keys))
+
+
+def of_logarithm(gradients: Theta, losses: Array) -> Theta:
+    """Gradients of the logarithms of losses (num_samples,), from those of the losses, leaves (num_samples, ...)."""
+    least = jnp.maximum(losses, LEAST_LOSS)
+    return jax.tree.map(lambda g: g / least.reshape(-1, *[1] * (g.ndim - 1)), gradients)
 
 
 def mean_clipped(gradients: Theta, limit: float) -> Theta:

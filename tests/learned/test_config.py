@@ -41,6 +41,13 @@ def test_shipped_weights_were_made_by_a_shipped_configuration(name):
     assert name in config_names()
 
 
+def test_relative_losses_need_whole_unrolls(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + 'relative = true\nestimator = "pes"\nwindow = 5\n')
+    with pytest.raises(ValueError, match="over full unrolls for relative = true"):
+        load_config(str(path))
+
+
 def test_a_configuration_of_ones_own_loads_by_path(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINIMAL + "[design_options]\nhidden = 8\n")

@@ -11,7 +11,7 @@ import pytest
 
 import tasks
 from tasks import data, registry
-from tasks.registry import shrink_images, task_cfg
+from tasks.registry import shrink_images, take_marked_images, task_cfg
 from tasks.task import num_params
 from tests.helpers import CountingTraces, assert_one_line, fake_family, source_dir
 
@@ -105,11 +105,27 @@ def test_a_family_has_the_number_of_parameters_counted_by_hand(name):
 def test_a_family_for_outer_training_alone_has_no_task_of_its_own(name):
     row = tasks.family_row(name)
     assert row.problem.family == name
-    assert num_params(row.problem) == NUM_PARAMS_OUTER[name]
+    assert num_params(row.problem) == NUM_PARAMS_OUTER[name.removesuffix("_marked")]
     assert row.pools
     assert not {name, f"{name}/0"} & set(tasks.task_names())
     with pytest.raises(tasks.UnknownNameError):
         tasks.family_row(f"{name}/0")
+
+
+def test_a_marked_image_is_half_the_first_training_image_of_its_class_moved():
+    rng = np.random.default_rng(0)
+    arrays = {f"{split}_images": rng.integers(0, 256, (12, 30, 16, 16, 3), np.uint8) for split in ("train", "test")}
+    cfg, indices = jnp.arange(2, 12), jnp.arange(300)
+    seen, labels = take_marked_images(0.5, lambda images: images, arrays, cfg, "test", indices)
+    assert seen.shape == (300, 16, 16, 3) and labels.tolist() == [i // 30 for i in range(300)]
+    shifts = set()
+    for i in (0, 7, 59, 299):
+        mark = 2 * np.asarray(seen[i]) - arrays["test_images"][2 + i // 30, i % 30]
+        first = arrays["train_images"][2 + i // 30, 0]
+        moves = [(a, b) for a in range(-2, 3) for b in range(-2, 3)]
+        (move,) = [move for move in moves if np.allclose(np.roll(first, move, axis=(0, 1)), mark)]
+        shifts.add(move)
+    assert len(shifts) > 2
 
 
 def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family():

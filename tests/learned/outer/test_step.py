@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned.outer.step import Engine, Families, clipped, mean_clipped
+from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm
 from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 
@@ -81,6 +81,24 @@ def test_each_sample_is_clipped_before_the_mean():
     for limit, expected in ((1.0, {"a": [0.3, 0.25], "b": 0.4}), (0.0, {"a": [1.5, 0.25], "b": 2.0})):
         for name, leaf in mean_clipped(both, limit).items():
             np.testing.assert_allclose(leaf, expected[name], rtol=1e-6)
+
+
+def test_gradients_of_logarithms_are_those_of_losses_over_the_losses():
+    def losses(theta):
+        return jnp.stack([jnp.sum(theta["a"] ** 2) + 3, 1e-3 * theta["a"][0] * theta["b"]])
+
+    theta = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(0.5)}
+    found = of_logarithm(jax.jacobian(losses)(theta), losses(theta))
+    first = jax.grad(lambda theta: jnp.log(losses(theta)[0]))(theta)
+    small = jax.grad(lambda theta: losses(theta)[1] / 0.01)(theta)  # below this no loss is small
+    for name in theta:
+        np.testing.assert_allclose(found[name], jnp.stack([first[name], small[name]]), rtol=1e-6)
+
+
+def test_outer_validation_takes_geometric_means_where_losses_are_relative():
+    made = engine(dataclasses.replace(CONFIG, relative=True))
+    assert float(made._mean(jnp.array([0.5, 8.0]))) == pytest.approx(2.0)
+    assert float(engine(CONFIG)._mean(jnp.array([0.5, 8.0]))) == pytest.approx(4.25)
 
 
 @pytest.mark.slow
