@@ -12,6 +12,7 @@ from bench.entries.entrants import Entrant
 from bench.store.record import Status
 from bench.training.programs import NUM_EVALUATIONS, run_key
 from bench.training.race import race
+from bench.tuning.targets import CLAIMED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class RaceConfig(TaskConfig):
     Attributes:
       seed: seed of initialization and data order, the same for both optimizers.
       hyperparameters: optimizer -> hyperparameters.
-      level: smoothed train loss at which the race ends.
+      level: smoothed validation loss at which the race ends.
       targets_digest: digest of the frozen targets that this level is taken from.
     """
 
@@ -66,7 +67,7 @@ def plan(lineup: Lineup) -> list[RaceCell]:
         **lineup.task.fields,
         seed=lineup.suite.seeds[0],
         hyperparameters=identities(pair),
-        level=lineup.frozen.levels[pair[1].name]["train_loss"]["hard"],
+        level=lineup.frozen.levels[pair[1].name][CLAIMED]["hard"],
         targets_digest=lineup.frozen.digest,
     )
     return [RaceCell(config, pair)]

@@ -19,7 +19,7 @@ from bench.statistics import (
     stratified_bootstrap,
 )
 from bench.store.rows import CONTROL, Rows
-from bench.tuning.targets import SHARES
+from bench.tuning.targets import CLAIMED, SHARES
 
 ALL_HAND_DESIGNED = "all_hand_designed"
 NUM_RESAMPLES = 1000  # of a Python function each: ends of intervals good to a tenth of their width, within a second
@@ -133,13 +133,14 @@ def time_table(rows: Rows, targets: TargetsByTask, task: str, slug: str) -> Tabl
         Column("restricted_mean_seconds", f"mean seconds, of at most {tau:.3g}", interval=True),
         *(Column(f"success_{target}", f"success rate, {target}", interval=True) for target in SHARES),
     )
-    levels = targets[task].levels[reference[task]]["train_loss"]
+    levels = targets[task].levels[reference[task]][CLAIMED]
     losses = ", ".join(f"{target} {levels[target]:.4g}" for target in SHARES)
     notes = (
-        f"Targets: train loss of {reference[task]}, frozen on tuning seeds: {losses}. A run that misses is censored at "
-        f"the horizon; Kaplan-Meier median, without an interval where its upper end is never reached. Restricted mean: "
-        f"of the time or {tau:.3g} s, the shortest time that a row's horizon takes, whichever is less; without an "
-        f"interval where no run arrives by then. Wilson {PERCENT} intervals of the share of runs that arrive.",
+        f"Targets: validation loss of {reference[task]}, frozen on tuning seeds: {losses}. A run that misses is "
+        "censored at the horizon; Kaplan-Meier median, without an interval where its upper end is never reached. "
+        f"Restricted mean: of the time or {tau:.3g} s, the shortest time that a row's horizon takes, whichever is "
+        f"less; without an interval where no run arrives by then. Wilson {PERCENT} intervals of the share of runs "
+        "that arrive.",
     )
     ordered = tuple(row for _, row in sorted(table, key=lambda pair: pair[0]))
     return Table(slug, f"Time to target, task {task}", columns, ordered, notes)

@@ -193,7 +193,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         "verdicts": comparison.verdicts(results, results.tasks, floor),
         "tables": [
             first_screen.decomposition_table(screen, scope),
-            first_screen.validation_table(screen, scope),
+            first_screen.train_table(screen, scope),
             *filter(None, [aggregate.aggregate_table(results, targets, contender)]),
             *([summary.summary_table(results, results.tasks)] if several else []),
             *filter(None, [budgets.budget_table(results, results.tasks, "budgets", floor)] if several else []),

@@ -134,7 +134,7 @@ def race(
         entrants = _entrants([name, reference], task, horizon, registry, folders)
         loaded = registry.load(task)
         timings = time_entrants(entrants, loaded, horizon, num_blocks=blocks)
-        levels = frozen.levels[reference]["train_loss"]
+        levels = frozen.levels[reference][targets.CLAIMED]
         curve = race_entrants(entrants, loaded, run_key(task, 0), horizon, levels["hard"])
         table = curve.pivot(index="step", columns="metric", values="value")
         cost_ratio = float(np.median(timings.seconds_per_step[:, 0] / timings.seconds_per_step[:, 1]))

@@ -26,6 +26,7 @@ from bench.statistics import (
     paired_difference,
 )
 from bench.store.rows import CONTROL, Rows
+from bench.tuning.targets import CLAIMED
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Inte
     logs, misses = ([], []), [0, 0]
     seeds = set.intersection(*(set(rows.runs(which, rows.tasks)["seed"]) for which in (rows.untrained[name], name)))
     for task, reference in references(rows, targets, "all_hand_designed").items():
-        level = targets[task].levels[reference]["train_loss"][PAPER_TARGET]
+        level = targets[task].levels[reference][CLAIMED][PAPER_TARGET]
         for i, which in enumerate((rows.untrained[name], name)):
             ran = sorted(rows.runs(which, (task,))["seed"])
             if not seeds <= set(ran):

@@ -41,6 +41,7 @@ from bench.score.exposure import (
 )
 from bench.score.times_to_target import TargetsByTask, median_steps, reference_text, references, steps_to_target
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
+from bench.tuning.targets import CLAIMED
 from learned import weights
 
 
@@ -153,7 +154,7 @@ def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTrai
         if blocks is None or not {name, optimizer} <= set(blocks):
             return None
         other, own = (float(np.median(blocks[which])) for which in (name, optimizer))
-        level = targets[task].levels[name]["train_loss"]["hard"]
+        level = targets[task].levels[name][CLAIMED]["hard"]
         steps = median_steps(steps_to_target(rows, task, optimizer, level))
         missed += math.isinf(steps)
         saved.append(rows.horizon(task) * other - min(steps, rows.horizon(task)) * own)

@@ -107,7 +107,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
                     target: _json(found and found.steps) | ({"bound": "<"} if found and found.bound else {})
                     for target, found in row.speedups.items()
                 },
-                "validation_speedup": {target: _json(found) for target, found in row.validation_speedups.items()},
+                "train_speedup": {target: _json(found) for target, found in row.train_speedups.items()},
                 "step_cost_ratio": _json(row.step_cost),
                 **{name: _json(interval) for name, interval in row.losses.items()},
                 "success_rate": _json(row.success),

@@ -11,10 +11,9 @@ from bench.score.speedup import Speedup, best_goals, speedup, speedup_to
 from bench.score.times_to_target import PAPER_TARGET, TargetsByTask, hand_designed_names, references
 from bench.statistics import Interval
 from bench.store.rows import Rows
-from bench.tuning.targets import GROUPS
+from bench.tuning.targets import CLAIMED, GROUPS
 
 TEST = "final_test_loss"
-VALIDATION = "validation_loss"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def read_headline(rows: Rows, targets: TargetsByTask, optimizer: str | None) -> 
     others = tuple(
         OuterSeed(
             name,
-            speedup(rows, targets, rows.tasks, name, best, PAPER_TARGET, VALIDATION) if best else None,
+            speedup(rows, targets, rows.tasks, name, best, PAPER_TARGET) if best else None,
             _difference(rows, name, test_loss.reference) if test_loss else None,
         )
         for name in sorted(rows.trained)
@@ -107,9 +106,9 @@ def _against(rows: Rows, targets: TargetsByTask, names: Sequence[str], optimizer
         reference = {task: name for task, name in references(rows, targets, group).items() if task in names}
         to_end = to_best = None
         if set(reference) == set(names):
-            to_end = speedup(rows, targets, names, optimizer, reference, PAPER_TARGET, VALIDATION)
-            goals = best_goals(rows, names, reference, VALIDATION)
-            to_best = speedup_to(rows, goals, names, optimizer, reference, VALIDATION) if goals else None
+            to_end = speedup(rows, targets, names, optimizer, reference, PAPER_TARGET)
+            goals = best_goals(rows, names, reference, CLAIMED)
+            to_best = speedup_to(rows, goals, names, optimizer, reference, CLAIMED) if goals else None
         found.append(Against(group, reference, to_end, to_best))
     return tuple(found)
 

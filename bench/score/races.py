@@ -11,6 +11,7 @@ import numpy as np
 from bench.score.times_to_target import TargetsByTask, block_ratio
 from bench.statistics.crossing import steps_to
 from bench.store.rows import LEARNED, Frame, Rows
+from bench.tuning.targets import CLAIMED
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,24 @@ def race_result(
     optimizer: str,
     reference: str,
     levels: Mapping[str, float],
+    metric: str = CLAIMED,
 ) -> list[Race]:
     """The outcome for every target.
 
     Args:
       task: name.
-      table: (step x metric) of the race, metrics "train_loss/NAME" and "wall_time_sec/NAME".
+      table: (step x metric) of the race, metrics METRIC/NAME and "wall_time_sec/NAME".
       cost_ratio: seconds per step, optimizer over reference: median over blocks of the ratio within a block.
       optimizer: name.
       reference: name.
-      levels: target -> smoothed train loss.
+      levels: target -> smoothed loss.
+      metric: what was raced for, "validation_loss" or, in races of old, "train_loss".
     """
     found = []
     for target, level in levels.items():
         steps, seconds = [], []
         for name in (optimizer, reference):
-            steps.append(steps_to(level, table.index, table[f"train_loss/{name}"]))
+            steps.append(steps_to(level, table.index, table[f"{metric}/{name}"]))
             seconds.append(float(np.interp(steps[-1], table.index, table[f"wall_time_sec/{name}"])))
         missed = tuple(name for name, at in zip((optimizer, reference), steps, strict=True) if math.isinf(at))
         raced = predicted = None
@@ -67,14 +70,15 @@ def races(rows: Rows, targets: TargetsByTask) -> list[Race]:
     """The outcome of every race for every target (protocol rule 9)."""
     found = []
     for task, table in rows.races.items():
-        names = [column.partition("/")[2] for column in table.columns if column.startswith("train_loss/")]
+        raced = [column.partition("/") for column in table.columns if not column.startswith("wall_time_sec/")]
+        names, metrics = [name for _, _, name in raced], {metric for metric, _, _ in raced}
         learned = [name for name in names if rows.role(name) == LEARNED]
         references = [name for name in names if name not in learned]
-        if task not in targets or len(learned) != 1 or len(references) != 1:
+        if task not in targets or len(learned) != 1 or len(references) != 1 or len(metrics) != 1:
             continue
-        (optimizer,), (reference,) = learned, references
+        (optimizer,), (reference,), (metric,) = learned, references, metrics
         ratios = block_ratio(rows, task, optimizer, reference)
-        levels = targets[task].levels.get(reference, {}).get("train_loss")
+        levels = targets[task].levels.get(reference, {}).get(metric)
         if levels and ratios is not None:
-            found += race_result(task, table, float(np.median(ratios)), optimizer, reference, levels)
+            found += race_result(task, table, float(np.median(ratios)), optimizer, reference, levels, metric)
     return found

@@ -29,7 +29,7 @@ from bench.statistics import (
 )
 from bench.statistics.crossing import smooth
 from bench.store.rows import Rows
-from bench.tuning.targets import SHARES
+from bench.tuning.targets import CLAIMED, SHARES
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def speedup(
     optimizer: str,
     reference: Mapping[str, str],
     target: str,
-    metric: str = "train_loss",
+    metric: str = CLAIMED,
 ) -> Speedup | None:
     """Speed-up of an optimizer over each task's reference; geometric mean over tasks (`score.times_to_target`).
 
@@ -75,7 +75,7 @@ def speedup(
       optimizer: the optimizer whose speed-up it is.
       reference: task -> optimizer whose own loss is the target.
       target: "hard", "medium" or "easy".
-      metric: "train_loss", or "validation_loss".
+      metric: "validation_loss", which claims are about, or "train_loss".
 
     Returns:
       None where a task lacks targets for its reference, runs of the optimizer, or a timing of either. Also None where

@@ -33,7 +33,7 @@ from bench.statistics import (
 )
 from bench.statistics.crossing import first_crossings, smooth
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
-from bench.tuning.targets import SHARES, Targets
+from bench.tuning.targets import CLAIMED, SHARES, Targets
 
 TargetsByTask = Mapping[str, Targets]
 NUM_RESAMPLES = 4000
@@ -42,7 +42,7 @@ ALL = "all"  # the row over all tasks
 
 
 @functools.cache  # rows are compared by identity; a report asks for the same times many times over
-def steps_to_target(rows: Rows, task: str, optimizer: str, level: float, metric: str = "train_loss") -> NDArray:
+def steps_to_target(rows: Rows, task: str, optimizer: str, level: float, metric: str = CLAIMED) -> NDArray:
     """Inner steps to a smoothed loss, (num_seeds,), inf for a miss; a run without a curve counts as a miss."""
     runs, curves = rows.runs(optimizer, (task,)), _smoothed(rows, task, optimizer, metric)
     ran = sorted(int(seed) for seed in runs["seed"])
@@ -131,7 +131,7 @@ def success_rate(
     for task in tasks:
         if task not in targets or reference.get(task) not in targets[task].levels:
             return None
-        level = targets[task].levels[reference[task]]["train_loss"][target]
+        level = targets[task].levels[reference[task]][CLAIMED][target]
         steps.append(steps_to_target(rows, task, optimizer, level))
     reached = np.isfinite(np.concatenate(steps)) if steps else np.zeros(0)
     return wilson_interval(int(reached.sum()), len(reached)) if len(reached) else None
@@ -149,7 +149,7 @@ def survival(
     """
     if task not in targets or reference not in targets[task].levels:
         return None
-    steps = steps_to_target(rows, task, optimizer, targets[task].levels[reference]["train_loss"][target])
+    steps = steps_to_target(rows, task, optimizer, targets[task].levels[reference][CLAIMED][target])
     per_step = 1.0
     if seconds:
         blocks = rows.blocks.get(task)

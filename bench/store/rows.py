@@ -59,7 +59,7 @@ class Rows:
     loss_tables: dict[tuple[str, str], Frame]  # (optimizer, metric) -> (seed x task), infinite where the run failed
     series: dict[tuple[str, str, str], Frame]  # (task, optimizer, metric) -> (step x seed) values
     blocks: dict[str, Frame]  # task -> (block x optimizer) seconds per step
-    races: dict[str, Frame]  # task -> (step x metric) of its race, metrics "train_loss/NAME", "wall_time_sec/NAME"
+    races: dict[str, Frame]  # task -> (step x metric) of its race, metrics "validation_loss/NAME", "wall_time_sec/NAME"
     compile_sec: dict[tuple[str, str], float]  # (task, optimizer) -> seconds
     step_bytes: dict[tuple[str, str], float]  # (task, optimizer) -> memory of a training step beside the data
     tasks: tuple[str, ...]  # in the order of the rows

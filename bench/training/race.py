@@ -39,24 +39,24 @@ def race(
       task: the task that they train.
       key: key of the run, the same for all.
       horizon: inner steps after which the race ends even if the loss is not reached.
-      level: smoothed train loss to reach.
+      level: smoothed validation loss to reach.
       compile_for: entrant -> a program with chunks of the grid's lengths; by default programs are compiled here.
       tick: called after every point of the grid.
 
     Returns:
-      Rows (step, metric, value) with metrics "train_loss/NAME" and "wall_time_sec/NAME", from step 0 to the end.
+      Rows (step, metric, value) with metrics "validation_loss/NAME" and "wall_time_sec/NAME", from step 0 to the end.
     """
     grid = evaluation_grid(horizon)
     lengths = chunk_lengths(horizon)
     compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, lengths))
     programs = [compile_for(entrant) for entrant in entrants]
-    train_loss = jax.jit(functools.partial(eval_loss, split="train"))
+    validation_loss = jax.jit(functools.partial(eval_loss, split="validation"))
     shortest = []
     for program, entrant in zip(programs, entrants, strict=True):  # warm up
         state = program.init(task, entrant, key)
         for length in lengths:
             jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key, 1))
-        float(train_loss(task, state.params))
+        float(validation_loss(task, state.params))
         shortest.append(training_region(program, entrant, task, key, lengths[0], 1))
     repeats = filling(shortest, MIN_RACE_SEC).tolist()
     states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
@@ -64,8 +64,8 @@ def race(
     losses: list[list[float]] = [[] for _ in entrants]
 
     def record(i: int, step: int) -> None:
-        losses[i].append(float(train_loss(task, states[i].params)))
-        rows.append((step, f"train_loss/{entrants[i].name}", losses[i][-1]))
+        losses[i].append(float(validation_loss(task, states[i].params)))
+        rows.append((step, f"validation_loss/{entrants[i].name}", losses[i][-1]))
         rows.append((step, f"wall_time_sec/{entrants[i].name}", clocks[i]))
 
     for i in range(len(entrants)):

@@ -22,6 +22,7 @@ from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.suites.suite import Suite, load_suite
 from bench.training.programs import chunk_lengths, compile_program, evaluation_grid, run_key, whole_loss
 from bench.tuning.targets import (
+    CLAIMED,
     GROUPS,
     METRICS,
     NUM_SEEDS,
@@ -125,9 +126,9 @@ def freeze_suite(
         )
         write(path, record)
         best = record["references"]["all_hand_designed"]
-        levels = record["optimizers"][best]["levels"]["train_loss"]
+        levels = record["optimizers"][best]["levels"][CLAIMED]
         shown = ", ".join(f"{target} {level:.4f}" for target, level in levels.items())
-        log(f"{name}: reference {best}, train loss {shown}; {path}")
+        log(f"{name}: reference {best}, validation loss {shown}; {path}")
     return found
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import bench
+import learned
 from bench.cli import main as cli
 from bench.training.step_times import Timings
 from tests.helpers import assert_one_line
@@ -269,7 +270,7 @@ def test_freezing_a_suite_writes_what_bench_freeze_writes(command, tmp_path):
             del record[stamp]
         del record["optimizers"]["adam"]["made_at"]
     assert records[0] == records[1]
-    assert said[0].startswith("digits8_mlp: reference adam, train loss hard ")
+    assert said[0].startswith("digits8_mlp: reference adam, validation loss hard ")
     assert sum(shares) == pytest.approx(1.0)
     for extend, words in ((False, "frozen already"), (True, "nothing to add")):
         shares.clear()
@@ -292,7 +293,7 @@ def clock(monkeypatch):
 
 def test_times_of_steps_are_those_of_bench_time(clock, command):
     first, second = bench.time_steps(["digits8_mlp"], ["adam", "learned"], steps=20, blocks=7)
-    assert (first.optimizer, second.optimizer) == ("adam", "lopt_ortho")
+    assert (first.optimizer, second.optimizer) == ("adam", learned.HEADLINE)
     assert first.seconds_per_step.estimate == pytest.approx(0.004)  # the fourth of seven
     assert second.cost_ratio_to_first.estimate == pytest.approx(2.0)
     out = json.loads(command("time", "-t", "digits8_mlp", "-o", "adam", "-o", "learned", "--blocks", "7", "--json"))
@@ -308,14 +309,14 @@ def test_a_race_is_that_of_bench_time(clock, command, monkeypatch):
         rows = []
         for step in range(0, horizon + 1, horizon // 100):
             for entrant, steps in zip(entrants, (horizon / 2, horizon), strict=True):
-                rows.append((step, f"train_loss/{entrant.name}", 3 * max(1 - step / steps, 0.0)))
+                rows.append((step, f"validation_loss/{entrant.name}", 3 * max(1 - step / steps, 0.0)))
                 rows.append((step, f"wall_time_sec/{entrant.name}", step / 1000))
         return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
     monkeypatch.setattr("bench.run.time_and_race.race_entrants", race_entrants)
     found = bench.race(["digits8_mlp"])
     assert [item.target for item in found] == ["hard", "medium", "easy"]
-    assert {item.optimizer for item in found} == {"lopt_ortho"}
+    assert {item.optimizer for item in found} == {learned.HEADLINE}
     # Half of the steps, which take as long in the race, and half as long by the clock of blocks.
     for item in found:
         assert item.raced == pytest.approx(2.0, rel=0.05)
@@ -329,7 +330,7 @@ def test_a_race_is_that_of_bench_time(clock, command, monkeypatch):
 def test_a_race_that_nobody_ends_is_a_row_beside_the_others(clock, command, monkeypatch):
     def race_entrants(entrants, task, key, horizon, level):
         names = [entrant.name for entrant in entrants]
-        rows = [(step, f"train_loss/{name}", 9.0) for step in range(0, horizon + 1, 5) for name in names]
+        rows = [(step, f"validation_loss/{name}", 9.0) for step in range(0, horizon + 1, 5) for name in names]
         rows += [(step, f"wall_time_sec/{name}", 1.0) for step in range(0, horizon + 1, 5) for name in names]
         return pd.DataFrame(rows, columns=["step", "metric", "value"])
 

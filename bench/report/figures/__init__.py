@@ -31,12 +31,12 @@ __all__ = ["Figure", "Style", "optimizer_styles", "overview_figures", "shown", "
 
 # Beginnings of slugs -> why the page of many tasks does without; `bench report --figures` makes files of them.
 LEFT_OUT = {
-    "train_loss_steps_": "the small multiples show every task's",
-    "validation_loss_steps_": "the same lines as against seconds, each stretched by its step cost",
+    "validation_loss_steps_": "the small multiples show every task's",
+    "train_loss_steps_": "the same lines as against seconds, each stretched by its step cost",
     "step_cost_": "the tables have median and interval",
-    "time_to_target_": "the levels in train loss against seconds, and the table of scores, say who arrives and when",
+    "time_to_target_": "the levels in validation loss against seconds and the table of scores say who arrives when",
     "tuning_budget_": "the table beside has the best of 1 to 32 trials",
-    "overview_train_loss_seconds": "every task has an image of its own",
+    "overview_validation_loss_seconds": "every task has an image of its own",
 }
 
 
@@ -80,7 +80,7 @@ def overview_figures(
     headline: str | None,
     marks: Mapping[str, Mapping[str, str]],
 ) -> list[Figure]:
-    """The leaders, every learned optimizer by task, performance profiles, and small multiples of train loss.
+    """The leaders, every learned optimizer by task, performance profiles, and small multiples of validation loss.
 
     Args:
       rows: of the suite, controls left out.

@@ -32,9 +32,9 @@ from bench.report.table import format_number
 from bench.score.times_to_target import tuned_by_train
 from bench.statistics import MIN_SEEDS
 from bench.store.rows import LEARNED, Frame, Rows
-from bench.tuning.targets import SHARES, Targets
+from bench.tuning.targets import CLAIMED, SHARES, Targets
 
-CURVE_NAMES = {"train_loss": "train loss", "validation_loss": "validation loss"}
+CURVE_NAMES = {"validation_loss": "validation loss", "train_loss": "train loss"}
 CLOCKS = {"timing cell": "training seconds (steps × s/step)", "own clock": "training seconds (own clock)"}
 OVERVIEW_MIN_TASKS = 3
 LEADERS_LEAVE_OUT = 4  # with fewer left out, an image of the others is the same once more
@@ -75,8 +75,8 @@ def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
 
 
 def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
-    """Train loss of every task in small multiples, against steps and against seconds; none for one or two tasks."""
-    tasks = [task for task in rows.tasks if _drawable(rows, task, "train_loss")]
+    """Validation loss of every task in small multiples, against steps and seconds; none for one or two tasks."""
+    tasks = [task for task in rows.tasks if _drawable(rows, task, CLAIMED)]
     if len(tasks) < OVERVIEW_MIN_TASKS:
         return []
     figures = []
@@ -87,10 +87,10 @@ def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
         clock = "" if axis == "steps" else " Seconds: the axis of each panel says by which clock."
         figures.append(
             Figure(
-                slug=f"overview_train_loss_{axis}",
-                alt=f"Small multiples of train loss against {axis}, one panel for each of {len(shown)} tasks; the "
+                slug=f"overview_{CLAIMED}_{axis}",
+                alt=f"Small multiples of validation loss against {axis}, one panel for each of {len(shown)} tasks; the "
                 "final values are in the summary tables.",
-                caption=f"Train loss against {axis}, every task. Each panel has its own axes.{clock} "
+                caption=f"Validation loss against {axis}, every task. Each panel has its own axes.{clock} "
                 + _band_sentence(rows, tuple(shown)),
                 draw=lambda axis=axis, shown=shown: _draw_overview(rows, shown, axis, styles),
                 wide=True,
@@ -100,12 +100,12 @@ def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
 
 
 def target_levels(targets: Mapping[str, Targets], task: str) -> dict[str, float]:
-    """Target -> the reference's frozen train loss, the finite ones; empty where nothing is frozen."""
+    """Target -> the reference's frozen validation loss, the finite ones; empty where nothing is frozen."""
     frozen = targets.get(task)
     reference = frozen.references.get(REFERENCE_GROUP, "") if frozen else ""
     if not frozen or reference not in frozen.levels:
         return {}
-    levels = frozen.levels[reference]["train_loss"]
+    levels = frozen.levels[reference][CLAIMED]
     return {target: levels[target] for target in SHARES if math.isfinite(levels[target])}
 
 
@@ -113,8 +113,8 @@ def _curve_figure(
     rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
     targets: Mapping[str, Targets], slug: str, shown: Sequence[str] = tuple(SHARES),
 ) -> Figure:  # fmt: skip
-    """Levels of the targets shown are drawn with train loss only: it is what they are of."""
-    name, known = CURVE_NAMES[metric], target_levels(targets, task) if metric == "train_loss" else {}
+    """Levels of the targets shown are drawn with validation loss only: it is what they are of."""
+    name, known = CURVE_NAMES[metric], target_levels(targets, task) if metric == CLAIMED else {}
     levels = {target: known[target] for target in shown if target in known}
     clock = _clock_sentence(rows, task) if axis == "seconds" else ""
     ends = ", ".join(f"{optimizer} {_last_value(rows, task, optimizer, metric)}" for optimizer in order)
@@ -221,8 +221,8 @@ def _draw_overview(rows: Rows, tasks: Sequence[str], axis: str, styles: Mapping[
     names: set[str] = set()
     for i, task in enumerate(tasks):
         axes = canvas.add_subplot(num_rows, num_columns, i + 1)
-        order = _drawable(rows, task, "train_loss")
-        _draw_curves(axes, rows, task, "train_loss", axis, order, styles, {})
+        order = _drawable(rows, task, CLAIMED)
+        _draw_curves(axes, rows, task, CLAIMED, axis, order, styles, {})
         axes.set_title(short(task, 40), fontsize=9.5, loc="left")
         names |= set(order)
     legend(canvas, rows, [n for n in sorted_optimizers(rows, rows.tasks) if n in names], styles, rows.tasks)

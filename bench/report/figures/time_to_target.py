@@ -81,7 +81,7 @@ def _target_alt(target: str, level: float, by_name: Mapping[str, Times], axis: s
         median = median_steps(np.where(events, times, np.inf))
         at = f" ({format_number(median, 3)} {'s' if axis == 'seconds' else 'steps'})" if np.isfinite(median) else ""
         parts.append(f"{name} {int(events.sum())} of {len(events)}{at}")
-    return f"{target.capitalize()} target, train loss {format_number(level, 3)}: {', '.join(parts)}."
+    return f"{target.capitalize()} target, validation loss {format_number(level, 3)}: {', '.join(parts)}."
 
 
 def _draw(
@@ -96,7 +96,9 @@ def _draw(
     low = (first or 0.001 * min(budgets)) / 1.5 if log else 0.0  # the first arrival of the cheapest is on the axis
     for axes, target in zip(panels, levels, strict=True):
         whose = f"as {short(reference, 20)} at {percent(SHARES[target])} of the horizon"
-        axes.set_title(f"{target}: train loss {format_number(levels[target], 3)}, {whose}", fontsize=SMALL, loc="left")
+        axes.set_title(
+            f"{target}: validation loss {format_number(levels[target], 3)}, {whose}", fontsize=SMALL, loc="left"
+        )
         for name, times in found[target].items():
             _draw_curve(axes, times, styles[name], low, band=rows.role(name) == LEARNED)
         axes.axhline(0.5, color="#bbbbbb", linewidth=0.8, zorder=1)

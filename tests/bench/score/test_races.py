@@ -12,8 +12,8 @@ from tests.bench.synthetic import GRID, falling
 def test_a_race_is_predicted_from_its_parts():
     table = pd.DataFrame(
         {
-            "train_loss/lopt": falling(0.02),
-            "train_loss/adam": falling(0.01),
+            "validation_loss/lopt": falling(0.02),
+            "validation_loss/adam": falling(0.01),
             "wall_time_sec/lopt": 0.5 * GRID,
             "wall_time_sec/adam": 0.4 * GRID,
         },

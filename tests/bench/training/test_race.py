@@ -21,8 +21,8 @@ def test_a_race_runs_the_same_training_as_the_cells(monkeypatch):
     assert table.index.tolist() == evaluation_grid(horizon)
     for racer in racers:
         cell = run(racer, task, horizon=horizon)[0].curve
-        expected = cell.loc[cell["metric"] == "train_loss", "value"].to_numpy()
+        expected = cell.loc[cell["metric"] == "validation_loss", "value"].to_numpy()
         # One program trains, two evaluate, and their sums may round differently.
-        np.testing.assert_allclose(table[f"train_loss/{racer.name}"], expected, rtol=1e-5)
+        np.testing.assert_allclose(table[f"validation_loss/{racer.name}"], expected, rtol=1e-5)
         assert table[f"wall_time_sec/{racer.name}"].iloc[0] == 0.0
         assert (np.diff(table[f"wall_time_sec/{racer.name}"]) > 0).all()

@@ -10,12 +10,12 @@ from tests.bench.report.figures.drawn import by_slug, frozen_from, of_race
 from tests.bench.synthetic import falling, rows_of
 
 
-def test_target_levels_of_the_reference_are_drawn_in_train_loss_and_named():
+def test_target_levels_of_the_reference_are_drawn_in_validation_loss_and_named():
     found = of_race(raced(falling(0.02)))
-    assert found["train_loss_steps_t"].alt.endswith("Targets: hard 2, medium 2.5, easy 2.75.")
-    texts = {text.get_text() for text in found["train_loss_steps_t"].draw().axes[0].texts}
-    assert {"hard", "medium", "easy"} <= texts
+    assert found["validation_loss_steps_t"].alt.endswith("Targets: hard 2, medium 2.5, easy 2.75.")
     texts = {text.get_text() for text in found["validation_loss_steps_t"].draw().axes[0].texts}
+    assert {"hard", "medium", "easy"} <= texts
+    texts = {text.get_text() for text in found["train_loss_steps_t"].draw().axes[0].texts}
     assert not {"hard", "medium", "easy"} & texts
 
 

@@ -9,10 +9,10 @@ def test_time_to_target_counts_arrivals_and_their_median_in_seconds():
     # Twice as fast at 1.25 s a step: the loss of step 100 at step 50, 62.5 s, against 100 s.
     alt = of_race(raced(falling(0.02), 1.25))["time_to_target_t"].alt
     assert "Kaplan-Meier curves of seconds to target" in alt
-    assert "Hard target, train loss 2: adam 5 of 5 (100 s), lopt 5 of 5 (62.5 s)." in alt.replace(
+    assert "Hard target, validation loss 2: adam 5 of 5 (100 s), lopt 5 of 5 (62.5 s)." in alt.replace(
         "lopt 5 of 5 (62.5 s), adam 5 of 5 (100 s)", "adam 5 of 5 (100 s), lopt 5 of 5 (62.5 s)"
     )
-    assert "Easy target, train loss 2.75: " in alt
+    assert "Easy target, validation loss 2.75: " in alt
 
 
 def test_time_to_target_names_a_miss_and_is_in_steps_where_the_clock_is_missing():
