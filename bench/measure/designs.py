@@ -1,9 +1,10 @@
 """Comparison of designs of learned optimizers: their costs, and their losses after the same short outer-training.
 
-There are two parts for each design. DESIGN/cost times its update on the trees of `update_cost` and its training step on
-the small and the full convolutional network, relative to Adam, in interleaved randomized blocks (protocol rule 7), and
-counts bytes of state per parameter. It needs a quiet machine. DESIGN/loss runs one short outer-training, the same for
-all designs, and computes the loss on outer-validation classes before and after.
+There are three parts for each design. DESIGN/cost times its update on the trees of `update_cost` and its training step
+on convolutional and fully connected nets, relative to Adam, in interleaved randomized blocks (protocol rule 7), and
+counts bytes of state per parameter. It needs a quiet machine. DESIGN/loss and DESIGN/mlp_loss run one short
+outer-training each, on a convolutional and on a fully connected net, the same for all designs, and compute the loss on
+outer-validation classes before and after.
 """
 
 import dataclasses
@@ -48,10 +49,20 @@ VARIANTS = {
     "lean_mlp_8": Variant("lean_mlp", {"hidden": 8, "anneal": 1.0}),
     "orthogonal_share": Variant("orthogonal", {"anneal": 1.0}),
     "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
+    # What gets Newton-Schulz steps, and how many: as shipped, kernels of convolutions and four.
+    "normalized": Variant("normalized", {}),
+    "normalized_3_steps": Variant("normalized", {"num_iterations": 3}),
+    "normalized_5_steps": Variant("normalized", {"num_iterations": 5}),
+    "normalized_columns": Variant("normalized", {"largest_kernel": 0}),
+    "normalized_all": Variant("normalized", {"largest_kernel": 4096, "largest_dense": 4096}),
 }
 TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
-STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3")  # families; a training step on one of their tasks
-SHOWN = ("design", "num_weights", "bytes_per_parameter", f"step/{STEPS_ON[-1]}", "loss_before", "loss_after")
+# Families; a training step on one of their tasks.
+STEPS_ON = ("imagenet16_cnn3", "imagenet32_cnn3", "mnist28_mlp", "mnist28_mlp_wide")
+SHOWN = (
+    *("design", "num_weights", "bytes_per_parameter", "step/imagenet32_cnn3", "step/mnist28_mlp"),
+    *("loss_after", "mlp_loss_after"),
+)
 # The same number of inner steps for all designs; the cost of a step is reported beside the loss.
 OUTER = OuterConfig(
     name="designs",
@@ -67,6 +78,8 @@ OUTER = OuterConfig(
     validation_num_tasks=8,
     validation_every=10,
 )
+# Part -> its outer-training, on a convolutional and on a fully connected net.
+OUTER_ON = {"loss": OUTER, "mlp_loss": dataclasses.replace(OUTER, family="imagenet16_mlp_128")}
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -75,7 +88,8 @@ def parts() -> dict[str, dict[str, Any]]:
     for name, (design, options) in VARIANTS.items():
         num_weights = update_cost.num_params(theta_shapes(design, options))
         facts = {"design": design, "design_options": options, "num_weights": num_weights}
-        found |= {f"{name}/cost": facts, f"{name}/loss": facts | {"outer": OUTER.as_dict()}}
+        found |= {f"{name}/cost": facts}
+        found |= {f"{name}/{loss}": facts | {"outer": outer.as_dict()} for loss, outer in OUTER_ON.items()}
     return found
 
 
@@ -85,7 +99,7 @@ def measure(
     """Costs or short outer-training of one design.
 
     Args:
-      part: a name in `VARIANTS`, followed by "/cost" or "/loss".
+      part: a name in `VARIANTS`, followed by "/cost", "/loss" or "/mlp_loss".
       entrants: optimizers to time for comparison, with Adam among them.
       num_blocks: number of interleaved blocks of each tree and each family.
       tick: called after every block of a step's costs.
@@ -96,7 +110,7 @@ def measure(
       of outer steps done, and at step 0 "inner_steps" of the whole outer-training.
     """
     name, _, which = part.partition("/")
-    rows = _costs(name, entrants, num_blocks, tick) if which == "cost" else _outer_training(name)
+    rows = _costs(name, entrants, num_blocks, tick) if which == "cost" else _outer_training(name, OUTER_ON[which])
     return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
 
@@ -125,10 +139,10 @@ def _costs(
     return rows
 
 
-def _outer_training(name: str) -> list[tuple[int, str, float]]:
+def _outer_training(name: str, outer: OuterConfig) -> list[tuple[int, str, float]]:
     """Outer-validation losses of one design before and during outer-training."""
     design, options = VARIANTS[name]
-    config = dataclasses.replace(OUTER, design=design, design_options=tuple(sorted(options.items())))
+    config = dataclasses.replace(outer, design=design, design_options=tuple(sorted(options.items())))
     family = tasks.load_family(config.family)
     engine = Engine(config, family)
     rows = [(0, "outer_validation_loss", float(engine.validate(engine.init().average, engine.arrays)))]
@@ -153,7 +167,8 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
       `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
       its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's, and `update/TREE/seconds`;
       `loss_before` and `loss_after`, the best during outer-training, on outer-validation classes over 2,000 inner
-      steps; `inner_steps` of the outer-training. Figures of an unfinished part are NaN.
+      steps; `inner_steps` of the outer-training; the same three for the fully connected net, as `mlp_loss_before` and
+      so on. Figures of an unfinished part are NaN.
     """
     values: dict[str, dict[str, Any]] = {}
     num_weights: dict[str, int] = {}
@@ -167,7 +182,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
         "bytes_per_parameter",
         *(f"step/{family}{end}" for family in STEPS_ON for end in ("", "/low", "/high")),
         *(f"update/{tree}{end}" for tree in TREES for end in ("", "/seconds")),
-        *("loss_before", "loss_after", "inner_steps"),
+        *(f"{loss}_{end}" for loss in OUTER_ON for end in ("before", "after", "inner_steps")),
     ]
     found = []
     for name in VARIANTS:
@@ -177,16 +192,20 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
         if cost := values.get(f"{name}/cost"):
             row["bytes_per_parameter"] = float(cost[f"{TREES[0]}/bytes_per_parameter/{name}"][0])
             for family in STEPS_ON:
-                both = (cost[f"step_seconds/{family}/{each}"] for each in (name, update_cost.REFERENCE))
-                ratio = ratio_interval(*both)
+                own, reference = (f"step_seconds/{family}/{each}" for each in (name, update_cost.REFERENCE))
+                if own not in cost:  # measured before this family was added
+                    continue
+                ratio = ratio_interval(cost[own], cost[reference])
                 row |= {f"step/{family}": ratio.estimate}
                 row |= {f"step/{family}/low": ratio.low, f"step/{family}/high": ratio.high}
             for tree in TREES:
                 own, reference = (cost[f"{tree}/update_seconds/{each}"] for each in (name, update_cost.REFERENCE))
                 row[f"update/{tree}"] = ratio_interval(own, reference).estimate
                 row[f"update/{tree}/seconds"] = float(np.median(own))
-        if loss := values.get(f"{name}/loss"):
-            losses = loss["outer_validation_loss"]
-            row |= {"loss_before": losses[0], "loss_after": np.min(losses[1:]), "inner_steps": loss["inner_steps"][0]}
+        for which in OUTER_ON:
+            if loss := values.get(f"{name}/{which}"):
+                losses, inner_steps = loss["outer_validation_loss"], loss["inner_steps"][0]
+                row |= {f"{which}_before": losses[0], f"{which}_after": np.min(losses[1:])}
+                row |= {f"{which}_inner_steps": inner_steps}
         found.append(row)
     return pd.DataFrame(found, columns=["design", "num_weights", *columns])

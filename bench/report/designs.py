@@ -8,18 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from bench.measure.designs import HORIZON, OUTER, STEPS_ON, TREES
+from bench.measure.designs import HORIZON, OUTER, OUTER_ON, STEPS_ON, TREES
 from bench.report.figures import designs as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
-from bench.report.table import Column, Entry, Table, format_interval, format_number, whole_entry
+from bench.report.table import NONE_TEXT, Column, Entry, Table, format_interval, format_number, whole_entry
 from bench.statistics import Interval
 from bench.store.rows import Frame
 
-FULL_SIZE = STEPS_ON[-1]
+FULL_SIZE = "imagenet32_cnn3"
 # The most that a training step may cost, over Adam's on the full-size family: of the lean design, with the width of the
 # hidden layer that it has unless told otherwise, and of the paper's.
 AIMS: Mapping[str, float] = {"lean_mlp_16": 1.08, "per_parameter_mlp_32": 1.22}
+PANELS = {"loss": FULL_SIZE, "mlp_loss": "mnist28_mlp"}  # part -> family whose step it is drawn against
 MICRO = 1e6
 
 
@@ -32,7 +33,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
       curves: their curves.
     """
     del cells, curves
-    costs, losses = table[table["bytes_per_parameter"].notna()], table[table["loss_after"].notna()]
+    known = table[[f"{part}_after" for part in OUTER_ON]].notna().any(axis=1)
+    costs, losses = table[table["bytes_per_parameter"].notna()], table[known]
     return [*([_costs(costs)] if len(costs) else []), *([_losses(losses)] if len(losses) else [])]
 
 
@@ -43,8 +45,10 @@ def _name(row: Any) -> tuple[Entry, ...]:
 _NAME = (Column("design", "design"), Column("num_weights", "weights", number=True))
 
 
-def step_cost(row: Any, family: str) -> Interval:
-    """A training step over Adam's, of a row of the table."""
+def step_cost(row: Any, family: str) -> Interval | None:
+    """A training step over Adam's, of a row of the table; None where it was not measured."""
+    if math.isnan(row[f"step/{family}"]):
+        return None
     low, high = (
         None if math.isnan(row[f"step/{family}/{end}"]) else row[f"step/{family}/{end}"] for end in ("low", "high")
     )
@@ -58,6 +62,8 @@ def _costs(table: Frame) -> Section:
     for name, aim in AIMS.items():
         if name in rows:
             found = step_cost(rows[name], FULL_SIZE)
+            if found is None:
+                continue
             most = found.estimate if found.high is None else found.high
             aims.append(f"{name} {format_interval(found)} ({'within' if most <= aim else 'not within'} {aim:g})")
     paragraphs = [
@@ -127,33 +133,33 @@ def _updates(
 
 def _losses(table: Frame) -> Section:
     """What the same short outer-training makes of each."""
-    best = table.loc[table["loss_after"].idxmin()]
+    run = [part for part in OUTER_ON if table[f"{part}_after"].notna().any()]
+    lowest = []
+    for part in run:
+        row = table.loc[table[f"{part}_after"].idxmin()]
+        lowest.append(f"{row['design']} on {OUTER_ON[part].family}, {format_number(row[f'{part}_after'])}")
+    inner_steps = max(table[f"{part}_inner_steps"].max() for part in run)
     paragraphs = [
-        f"Each design was outer-trained by one recipe, on train loss of {OUTER.family} by backpropagation through "
-        f"perturbed unrolls, that of lopt_ortho_small: {sum(stage.outer_steps for stage in OUTER.stages)} outer steps, "
-        f"{table['inner_steps'].max():,.0f} inner steps. The loss is the mean train loss over {HORIZON:,} inner steps "
-        f"on {OUTER.validation_num_tasks} tasks of the outer-validation classes, before and after; after is the best "
-        "along the way. One outer seed each, and no recipe of its own for any design: small differences say nothing.",
-        f"Lowest after it: {best['design']}, {format_number(best['loss_after'])}.",
+        f"Each design was outer-trained by one recipe, on train loss of {listed([OUTER_ON[p].family for p in run])} "
+        "alone, by backpropagation through perturbed unrolls, that of lopt_ortho_small: "
+        f"{sum(stage.outer_steps for stage in OUTER.stages)} outer steps, {inner_steps:,.0f} inner steps. The loss is "
+        f"the mean train loss over {HORIZON:,} inner steps on {OUTER.validation_num_tasks} tasks of the "
+        "outer-validation classes, before and after; after is the best along the way. One outer seed each, and no "
+        "recipe of its own for any design: small differences say nothing.",
+        f"Lowest after it: {listed(lowest)}.",
     ]
+    ends = [(part, when) for part in run for when in ("before", "after")]
     losses = Table(
         "design_losses",
         "Outer-validation loss before and after the same outer-training",
-        (
-            *_NAME,
-            Column("loss_before", "before", number=True),
-            Column("loss_after", "after", number=True),
-            Column("inner_steps", "inner steps", number=True),
-        ),
-        tuple(
-            (
-                *_name(row),
-                *(Entry(format_number(row[key]), row[key]) for key in ("loss_before", "loss_after")),
-                whole_entry(row["inner_steps"]),
-            )
-            for _, row in table.iterrows()
-        ),
+        (*_NAME, *(Column(f"{part}_{when}", f"{OUTER_ON[part].family}, {when}", number=True) for part, when in ends)),
+        tuple((*_name(row), *(_number(row[f"{part}_{when}"]) for part, when in ends)) for _, row in table.iterrows()),
     )
-    both = table[table["bytes_per_parameter"].notna()]
-    figures = [drawn.loss_against_cost(both, STEPS_ON)] if len(both) else []
+    pairs = [(PANELS[part], f"{part}_after") for part in run]
+    both = table.dropna(subset=[f"step/{family}" for family, _ in pairs] + [key for _, key in pairs])
+    figures = [drawn.loss_against_cost(both, dict(pairs))] if len(both) else []
     return Section("losses", "What outer-training makes of it", paragraphs, figures, [losses], unfolded=True)
+
+
+def _number(value: float) -> Entry:
+    return Entry(NONE_TEXT) if math.isnan(value) else Entry(format_number(value), value)

@@ -11,13 +11,17 @@ from bench.measure import designs
 def designs_by_hand(parts):
     """Cells and curves of orthogonal, lean_mlp_8, lean_mlp_16; `parts`, those that are finished, the others failed."""
     config = json.dumps({"measurement": "designs", "num_weights": 7})
-    names = [f"{name}/{which}" for name in ("orthogonal", "lean_mlp_8", "lean_mlp_16") for which in ("cost", "loss")]
+    names = [
+        f"{name}/{which}"
+        for name in ("orthogonal", "lean_mlp_8", "lean_mlp_16")
+        for which in ("cost", *designs.OUTER_ON)
+    ]
     cells = [(part, f"designs/{part}", "ok" if part in parts else "error", config) for part in names]
     adam = np.array([1e-6, 2e-6, 1e-6, 2e-6, 1e-6, 2e-5])  # within blocks the ratios are always 3 and 2
     curve = []
     for part in parts:
         name, _, which = part.partition("/")
-        if which == "loss":
+        if which in designs.OUTER_ON:
             curve += [(part, step, "outer_validation_loss", loss) for step, loss in ((20, 1.1), (0, 1.5), (10, 0.9))]
             curve += [(part, 0, "inner_steps", 400)]
             continue

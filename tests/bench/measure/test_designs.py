@@ -37,7 +37,7 @@ def designs_finished(tmp_path_factory):
         patch.setattr(designs, "TREES", ("tree",))
         patch.setattr(designs, "STEPS_ON", ("linear",))
         patch.setattr("tasks.load_family", lambda name: linear_family())
-        patch.setattr(designs, "OUTER", outer)
+        patch.setattr(designs, "OUTER_ON", dict.fromkeys(designs.OUTER_ON, outer))
         patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8",)})
         counts = runner.run(plan(suite, Registry()), Registry(), kept)
         results = kept.read()
@@ -47,16 +47,17 @@ def designs_finished(tmp_path_factory):
 @pytest.mark.slow
 def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_finished):
     counts, results, table = designs_finished
-    assert counts == {"ok": 2}
+    assert counts == {"ok": 3}
     assert table["design"].tolist() == ["lean_mlp_8"]
     assert np.isfinite(table.drop(columns="design").to_numpy(dtype=float)).all()
     # Four momenta or second moments of float32 and the counters; Adam's is a counter less.
     size = update_cost.num_params(update_cost.shapes(TREE.init))
     assert (table["bytes_per_parameter"] > 16).all()
     assert (table["bytes_per_parameter"] < 16 + 40 / size).all()
-    assert table["inner_steps"].tolist() == [4 * 10 * 2 * 2]  # two tasks, both signs
+    for part in designs.OUTER_ON:
+        assert table[f"{part}_inner_steps"].tolist() == [4 * 10 * 2 * 2]  # two tasks, both signs
     losses = results.curves[results.curves["metric"] == "outer_validation_loss"]
-    assert losses.groupby("cell")["step"].apply(list).tolist() == [[0, 2, 4]]
+    assert losses.groupby("cell")["step"].apply(list).tolist() == [[0, 2, 4]] * 2
 
 
 def test_the_table_of_designs_is_worked_by_hand():
@@ -67,6 +68,14 @@ def test_the_table_of_designs_is_worked_by_hand():
     assert [row[f"update/{tree}/seconds"] for tree in designs.TREES] == pytest.approx([4.5e-6] * len(designs.TREES))
     for family in designs.STEPS_ON:
         assert [row[f"step/{family}{end}"] for end in ("", "/low", "/high")] == pytest.approx([2.0] * 3)
-    assert (row["loss_before"], row["loss_after"], row["inner_steps"]) == (1.5, 0.9, 400)
+    assert (row["loss_before"], row["loss_after"], row["loss_inner_steps"]) == (1.5, 0.9, 400)
     assert (half["design"], half["bytes_per_parameter"]) == ("lean_mlp_8", 16.0)
     assert math.isnan(half["loss_after"])
+    assert math.isnan(row["mlp_loss_after"])
+
+
+def test_costs_of_before_a_family_was_added_have_none_on_it():
+    cells, curves = designs_by_hand(["orthogonal/cost"])
+    (row,) = designs.table(cells, curves[~curves["metric"].str.contains("mnist28_mlp/")]).to_dict("records")
+    assert math.isnan(row["step/mnist28_mlp"])
+    assert row["step/imagenet32_cnn3"] == pytest.approx(2.0)
