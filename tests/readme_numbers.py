@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import learned
@@ -24,7 +23,7 @@ from tests.helpers import REPOSITORY
 README = REPOSITORY / "README.md"
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
-QUARTERS = tuple(f"lopt_ortho_quarter_{k}" for k in (1, 2, 3))
+STUDIES = ("lopt_ortho", PAPER_DESIGN)
 CARD_COLUMNS = ("best", "scheduled", "constant", "test")  # of a card's table, as README's first one has them
 
 
@@ -73,77 +72,57 @@ def design(name: str) -> dict[str, Any]:
     return next(row for row in read_json("designs") if row["design"] == name)
 
 
-def step_cost_out_of_distribution() -> str:
-    """The dearest step of the optimizer judged on test loss, over Adam's, from its card."""
-    part = card(learned.HEADLINE_VALID).split("**ood/cpu-2core**", 1)[1]
-    found = re.search(r"A training step takes \S+ to (\S+) times as long as Adam's", part)
-    assert found
-    return found[1]
-
-
-def test_losses_out_of_distribution(kind: Callable[[str, dict[str, Any]], bool]) -> dict[str, float]:
-    """Mean test losses of the rows of a kind."""
-    return {name: row["test_loss"]["estimate"] for name, row in overall("ood").items() if kind(name, row)}
+def against(suite: str, group: str, kind: str = "") -> str:
+    """Speed-up of the headline to validation losses over a group's references, on tasks with one kind of net or all."""
+    headline = read_json(suite)["headline"]
+    found = headline["by_architecture"][kind] if kind else headline["validation"]
+    return interval(next(row["speedup"] for row in found if row["group"] == group))
 
 
 def numbers() -> dict[str, str]:
     """Name of every number of README.md -> how it reads."""
-    paper, seeds, quarters = overall("paper"), overall("outer_seeds"), dict(enumerate(QUARTERS, 1))
-    controls = read_json("paper")["controls"]
-    fast, valid = paper[learned.HEADLINE], paper[learned.HEADLINE_VALID]
-    best, by_train = paper["muonw_cosine"], paper["muon_cosine_by_train"]
-    before = controls["untrained"][learned.HEADLINE]
-    own = test_losses_out_of_distribution(lambda name, row: row["role"] == "hand-designed")
+    paper, controls = overall("paper"), read_json("paper")["controls"]
+    best, memorizes = paper["muonw_cosine"], paper["lopt_ortho"]
     found = {
         f"{column}_{name}": text
-        for name in (learned.HEADLINE, learned.HEADLINE_VALID, PAPER_DESIGN)
+        for name in (learned.HEADLINE, *STUDIES)
         for column, text in zip(CARD_COLUMNS, card_fields(name, "paper")[3:7], strict=True)
     }
     found |= {
-        "train_loss": f"{fast['train_loss']['estimate']:.2g}",
-        "test_loss": estimate(fast["test_loss"]),
+        "train_loss": f"{memorizes['train_loss']['estimate']:.2g}",
+        "test_loss": estimate(memorizes["test_loss"]),
         "guess_loss": f"{math.log(10):.2f}",
-        "over_by_train": interval(by_train["speedup"]["hard"]),
-        "over_muon_cosine": interval(paper["muon_cosine"]["speedup"]["hard"]),
+        "over_by_train": _over_tuned_by_train(),
         "in_steps": interval(best["speedup_in_steps"]["hard"]),
-        "in_steps_short": estimate(best["speedup_in_steps"]["hard"]),
-        "on_the_clock_short": estimate(best["speedup"]["hard"]),
         "step_cost": interval(best["step_cost_ratio"]),
-        "untrained_steps": interval(before),
-        "untrained_speedup": f"{best['speedup_in_steps']['hard']['estimate'] / before['estimate']:.2g}",
-        "valid_untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE_VALID]),
-        "valid_untrained_steps": interval(controls["untrained"][learned.HEADLINE_VALID]),
-        "valid_to_validation_loss": interval(valid["validation_speedup"]["hard"]),
-        "seeds_same_runs": interval(seeds[learned.HEADLINE]["speedup"]["hard"]),
-        **{f"seed_{k}_speedup": interval(seeds[name]["speedup"]["hard"]) for k, name in quarters.items()},
-        **{f"seed_{k}_test_loss": f"{seeds[name]['test_loss']['estimate']:.2f}" for k, name in quarters.items()},
-        "ood_untrained_steps": interval(read_json("ood")["controls"]["untrained"][learned.HEADLINE]),
-        "ood_test_loss": three_digits(overall("ood")[learned.HEADLINE_VALID]["test_loss"]["estimate"]),
-        "ood_family_test_loss": three_digits(
-            min(test_losses_out_of_distribution(lambda name, row: name.endswith("_family_tuned")).values())
-        ),
-        "ood_tuned_name": min(own, key=lambda name: own[name]),
-        "ood_tuned_test_loss": three_digits(min(own.values())),
-        "ood_step_cost": step_cost_out_of_distribution(),
-        "paper_10000_diverged": card_fields(PAPER_DESIGN, "paper_10000")[-1],
+        "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
+        "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
+        "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
+        "ood_convolutional_best": against("ood", "all_hand_designed", "convolutional"),
+        "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
     }
     budgets = table_rows("ood", "budgets")
-    for key, name in (
-        ("valid", learned.HEADLINE_VALID),
-        ("family", "adam_cosine_family_tuned"),
-        ("adam", "adam_cosine"),
-    ):
-        found[f"ood_equal_seconds_{key}"] = f"{float(budgets[name]['train_loss_seconds']):.3f}"
-    for key, name in (("valid", learned.HEADLINE_VALID), ("best", "muonw_cosine")):
+    for key, name in (("learned", learned.HEADLINE), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
             found[f"test_loss_{steps}_{key}"] = f"{overall(f'paper_{steps}')[name]['test_loss']['estimate']:.3f}"
+    for key, name in (("learned", learned.HEADLINE), ("adam", "adam_cosine")):
+        found[f"ood_equal_seconds_{key}"] = f"{float(budgets[name]['validation_loss_seconds']):.3f}"
     for key, name in (("paper", "per_parameter_mlp_32"), ("lean", "lean_mlp_16"), ("ortho", "orthogonal")):
-        found[f"design_cost_{key}"] = format_interval(step_cost(design(name), FULL_SIZE))
+        cost = step_cost(design(name), FULL_SIZE)
+        assert cost
+        found[f"design_cost_{key}"] = format_interval(cost)
         for when in ("before", "after"):
             found[f"design_{when}_{key}"] = f"{design(name)[f'loss_{when}']:.4g}"
     return found
+
+
+def _over_tuned_by_train() -> str:
+    """Speed-up of lopt_ortho to the train loss of Muon tuned for it, from its card."""
+    found = re.search(r"Over muon_cosine_by_train, .*: (.*)\.$", card("lopt_ortho"), flags=re.M)
+    assert found
+    return found[1]
 
 
 def _step_cost_of_the_paper_design() -> Interval:
