@@ -98,7 +98,6 @@ def numbers() -> dict[str, str]:
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
         "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
-        "ood_convolutional_best": against("ood", "all_hand_designed", "convolutional"),
         "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
