@@ -141,7 +141,12 @@ class Engine:
         return jax.jit(init, out_shardings=self.shardings)(self.key, self.arrays)
 
     def begin_stage(self, state: OuterState, outer_step: int) -> OuterState:
-        """The state with new unrolls of the estimator, for a stage that starts at this outer step."""
+        """The state with new unrolls of the estimator, for a stage that starts at this outer step.
+
+        Programs of the stage before are dropped: on a CPU each takes thousands of memory maps, of which Linux allows a
+        process 65,530, and a mixture compiles one for each family and length.
+        """
+        self.step.clear_cache()
         num_steps, horizon = self.config.lengths_at(outer_step)
         key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
         return state._replace(carried=self._carried_anew(state.theta, self.arrays[0][0], key, num_steps, horizon))

@@ -70,6 +70,14 @@ def test_with_a_stage_the_unrolls_that_are_carried_begin_anew():
     assert again.theta is state.theta
 
 
+def test_with_a_stage_the_programs_of_the_one_before_are_dropped():
+    made = engine(CONFIG)
+    state, _ = one_step(made, made.init())
+    assert made.step._cache_size() == 1
+    made.begin_stage(state, 1)
+    assert made.step._cache_size() == 0
+
+
 def test_each_sample_is_clipped_before_the_mean():
     one = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
     found = clipped(one, 1.0)
