@@ -39,6 +39,7 @@ class OuterConfig:
       begin_from: weights, by name or path, that initialize theta; None uses the design's initialization.
       objective: "train" or "validation", the split whose loss is the outer-loss.
       outer_batch: whether the outer-loss uses its own batch under "train" too; see `FamilyObjective`.
+      late: whether the loss of a step counts in proportion to its number: the end of a run before its beginning.
       relative: whether the outer-loss of each unroll counts by its logarithm: a tenth less is worth the same on a task
         whose loss is small as on one whose loss is large. Outer-validation takes geometric means.
       score_every: number of inner steps for each evaluation of the outer-loss on its own batch; see `FamilyObjective`.
@@ -77,6 +78,7 @@ class OuterConfig:
     objective: Annotated[Literal["train", "validation"], Meta(description="train or validation")] = "train"
     outer_batch: bool = False
     score_every: Count = 1
+    late: bool = False
     relative: bool = False
     untold: Share = 0.0
     estimator: Annotated[tuple[str, ...], Meta(description="one estimator, or two to merge")] = ("es",)
@@ -126,7 +128,7 @@ class OuterConfig:
 
         Fields that were added later are left out at their defaults, so that cards of earlier runs stay as they are.
         """
-        later = {"validation_family": None, "relative": False, "untold": 0.0}
+        later = {"validation_family": None, "late": False, "relative": False, "untold": 0.0}
         table = {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, ...) != value}
         return json.loads(json.dumps(table))
 
@@ -198,8 +200,10 @@ def _parsed(table: dict[str, Any]) -> OuterConfig:
         raise ValueError(f"expected no window: {' and '.join(config.estimator)} go over full unrolls")
     if config.score_every > 1 and not (config.outer_batch or config.objective == "validation"):
         raise ValueError("expected score_every = 1: the inner batch's own loss is there at every step")
-    if config.relative and (config.truncated or len(config.estimator) == 2):
-        raise ValueError("expected one estimator over full unrolls for relative = true: it divides by an unroll's loss")
+    if (config.relative or config.late) and (config.truncated or len(config.estimator) == 2):
+        raise ValueError(
+            "expected one estimator over full unrolls for relative or late: they look at an unroll's whole"
+        )
     if len(config.estimator) == 2 and config.num_tasks < 2:
         raise ValueError("expected num_tasks >= 2: merging takes the variance of the samples")
     return config

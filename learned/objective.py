@@ -29,6 +29,12 @@ def clip_losses(losses: Array) -> Array:
     return jnp.where(jnp.isfinite(losses), jnp.minimum(losses, LOSS_CLIP), LOSS_CLIP)
 
 
+def mean_over(losses: Array, late: bool) -> Array:
+    """The mean over the steps of a whole unroll, (); with `late`, each step counts in proportion to its number."""
+    steps = jnp.arange(1, losses.shape[0] + 1)
+    return jnp.sum(steps * losses) / jnp.sum(steps) if late else jnp.mean(losses)
+
+
 @dataclasses.dataclass(frozen=True)
 class FamilyObjective:
     """The outer-loss of a learned optimizer on tasks drawn from one pool of a family.
@@ -44,6 +50,7 @@ class FamilyObjective:
       outer_batch: whether "train" uses a separate batch after each step too, which costs a forward pass.
       score_every: number of inner steps for each evaluation on a separate batch; the value counts for all of them.
       untold: share of unrolls whose optimizer is not told the horizon.
+      late: whether the loss of a step counts in proportion to its number.
     """
 
     design: LearnedOptimizer
@@ -54,6 +61,7 @@ class FamilyObjective:
     outer_batch: bool = False
     score_every: int = 1
     untold: float = 0.0
+    late: bool = False
 
     def start(self, theta: Theta, arrays, key: Key, horizon: int | Array) -> tasks.inner_loop.InnerState:
         """The inner state before the first of `horizon` steps, for the task and initialization of `key`."""
@@ -90,4 +98,4 @@ class FamilyObjective:
 
     def __call__(self, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
         """The clipped mean over the unroll, ()."""
-        return jnp.mean(clip_losses(self.per_step(theta, arrays, key, num_steps)))
+        return mean_over(clip_losses(self.per_step(theta, arrays, key, num_steps)), self.late)

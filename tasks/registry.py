@@ -197,7 +197,6 @@ FAMILIES: dict[str, FamilyRow] = {row.problem.family: row for row in _ROWS}
 
 # For outer-training alone: no task of theirs is fixed. Widths, depths, batch sizes and horizons were drawn at random.
 _OUTER_ROWS = [
-    _net("imagenet8_mlp_64", 8, MLP((64,), NUM_CLASSES), 32, 500, "one hidden layer of 64"),
     _net("imagenet16_mlp_128", 16, MLP((128,), NUM_CLASSES), 32, 1000, "one hidden layer of 128"),
     _net("imagenet16_mlp_256_256", 16, MLP((256, 256), NUM_CLASSES), 64, 300, "two hidden layers of 256"),
     _net("imagenet8_mlp_48_48_48", 8, MLP((48, 48, 48), NUM_CLASSES), 16, 2000, "three hidden layers of 48"),
@@ -207,23 +206,22 @@ _OUTER_ROWS = [
     _net("imagenet16_cnn_16x3", 16, CNN((16,) * 3, (2, 2, 1), NUM_CLASSES), 32, 2000, "three convolutions of 16"),
     _net("imagenet16_cnn_24x5", 16, CNN((24,) * 5, (2, 1, 2, 1, 1), NUM_CLASSES), 64, 300, "five convolutions of 24"),
     _net("imagenet16_cnn_48x2", 16, CNN((48,) * 2, (2, 2), NUM_CLASSES), 16, 1000, "two convolutions of 48"),
-    _net("imagenet32_cnn_16x4", 32, CNN((16,) * 4, (2, 2, 2, 1), NUM_CLASSES), 32, 1000, "four convolutions of 16"),
     _net("imagenet16_resnet", 16, ResNet(16, (2, 2), NUM_CLASSES), 32, 1000, "a stem and two residual blocks of 16"),
     _net("imagenet16_mlp_96_96_96", 16, MLP((96,) * 3, NUM_CLASSES), 32, 700, "three hidden layers of 96"),
 ]
 _NETS = {row.problem.family: row for row in _OUTER_ROWS}
 _JUDGED = ("imagenet16_resnet", "imagenet16_mlp_96_96_96")
-_MARKED = (
-    *("imagenet8_mlp_64", "imagenet16_mlp_128", "imagenet16_mlp_512_384"),
-    *("imagenet8_cnn_32x3", "imagenet16_cnn_16x3", "imagenet16_cnn_24x5"),
-    *_JUDGED,
-)
+_MARKED = ("imagenet16_mlp_128", "imagenet16_mlp_512_384", "imagenet8_cnn_32x3", "imagenet16_cnn_16x3", *_JUDGED)
 OUTER_FAMILIES: dict[str, FamilyRow] = _NETS | {f"{name}_marked": _marked(_NETS[name], 0.5) for name in _MARKED}
 # What outer-training draws from, one family an outer step, and what theta is chosen on: architectures it never saw.
 # On photographs alone theta learns to hold weights small, since all nets overfit: marked images are the other kind.
 MIXTURES: dict[str, tuple[str, ...]] = {
-    "imagenet_nets": (*(name for name in OUTER_FAMILIES if not name.startswith(_JUDGED)), "imagenet32_cnn3"),
-    "imagenet_other_nets": tuple(name for name in OUTER_FAMILIES if name.startswith(_JUDGED)),
+    "imagenet_nets": (
+        *("imagenet16_mlp_128", "imagenet16_mlp_256_256", "imagenet8_mlp_48_48_48"),
+        *("imagenet8_cnn_8x3", "imagenet16_cnn_16x3", "imagenet16_cnn_24x5", "imagenet16_cnn_48x2", "imagenet32_cnn3"),
+        *(f"{name}_marked" for name in _MARKED if name not in _JUDGED),
+    ),
+    "imagenet_other_nets": (*_JUDGED, *(f"{name}_marked" for name in _JUDGED)),
 }
 
 

@@ -1,5 +1,7 @@
 """Gradient estimators of the variational outer-objective, one file each with its paper at the top."""
 
+from typing import Any
+
 from learned.estimators.base import Each
 from learned.estimators.base import Estimate as Estimate
 from learned.estimators.base import Estimator as Estimator
@@ -23,8 +25,9 @@ TRUNCATED = ("tbptt", "truncated_es", "pes", "nres")  # those over windows of un
 
 
 def make_by_name(
-    name: str, objective: OuterObjective, num_tasks: int, sigma: float, each: Each = one_by_one
+    name: str, objective: OuterObjective, num_tasks: int, sigma: float, each: Each = one_by_one, late: bool = False
 ) -> Estimator:
-    """An estimator by its name in `ESTIMATORS`; `sigma` is passed to perturbed ones only."""
-    options = {"sigma": sigma} if name in PERTURBED else {}
+    """An estimator by name; `sigma` is passed to perturbed ones only, `late` only to those over whole unrolls."""
+    options: dict[str, Any] = {"sigma": sigma} if name in PERTURBED else {}
+    options |= {} if name in TRUNCATED else {"late": late}
     return ESTIMATORS[name](objective, num_tasks, each=each, **options)

@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from learned.base import Key, Theta
-from learned.objective import clip_losses
+from learned.objective import clip_losses, mean_over
 
 
 class OuterObjective(Protocol):
@@ -130,9 +130,9 @@ def scaled(weights: Array, directions: Theta) -> Theta:
     return jax.tree.map(lambda d: weights.reshape(-1, *(1,) * (d.ndim - 1)) * d, directions)
 
 
-def mean_loss(losses: Array) -> tuple[Array, Array]:
-    """The mean of clipped per-step losses, (), and the number of non-finite ones, ()."""
-    return jnp.mean(clip_losses(losses)), jnp.sum(~jnp.isfinite(losses))
+def mean_loss(losses: Array, late: bool = False) -> tuple[Array, Array]:
+    """The mean of clipped per-step losses, (), weighted as `learned.objective.mean_over`; the number not finite, ()."""
+    return mean_over(clip_losses(losses), late), jnp.sum(~jnp.isfinite(losses))
 
 
 def mean_and_variance(gradients: Theta) -> tuple[Theta, Theta]:

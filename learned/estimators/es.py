@@ -27,7 +27,9 @@ from learned.estimators.base import (
 )
 
 
-def es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
+def es(
+    objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one, late: bool = False
+) -> Estimator:
     """Antithetic ES.
 
     Args:
@@ -35,6 +37,7 @@ def es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Eac
       num_tasks: samples of an estimate; each costs two unrolls.
       sigma: scale of the perturbation.
       each: how the 2 num_tasks unrolls are computed: one by one, side by side, over devices.
+      late: whether the loss of a step counts in proportion to its number.
 
     Returns:
       The estimator; it carries no state.
@@ -43,7 +46,7 @@ def es(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Eac
     def unroll_loss(arrays, num_steps: int, operand: tuple[Theta, Key]) -> tuple[Array, Array]:
         theta, key = operand
         _, losses = objective.advance(theta, arrays, objective.start(theta, arrays, key, num_steps), key, num_steps)
-        return mean_loss(losses)
+        return mean_loss(losses, late)
 
     def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:
         del horizon

@@ -31,7 +31,9 @@ from learned.estimators.base import (
 )
 
 
-def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one) -> Estimator:
+def reparam(
+    objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each: Each = one_by_one, late: bool = False
+) -> Estimator:
     """The reparameterization estimator.
 
     Args:
@@ -39,6 +41,7 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each
       num_tasks: samples of an estimate; each costs two unrolls, their recomputation and their backward passes.
       sigma: scale of the perturbation.
       each: how the samples are computed: one by one, side by side, over devices.
+      late: whether the loss of a step counts in proportion to its number.
 
     Returns:
       The estimator; it carries no state.
@@ -59,7 +62,7 @@ def reparam(objective: OuterObjective, num_tasks: int, sigma: float = 0.01, each
             if rest:
                 _, last = objective.advance(theta, arrays, inner, run_key, rest)
                 losses = jnp.concatenate([losses, last])
-            return mean_loss(losses)
+            return mean_loss(losses, late)
 
         def one(shared, operand):
             theta, arrays = shared

@@ -119,7 +119,15 @@ class Engine:
         kind = cast(Objective, self.config.objective)
         config = self.config
         return FamilyObjective(
-            self.design, family.problem, family.sample, pool, kind, config.outer_batch, config.score_every, untold
+            self.design,
+            family.problem,
+            family.sample,
+            pool,
+            kind,
+            config.outer_batch,
+            config.score_every,
+            untold,
+            config.late,
         )
 
     def _each(self, num_samples: int) -> Each:
@@ -143,10 +151,11 @@ class Engine:
     def begin_stage(self, state: OuterState, outer_step: int) -> OuterState:
         """The state with new unrolls of the estimator, for a stage that starts at this outer step.
 
-        Programs of the stage before are dropped: on a CPU each takes thousands of memory maps, of which Linux allows a
+        Programs for other lengths are dropped: on a CPU each takes thousands of memory maps, of which Linux allows a
         process 65,530, and a mixture compiles one for each family and length.
         """
-        self.step.clear_cache()
+        if self.config.lengths_at(outer_step) != self.config.lengths_at(outer_step - 1):
+            self.step.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
         num_steps, horizon = self.config.lengths_at(outer_step)
         key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
         return state._replace(carried=self._carried_anew(state.theta, self.arrays[0][0], key, num_steps, horizon))
@@ -255,7 +264,9 @@ def task_mesh(num_devices: int, config: OuterConfig) -> Mesh:
 
 def make_estimator(config: OuterConfig, objective: FamilyObjective, each: Each = one_by_one) -> Estimator:
     """The estimator of a configuration, or its two estimators merged."""
-    made = [make_by_name(name, objective, config.num_tasks, config.sigma, each) for name in config.estimator]
+    made = [
+        make_by_name(name, objective, config.num_tasks, config.sigma, each, config.late) for name in config.estimator
+    ]
     return made[0] if len(made) == 1 else merge(*made, shared=config.shared_samples)
 
 

@@ -41,10 +41,11 @@ def test_shipped_weights_were_made_by_a_shipped_configuration(name):
     assert name in config_names()
 
 
-def test_relative_losses_need_whole_unrolls(tmp_path):
+@pytest.mark.parametrize("key", ["relative", "late"])
+def test_relative_and_late_losses_need_whole_unrolls(key, tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text(MINIMAL + 'relative = true\nestimator = "pes"\nwindow = 5\n')
-    with pytest.raises(ValueError, match="over full unrolls for relative = true"):
+    path.write_text(MINIMAL + f'{key} = true\nestimator = "pes"\nwindow = 5\n')
+    with pytest.raises(ValueError, match="over full unrolls for relative or late"):
         load_config(str(path))
 
 

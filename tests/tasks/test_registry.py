@@ -33,7 +33,6 @@ NUM_PARAMS = {
     "digits8_mlp": 4_810,
 }
 NUM_PARAMS_OUTER = {
-    "imagenet8_mlp_64": 13_002,  # 192 x 64 + 64 + 650
     "imagenet16_mlp_128": 99_722,
     "imagenet16_mlp_256_256": 265_226,
     "imagenet8_mlp_48_48_48": 14_458,
@@ -43,7 +42,6 @@ NUM_PARAMS_OUTER = {
     "imagenet16_cnn_16x3": 5_258,
     "imagenet16_cnn_24x5": 21_754,  # 672 + 4 x 5,208 + 250
     "imagenet16_cnn_48x2": 22_618,
-    "imagenet32_cnn_16x4": 7_578,
     # A stem of 448; two blocks of 2 x 2,320 + 64 with a shortcut of 272; 32 + 170
     "imagenet16_resnet": 10_602,
     "imagenet16_mlp_96_96_96": 93_418,
