@@ -9,7 +9,7 @@ import pytest
 import tasks
 import tasks.inner_loop
 from learned import LearnedOptimizer
-from learned.objective import FamilyObjective, clip_losses
+from learned.objective import FamilyObjective, clip_losses, mean_over
 from tests.helpers import LINEAR, LINEAR_SIZES, linear_arrays, linear_family
 
 # The simplest learned optimizer: gradient descent whose rate is theta.
@@ -77,6 +77,13 @@ def test_the_validation_objective_scores_the_parameters_after_a_step_on_the_vali
         y = per_step["cfg"] * arrays["validation_targets"][indices[step]]
         residual = x @ params["w"][step] + params["b"][step] - y
         np.testing.assert_allclose(per_step["validation"][step], np.mean(residual**2) / 2, rtol=1e-5)
+
+
+def test_late_losses_count_in_proportion_to_their_step():
+    losses = jnp.array([4.0, 2.0, 1.0])
+    assert float(mean_over(losses, late=False)) == pytest.approx(7 / 3)
+    assert float(mean_over(losses, late=True)) == pytest.approx((4 + 4 + 3) / 6)
+    assert float(mean_over(jnp.full(7, 3.0), late=True)) == pytest.approx(3.0)
 
 
 def test_the_outer_loss_is_the_clipped_mean_over_the_unroll(per_step):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned.curriculum import Stage
 from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm
 from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
@@ -70,12 +71,12 @@ def test_with_a_stage_the_unrolls_that_are_carried_begin_anew():
     assert again.theta is state.theta
 
 
-def test_with_a_stage_the_programs_of_the_one_before_are_dropped():
-    made = engine(CONFIG)
+def test_with_a_stage_of_other_lengths_programs_are_dropped():
+    made = engine(dataclasses.replace(CONFIG, stages=(Stage(10, 2), Stage(10, 1), Stage(20, 1))))
     state, _ = one_step(made, made.init())
-    assert made.step._cache_size() == 1
-    made.begin_stage(state, 1)
-    assert made.step._cache_size() == 0
+    for begins, kept in ((2, 1), (3, 0)):
+        made.begin_stage(state, begins)
+        assert made.step._cache_size() == kept
 
 
 def test_each_sample_is_clipped_before_the_mean():
