@@ -22,7 +22,7 @@ from learned.base import LearnedOptimizer, Theta
 from learned.config import OuterConfig
 from learned.designs import make_design, run_key, untrained_theta
 from learned.estimators import Estimate, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
-from learned.estimators.base import TASKS_AXIS, Each, all_finite, signal_to_noise
+from learned.estimators.base import TASKS_AXIS, Each, all_finite, scaled, signal_to_noise
 from learned.objective import FamilyObjective, Objective
 
 LEAST_LOSS = 0.01  # of an unroll, where its logarithm counts
@@ -230,8 +230,7 @@ class Engine:
 
 def of_logarithm(gradients: Theta, losses: Array) -> Theta:
     """Gradients of the logarithms of losses (num_samples,), from those of the losses, leaves (num_samples, ...)."""
-    least = jnp.maximum(losses, LEAST_LOSS)
-    return jax.tree.map(lambda g: g / least.reshape(-1, *[1] * (g.ndim - 1)), gradients)
+    return scaled(1 / jnp.maximum(losses, LEAST_LOSS), gradients)
 
 
 def mean_clipped(gradients: Theta, limit: float) -> Theta:
