@@ -75,7 +75,7 @@ def test_of_many_tasks_the_page_shows_what_says_most_and_steps_only_where_there_
         "validation_loss_seconds_a",
         "final_test_loss_a",
     }
-    assert "overview_train_loss_steps" in shown
+    assert "overview_validation_loss_steps" in shown
     drawn = [f for f in every_figure(untimed, {}, "lopt", {}) if "seconds" not in f.slug]
     slugs = {figure.slug for figure in figures.shown(drawn, untimed)}
     assert {"train_loss_steps_a", "validation_loss_steps_a"} <= slugs
