@@ -49,7 +49,7 @@ VARIANTS = {
     "lean_mlp_8": Variant("lean_mlp", {"hidden": 8, "anneal": 1.0}),
     "orthogonal_share": Variant("orthogonal", {"anneal": 1.0}),
     "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
-    # What gets Newton-Schulz steps, and how many: as shipped, kernels of convolutions and four.
+    # What gets Newton-Schulz steps, and how many; by default kernels of convolutions, and four.
     "normalized": Variant("normalized", {}),
     "normalized_3_steps": Variant("normalized", {"num_iterations": 3}),
     "normalized_5_steps": Variant("normalized", {"num_iterations": 5}),
