@@ -12,7 +12,8 @@ The direction has columns of about unit length, whatever the unit of the gradien
         Newton-Schulz steps (Muon: Jordan et al. 2024), which cost little beside the gradient of a convolution. Only
         here is there a second momentum, m_.99
     all others: the columns of x over their norms (RMNP, arXiv 2603.20527), at the cost of Adam
-    vectors and numbers: the same with a column for each element
+    vectors and numbers: the same with a column for each element, and the norm of x taken together with the average of
+        that of g, so that steps shrink where noise outweighs the gradient, as Adam's do
 
 In the second and third kind the norm n_j of column j is taken to a learned power p, against the root mean square of all
 norms: 1 makes all columns equally long, 0 keeps their ratios. Vectors and numbers are not decayed.
@@ -30,9 +31,10 @@ inputs have no unit, and do not change with an offset of the loss:
 Without a loss (`value`), or while it is not finite, the inputs of the loss stay as they are. A step whose gradient is
 not finite leaves parameters and momenta as they are.
 
-The last layer is initialized to zero: before outer-training the design is Muon on convolutions and RMNP on the rest,
-with decoupled weight decay, and rates annealed as (1 - t / horizon)^`anneal`. 4 bytes of state per parameter, 8 for
-kernels of convolutions.
+Before outer-training the design is Muon on convolutions and RMNP on the rest, with decoupled weight decay, and rates
+annealed as (1 - t / horizon)^`anneal`, which are `boost` times as high in the first steps as after a thousand. These
+numbers are rounded from what `lopt_ortho_valid` does on its own tasks: they are a schedule that was learned. 4 bytes of
+state per parameter, 8 for kernels of convolutions.
 """
 
 from typing import NamedTuple
@@ -47,17 +49,18 @@ from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import PROGRESS_SCALE, progress_features, time_features
 from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
 
-GAIN, SLOW_GAIN = 0.1, 0.01  # b before outer-training, and that of the second momentum
+GAIN, SLOW_GAIN = 0.05, 0.01  # b before outer-training, and that of the second momentum
 SIZE_GAIN = 0.01  # of the average of |g|^2
 FAST_GAIN, SLOW_LOSS_GAIN = 0.1, 0.01  # of averages of the loss
 NUM_TIMES = 6  # time features: those of scales up to 1,000 steps
 HORIZONS = (100.0, 10_000.0)  # beyond these the network's input stays the same
+BOOSTS, NUM_BOOSTS = slice(2, 6), 4  # the time features of scales 30, 100, 300 and 1,000
 LEFT = NUM_TIMES + 2  # index of the remaining share among the inputs
 VECTOR = LEFT + 4  # index of whether the leaf is a vector
 NUM_INPUTS = NUM_TIMES + 4 + 2 + 4 + 1 + 2
 MIXTURE, GAINED, POWER, SHRINK, RATE = slice(0, 3), 3, 4, 5, 6  # a, logarithm of b, p, d, rho among the outputs
 NUM_OUTPUTS = 7
-MIXTURE_BEFORE = np.array([0.1, 0.9, 0.0], np.float32)
+MIXTURE_BEFORE = np.array([0.2, 0.65, 0.15], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
@@ -96,11 +99,12 @@ class NormalizedState(NamedTuple):
 
 def normalized(
     hidden: int = 32,
-    rate: float = 0.04,
-    column_rate: float = 0.01,
-    vector_rate: float = 0.01,
-    decay: float = 0.1,
+    rate: float = 0.033,
+    column_rate: float = 0.006,
+    vector_rate: float = 0.004,
+    decay: float = 0.15,
     anneal: float = 1.0,
+    boost: float = 3.0,
     num_iterations: int = 4,
     largest_kernel: int = 64,
     largest_dense: int = 0,
@@ -114,6 +118,7 @@ def normalized(
       vector_rate: initial learning rate of vectors, for a root mean square of one.
       decay: initial weight decay, relative to the learning rate.
       anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
+      boost: factor of the initial rates in the first steps, which falls to 1 over a thousand.
       num_iterations: Newton-Schulz steps.
       largest_kernel: kernels of convolutions are orthogonalized up to this length of their short side.
       largest_dense: the same for other matrices.
@@ -132,6 +137,7 @@ def normalized(
       (3, 2)
     """
     limits = largest_kernel, largest_dense
+    each = np.log(boost) / (RATE_SCALE * NUM_BOOSTS * (1 + np.tanh(1.0)))  # a time feature rises from -tanh(1) to 1
     log_rates = np.log(np.array([column_rate, rate, vector_rate], np.float32))
 
     def init_theta(key: Key) -> Theta:
@@ -140,9 +146,14 @@ def normalized(
             "w1": jax.random.normal(key, (hidden, NUM_INPUTS)) / np.sqrt(NUM_INPUTS),
             "b1": jnp.zeros((hidden,)),
             "w2": jnp.zeros((NUM_OUTPUTS, hidden)),
-            "b2": jnp.zeros((NUM_OUTPUTS,)),
-            # Annealed rates; vectors normalized as a whole.
-            "linear": linear.at[RATE, LEFT].set(anneal * PROGRESS_SCALE / RATE_SCALE).at[POWER, VECTOR].set(-1.0),
+            "b2": jnp.zeros((NUM_OUTPUTS,)).at[RATE].set(NUM_BOOSTS * each),
+            # Annealed rates, higher in the first thousand steps; vectors normalized as a whole.
+            "linear": linear.at[RATE, LEFT]
+            .set(anneal * PROGRESS_SCALE / RATE_SCALE)
+            .at[RATE, BOOSTS]
+            .set(-each)
+            .at[POWER, VECTOR]
+            .set(-1.0),
         }
 
     def optimizer(
@@ -209,7 +220,8 @@ def normalized(
             gain = jnp.clip(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps, 1.0)
             slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
             mixture, power = MIXTURE_BEFORE[None] + said[:, MIXTURE], 1 + said[:, POWER]
-            least = LEAST * unbiased  # a momentum that gradients no longer feed fades out
+            # A momentum that gradients no longer feed fades out; that of a vector counts against the gradient's noise.
+            least = jnp.where(shapes[:, 0] > 0, 1.0, LEAST) * unbiased
 
             found, kept, kept_slow, signals, end = given.copy(), given.copy(), given.copy(), [], 0
             for stack, g, w, m, slow in zip(stacks, gs, ws, ms, slows, strict=True):
