@@ -87,8 +87,8 @@ def update_by_definition(leaf, ws, gs, losses):
         ]
         said = theta["w2"] @ np.maximum(theta["w1"] @ inputs + theta["b1"], 0)
         said = said + theta["linear"] @ inputs + theta["b2"]
-        a0, a1, a2 = np.array([0.1, 0.9, 0.0]) + said[:3]
-        gain = min(max(0.1 * np.exp(3 * said[3]), 1 / (t + 1)), 1.0)
+        a0, a1, a2 = np.array([0.2, 0.65, 0.15]) + said[:3]
+        gain = min(max(0.05 * np.exp(3 * said[3]), 1 / (t + 1)), 1.0)
         m = m + gain * (g - m)
         slow = slow + max(0.01, 1 / (t + 1)) * (g - slow)
         x = a0 * g + a1 * m + (a2 * slow if orthogonal else 0.0)
@@ -100,10 +100,10 @@ def update_by_definition(leaf, ws, gs, losses):
             direction = u @ np.diag(s) @ vt
         else:
             norms = np.sum(x**2, axis=0)
-            mean = (norms.sum() + 1e-6 * unbiased) / fan_out
+            mean = (norms.sum() + (1.0 if vector else 1e-6) * unbiased) / fan_out
             direction = x / np.sqrt(mean) / (norms / mean + 0.01) ** ((1 + said[4]) / 2)
         rate = 0.1 * np.exp(5 * said[6])
-        shrink = 0.0 if vector else min(rate * 0.1 * np.exp(5 * said[5]), 0.5)
+        shrink = 0.0 if vector else min(rate * 0.15 * np.exp(5 * said[5]), 0.5)
         update = -(rate * direction + shrink * w)
     return update
 
@@ -139,7 +139,7 @@ def test_newton_schulz_on_the_gram_matrix_is_the_usual_iteration(shape):
 
 
 def test_before_outer_training_columns_have_the_length_of_the_annealed_rate():
-    design = normalized(column_rate=0.05, decay=0.0, anneal=1.5)
+    design = normalized(column_rate=0.05, decay=0.0, anneal=1.5, boost=1.0)
     optimizer = design.optimizer(design.init_theta(jax.random.key(0)), HORIZON)
     for t, (_, updates, _) in enumerate(steps(optimizer)):
         lengths = np.linalg.norm(updates["w"], axis=0)
@@ -195,8 +195,8 @@ def test_a_loss_that_is_absent_or_not_finite_leaves_the_averages_as_they_are(bad
 def test_weights_that_gradients_no_longer_reach_come_to_rest():
     """Of dead units: a direction of unit length would move them along a forgotten gradient for a thousand steps."""
     optimizer = normalized(decay=1e-9).optimizer(normalized().init_theta(jax.random.key(0)), None)
-    grads = [gradients(0), *([jax.tree.map(jnp.zeros_like, PARAMS)] * 149)]
-    found = steps(optimizer, [1.0] * 150, grads=grads)
+    grads = [gradients(0), *([jax.tree.map(jnp.zeros_like, PARAMS)] * 299)]
+    found = steps(optimizer, [1.0] * 300, grads=grads)
     lengths = [float(np.linalg.norm(updates["w"])) for _, updates, _ in found]
     assert lengths[-1] < 0.01 * lengths[0]
 
