@@ -1,8 +1,9 @@
 """Comparison of designs of learned optimizers: their costs, and their losses after the same short outer-training.
 
-There are three parts for each design. DESIGN/cost times its update on the trees of `update_cost` and its training step
+There are four parts for each design. DESIGN/cost times its update on the trees of `update_cost` and its training step
 on convolutional and fully connected nets, relative to Adam, in interleaved randomized blocks (protocol rule 7), and
-counts bytes of state per parameter. It needs a quiet machine. DESIGN/loss and DESIGN/mlp_loss run one short
+counts bytes of state per parameter. DESIGN/compile times the compilation of a training step of a small transformer.
+Both need a quiet machine. DESIGN/loss and DESIGN/mlp_loss run one short
 outer-training each, on a convolutional and on a fully connected net, the same for all designs, and compute the loss on
 outer-validation classes before and after.
 """
@@ -21,6 +22,7 @@ import pandas as pd
 import tasks
 from bench.entries.entrants import Entrant
 from bench.measure import update_cost
+from bench.measure.compiling import compile_seconds
 from bench.statistics import ratio_interval
 from bench.store.rows import Frame
 from bench.training.step_times import time_entrants
@@ -30,6 +32,7 @@ from learned.designs import make_design, run_key, theta_shapes, untrained_theta
 from learned.outer import Callbacks, Engine, outer_train
 
 HORIZON = 2000
+NUM_COMPILATIONS = 5  # of each optimizer, in turn
 
 
 class Variant(NamedTuple):
@@ -63,6 +66,7 @@ SHOWN = (
     *("design", "num_weights", "bytes_per_parameter", "step/imagenet32_cnn3", "step/mnist28_mlp"),
     *("loss_after", "mlp_loss_after"),
 )
+COMPILED_AGAINST = ("adam", "muon")
 # The same number of inner steps for all designs; the cost of a step is reported beside the loss.
 OUTER = OuterConfig(
     name="designs",
@@ -88,7 +92,7 @@ def parts() -> dict[str, dict[str, Any]]:
     for name, (design, options) in VARIANTS.items():
         num_weights = update_cost.num_params(theta_shapes(design, options))
         facts = {"design": design, "design_options": options, "num_weights": num_weights}
-        found |= {f"{name}/cost": facts}
+        found |= {f"{name}/cost": facts, f"{name}/compile": facts}
         found |= {f"{name}/{loss}": facts | {"outer": outer.as_dict()} for loss, outer in OUTER_ON.items()}
     return found
 
@@ -99,29 +103,46 @@ def measure(
     """Costs or short outer-training of one design.
 
     Args:
-      part: a name in `VARIANTS`, followed by "/cost", "/loss" or "/mlp_loss".
-      entrants: optimizers to time for comparison, with Adam among them.
+      part: a name in `VARIANTS`, followed by "/cost", "/compile", "/loss" or "/mlp_loss".
+      entrants: optimizers to time for comparison, with Adam and Muon among them.
       num_blocks: number of interleaved blocks of each tree and each family.
       tick: called after every block of a step's costs.
 
     Returns:
       Rows (step, metric, value). For costs: the metrics of `update_cost.measure` as "TREE/...", and
-      "step_seconds/FAMILY/NAME", whose step is the block. For a loss: "outer_validation_loss", whose step is the number
-      of outer steps done, and at step 0 "inner_steps" of the whole outer-training.
+      "step_seconds/FAMILY/NAME", whose step is the block. For a compilation: "compile_seconds/NAME". For a loss:
+      "outer_validation_loss", whose step is the number of outer steps done, and at step 0 "inner_steps" of the whole
+      outer-training.
     """
     name, _, which = part.partition("/")
-    rows = _costs(name, entrants, num_blocks, tick) if which == "cost" else _outer_training(name, OUTER_ON[which])
+    if which in OUTER_ON:
+        rows = _outer_training(name, OUTER_ON[which])
+    else:
+        timed = [*entrants, _entrant(name)]
+        rows = _costs(timed, num_blocks, tick) if which == "cost" else _compilations(timed, tick)
     return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
 
-def _costs(
-    name: str, entrants: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]
-) -> list[tuple[int, str, float]]:
-    """Times of updates and training steps of one design and the other optimizers, and bytes of state."""
+def _entrant(name: str) -> Entrant:
+    """A variant before outer-training."""
     design, options = VARIANTS[name]
     made = make_design(design, options)
     theta = jax.jit(functools.partial(untrained_theta, made))(run_key(OUTER.name, OUTER.seed))
-    timed = [*entrants, Entrant(name, "learned", made.optimizer, theta, {"design": design, **options})]
+    return Entrant(name, "learned", made.optimizer, theta, {"design": design, **options})
+
+
+def _compilations(timed: Sequence[Entrant], tick: Callable[[], None]) -> list[tuple[int, str, float]]:
+    """Times to compile a training step of a transformer."""
+    seconds = compile_seconds(timed, NUM_COMPILATIONS, tick)
+    return [
+        (block, f"compile_seconds/{entrant.name}", seconds[block, i])
+        for i, entrant in enumerate(timed)
+        for block in range(NUM_COMPILATIONS)
+    ]
+
+
+def _costs(timed: Sequence[Entrant], num_blocks: int, tick: Callable[[], None]) -> list[tuple[int, str, float]]:
+    """Times of updates and training steps of optimizers, and bytes of state."""
     rows: list[tuple[int, str, float]] = []
     for tree in TREES:
         found = update_cost.measure(tree, timed, num_blocks)
@@ -165,7 +186,8 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     Returns:
       A row for each design, in the order of `VARIANTS`: `design` (its name there), `num_weights`,
       `bytes_per_parameter` of optimizer state; `step/FAMILY`, a training step over Adam's (median within blocks), with
-      its 95 % interval in `.../low` and `.../high`; `update/TREE`, an update over Adam's, and `update/TREE/seconds`;
+      its 95 % interval in `.../low` and `.../high`; `compile/adam` and `compile/muon`, the compilation over theirs
+      (median within blocks); `update/TREE`, an update over Adam's, and `update/TREE/seconds`;
       `loss_before` and `loss_after`, the best during outer-training, on outer-validation classes over 2,000 inner
       steps; `inner_steps` of the outer-training; the same three for the fully connected net, as `mlp_loss_before` and
       so on. Figures of an unfinished part are NaN.
@@ -182,6 +204,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
         "bytes_per_parameter",
         *(f"step/{family}{end}" for family in STEPS_ON for end in ("", "/low", "/high")),
         *(f"update/{tree}{end}" for tree in TREES for end in ("", "/seconds")),
+        *(f"compile/{reference}" for reference in COMPILED_AGAINST),
         *(f"{loss}_{end}" for loss in OUTER_ON for end in ("before", "after", "inner_steps")),
     ]
     found = []
@@ -202,6 +225,10 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
                 own, reference = (cost[f"{tree}/update_seconds/{each}"] for each in (name, update_cost.REFERENCE))
                 row[f"update/{tree}"] = ratio_interval(own, reference).estimate
                 row[f"update/{tree}/seconds"] = float(np.median(own))
+        if compiled := values.get(f"{name}/compile"):
+            for reference in COMPILED_AGAINST:
+                ratios = compiled[f"compile_seconds/{name}"] / compiled[f"compile_seconds/{reference}"]
+                row[f"compile/{reference}"] = float(np.median(ratios))
         for which in OUTER_ON:
             if loss := values.get(f"{name}/{which}"):
                 losses, inner_steps = loss["outer_validation_loss"], loss["inner_steps"][0]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,7 +20,16 @@ from tests.helpers import linear_family
 
 
 @pytest.fixture(scope="module")
-def designs_finished(tmp_path_factory):
+def no_compilation_cache():
+    """Programs are compiled, not read from the cache of the tests."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.fixture(scope="module")
+def designs_finished(tmp_path_factory, no_compilation_cache):
     """A design on a tiny tree and on least squares, stored: its results; that of several is by hand."""
     outer = dataclasses.replace(
         designs.OUTER,
@@ -29,13 +39,17 @@ def designs_finished(tmp_path_factory):
         validation_num_tasks=1,
         validation_every=2,
     )
-    suite = build_suite("designs", TABLE | {"measurement": "designs", "timing_blocks": 6, "controls": False})
+    suite = build_suite(
+        "designs",
+        TABLE | {"measurement": "designs", "optimizers": ["adam", "muon"], "timing_blocks": 6, "controls": False},
+    )
     kept = Store(tmp_path_factory.mktemp("results"), suite.name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(update_cost, "TREES", {"tree": TREE})
         patch.setattr(update_cost, "MIN_REGION_SEC", 1e-4)
         patch.setattr(designs, "TREES", ("tree",))
         patch.setattr(designs, "STEPS_ON", ("linear",))
+        patch.setattr(designs, "NUM_COMPILATIONS", 1)
         patch.setattr("tasks.load_family", lambda name: linear_family())
         patch.setattr(designs, "OUTER_ON", dict.fromkeys(designs.OUTER_ON, outer))
         patch.setattr(designs, "VARIANTS", {name: designs.VARIANTS[name] for name in ("lean_mlp_8",)})
@@ -47,7 +61,7 @@ def designs_finished(tmp_path_factory):
 @pytest.mark.slow
 def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_finished):
     counts, results, table = designs_finished
-    assert counts == {"ok": 3}
+    assert counts == {"ok": 4}
     assert table["design"].tolist() == ["lean_mlp_8"]
     assert np.isfinite(table.drop(columns="design").to_numpy(dtype=float)).all()
     # Four momenta or second moments of float32 and the counters; Adam's is a counter less.
@@ -61,7 +75,9 @@ def test_designs_have_costs_and_a_loss_before_and_after_outer_training(designs_f
 
 
 def test_the_table_of_designs_is_worked_by_hand():
-    table = designs.table(*designs_by_hand(["lean_mlp_8/cost", "orthogonal/loss", "orthogonal/cost"]))
+    table = designs.table(
+        *designs_by_hand(["lean_mlp_8/cost", "orthogonal/loss", "orthogonal/cost", "orthogonal/compile"])
+    )
     half, row = table.to_dict("records")
     assert (row["design"], row["num_weights"], row["bytes_per_parameter"]) == ("orthogonal", 7, 16.0)
     assert [row[f"update/{tree}"] for tree in designs.TREES] == pytest.approx([3.0] * len(designs.TREES))
@@ -72,6 +88,8 @@ def test_the_table_of_designs_is_worked_by_hand():
     assert (half["design"], half["bytes_per_parameter"]) == ("lean_mlp_8", 16.0)
     assert math.isnan(half["loss_after"])
     assert math.isnan(row["mlp_loss_after"])
+    assert [row["compile/adam"], row["compile/muon"]] == [3.0, 4.5]  # medians of 3, 3, 9 and of 1.5, 6, 4.5
+    assert math.isnan(half["compile/muon"])
 
 
 def test_costs_of_before_a_family_was_added_have_none_on_it():

@@ -28,6 +28,8 @@ def test_the_page_of_designs_shows_the_parts_that_were_run(parts, headings, figu
         assert figure.png[:4] == b"\x89PNG"
         assert "orthogonal at 2.000, loss 0.9" in figure.alt
     if "lean_mlp_16/cost" in parts:
-        assert "lean_mlp_16 2.0000 [2.0000, 2.0000] (not within 1.08)" in " ".join(found[0].paragraphs)
+        assert "lean_mlp_16 on imagenet32_cnn3 2.0000 [2.0000, 2.0000] (not within 1.08)" in " ".join(
+            found[0].paragraphs
+        )
     written = measure.write_table(cells, curves, tmp_path)
     assert len(written.read_text().splitlines()) == 1 + len({part.partition("/")[0] for part in parts})
