@@ -35,6 +35,12 @@ def mean_over(losses: Array, late: bool) -> Array:
     return jnp.sum(steps * losses) / jnp.sum(steps) if late else jnp.mean(losses)
 
 
+def weights_of(num_steps: int, late: bool) -> Array:
+    """Weights of the steps in `mean_over`, (num_steps,), which sum to one."""
+    steps = jnp.arange(1, num_steps + 1) if late else jnp.ones(num_steps)
+    return steps / jnp.sum(steps)
+
+
 @dataclasses.dataclass(frozen=True)
 class FamilyObjective:
     """The outer-loss of a learned optimizer on tasks drawn from one pool of a family.

@@ -12,6 +12,7 @@ from learned.estimators.base import side_by_side as side_by_side
 from learned.estimators.es import es as es
 from learned.estimators.merge import merge as merge
 from learned.estimators.merge import merged as merged
+from learned.estimators.merged_windows import merged_windows as merged_windows
 from learned.estimators.nres import nres as nres
 from learned.estimators.pes import pes as pes
 from learned.estimators.reparam import reparam as reparam
@@ -19,8 +20,16 @@ from learned.estimators.tbptt import tbptt as tbptt
 from learned.estimators.truncated_es import truncated_es as truncated_es
 
 # Name in a configuration -> constructor; `merge` takes two. PERTURBED ones estimate the gradient of a smoothed loss.
-ESTIMATORS = {"tbptt": tbptt, "reparam": reparam, "es": es, "truncated_es": truncated_es, "pes": pes, "nres": nres}
-PERTURBED = ("reparam", "es", "truncated_es", "pes", "nres")
+ESTIMATORS = {
+    "tbptt": tbptt,
+    "reparam": reparam,
+    "es": es,
+    "merged_windows": merged_windows,
+    "truncated_es": truncated_es,
+    "pes": pes,
+    "nres": nres,
+}
+PERTURBED = ("reparam", "es", "merged_windows", "truncated_es", "pes", "nres")
 TRUNCATED = ("tbptt", "truncated_es", "pes", "nres")  # those over windows of unrolls
 
 

@@ -49,20 +49,9 @@ def reparam(
 
     def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:
         del horizon
-        piece = piece_of(num_steps)
-        pieces, rest = divmod(num_steps, piece)
 
         def loss_of(theta: Theta, arrays, run_key: Key) -> tuple[Array, Array]:
-            @jax.checkpoint
-            def advance(inner, _):
-                return objective.advance(theta, arrays, inner, run_key, piece)
-
-            inner, losses = jax.lax.scan(advance, objective.start(theta, arrays, run_key, num_steps), length=pieces)
-            losses = losses.reshape(-1)
-            if rest:
-                _, last = objective.advance(theta, arrays, inner, run_key, rest)
-                losses = jnp.concatenate([losses, last])
-            return mean_loss(losses, late)
+            return mean_loss(losses_of_unroll(objective, theta, arrays, run_key, num_steps), late)
 
         def one(shared, operand):
             theta, arrays = shared
@@ -79,6 +68,23 @@ def reparam(
         return Estimate(gradients, losses, jnp.sum(bad)), state
 
     return Estimator(nothing_carried, estimate, "reparam")
+
+
+def losses_of_unroll(objective: OuterObjective, theta: Theta, arrays, key: Key, num_steps: int) -> Array:
+    """Unclipped losses of a whole unroll, (num_steps,), whose backward pass recomputes it piece by piece."""
+    piece = piece_of(num_steps)
+    pieces, rest = divmod(num_steps, piece)
+
+    @jax.checkpoint
+    def advance(inner, _):
+        return objective.advance(theta, arrays, inner, key, piece)
+
+    inner, losses = jax.lax.scan(advance, objective.start(theta, arrays, key, num_steps), length=pieces)
+    losses = losses.reshape(-1)
+    if rest:
+        _, last = objective.advance(theta, arrays, inner, key, rest)
+        losses = jnp.concatenate([losses, last])
+    return losses
 
 
 def piece_of(num_steps: int) -> int:

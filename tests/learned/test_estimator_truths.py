@@ -4,6 +4,7 @@ Means are judged by their own standard errors: a z-score beyond 4 is one in 16,0
 """
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -322,3 +323,22 @@ def test_telescoping_losses_sum_to_the_last():
     _, whole = objective.advance(objective.theta, {}, objective.start(objective.theta, {}, key, 12), key, 12)
     np.testing.assert_allclose(np.concatenate(losses), whole, rtol=1e-6)
     assert np.diff(np.concatenate(losses), prepend=0.0).sum() == pytest.approx(float(whole[-1]), rel=1e-5)
+
+
+def test_merged_in_a_single_window_it_is_the_merge_of_whole_unrolls(monkeypatch):
+    monkeypatch.setattr(sys.modules["learned.estimators.merged_windows"], "NUM_WINDOWS", 1)
+    whole = merge(*(make(n, Descent(), 64, 64) for n in ("reparam", "es")))
+    states = [whole.init(Descent.theta, {}, KEY, 12, 12), ()]
+    found = [
+        jax.jit(lambda e=e, state=state: e.estimate(Descent.theta, state, {}, KEY, 12, 12)[0])()
+        for e, state in zip((whole, make("merged_windows", Descent(), 64, 64)), states, strict=True)
+    ]
+    np.testing.assert_allclose(flat(found[0].gradients), flat(found[1].gradients), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-6)
+    np.testing.assert_allclose(found[0].info["merge_weight"], found[1].info["merge_weight"], rtol=1e-3)
+
+
+def test_merged_window_by_window_the_parts_add_up_where_backpropagation_has_no_variance(balance):
+    found = run("merged_windows", Influence(), 64, HORIZON, HORIZON, 1)
+    np.testing.assert_allclose(np.mean(found.gradients["theta"]), balance, rtol=1e-3)
+    assert found.info["merge_weight"] > 0.999
