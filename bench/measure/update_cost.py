@@ -26,6 +26,7 @@ from tasks.registry import NUM_CLASSES, describe_module
 from tasks.task import ModuleInit, Params, named_key
 
 HORIZON = 1000  # for schedules; every step costs the same
+LOSS = 1.0  # for optimizers that read it; likewise
 REFERENCE = "adam"
 _IMAGENET, _MNIST = (32, 32, 3), (28, 28, 1)
 
@@ -95,7 +96,7 @@ def run_updates(
 ) -> tuple[Params, Any]:
     """Updates parameters repeatedly in one loop.
 
-        updates, state = optimizer.update((-1)^k grads, state, params)
+        updates, state = optimizer.update((-1)^k grads, state, params, value=LOSS)
         params = params + updates                                          for k = 0, 1, ...
 
     Args:
@@ -109,13 +110,13 @@ def run_updates(
     Returns:
       The last parameters and optimizer state.
     """
-    optimizer = entrant.make(variables, horizon)
+    optimizer = optax.with_extra_args_support(entrant.make(variables, horizon))
 
     # The alternating sign keeps the compiler from computing squares of constant gradients once, outside the loop. It is
     # part of the carry, since a function of the step number may be computed again for every element.
     def update(_, carry):
         params, state, sign = carry
-        updates, state = optimizer.update(jax.tree.map(lambda g: sign * g, grads), state, params)
+        updates, state = optimizer.update(jax.tree.map(lambda g: sign * g, grads), state, params, value=LOSS)
         return optax.apply_updates(params, updates), state, -sign
 
     start = (params, optimizer.init(params), jnp.float32(1.0))
