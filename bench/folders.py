@@ -1,4 +1,4 @@
-"""The folders of results, reports and data; `Folders()` has the defaults of the command line."""
+"""The folders of results, reports, data and weights; `Folders()` has the defaults of the command line."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,14 @@ def _data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where results, reports and data lie.
+    """Where results, reports, data and weights lie.
 
     Attributes:
       results_dir: stored cells, tuned values, targets and runs of outer-training; ./results.
       reports_dir: pages, tables and figures; ./reports.
       cache_dir: decoded data; BENCH_CACHE_DIR, else ~/.cache/lopt-bench.
       data_dir: prepared TFDS data; TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      weights_dir: weights of learned optimizers from elsewhere; BENCH_WEIGHTS_DIR, else `weights` in cache_dir.
 
     Example:
       >>> Folders(results_dir=Path("elsewhere")).tuned_dir.as_posix()
@@ -35,6 +36,13 @@ class Folders:
     reports_dir: Path = Path("reports")
     cache_dir: Path = field(default_factory=_cache_dir)
     data_dir: Path = field(default_factory=_data_dir)
+    weights_dir: Path = None  # pyright: ignore[reportAssignmentType] (of another field: after the others)
+
+    def __post_init__(self) -> None:
+        if self.weights_dir is None:
+            from learned.elsewhere import default_folder
+
+            object.__setattr__(self, "weights_dir", default_folder(self.cache_dir))
 
     @property
     def tuned_dir(self) -> Path:

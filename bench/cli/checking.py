@@ -42,7 +42,11 @@ def doctor(as_json: bool, folders: Folders, device: str | None) -> None:
 @click.option("--force", is_flag=True, help="Decode again even where a cached file exists.")
 @folder_options
 def prepare(names: Sequence[str], force: bool, folders: Folders) -> None:
-    """Decode TFDS data once into cached array files, which also work where TFDS is not installed."""
+    """Decode TFDS data once into cached array files, which also work where TFDS is not installed.
+
+    For celo, celo_adam or sinv6, learned optimizers of others: say where their weights come from, and copy them into
+    the cache from --weights-dir.
+    """
     from rich.console import Console
 
     from bench.checks.data import prepare_data

@@ -19,6 +19,7 @@ FOLDER_OPTIONS = {
     "reports_dir": ("BENCH_REPORTS_DIR", "Where reports are written.  [default: ./reports]"),
     "cache_dir": ("BENCH_CACHE_DIR", "Where decoded data is kept.  [default: ~/.cache/lopt-bench]"),
     "data_dir": ("TFDS_DATA_DIR", "Where TFDS data lies.  [default: ~/tensorflow_datasets]"),
+    "weights_dir": ("BENCH_WEIGHTS_DIR", "Where weights of others lie.  [default: `weights` in the cache folder]"),
 }
 SETTINGS = (*FOLDER_OPTIONS, "device")  # keys of the project file
 
@@ -57,7 +58,7 @@ def read_project_file(context: click.Context, commands: list[str]) -> None:
 
 
 def folder_options(command: Callable) -> Callable:
-    """Adds --results-dir, --reports-dir, --cache-dir and --data-dir; the command gets `folders`."""
+    """Adds --results-dir, --reports-dir, --cache-dir, --data-dir and --weights-dir; the command gets `folders`."""
 
     @functools.wraps(command)
     def wrapped(**kwargs: Any) -> Any:

@@ -17,8 +17,9 @@ import learned
 from baselines import BASELINES, Baseline, find_tuned
 from bench.entries.plugins import Registry
 from bench.errors import UsageError, nearest, usage_errors
-from learned import weights
+from learned import elsewhere, weights
 from learned.designs import make_design, run_key, untrained_theta
+from learned.elsewhere import ELSEWHERE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Entrant:
 def optimizer_names(registry: Registry | None = None) -> list[str]:
     """Names that the option `-o` accepts."""
     plugged = (*registry.baselines, *registry.learned) if registry else ()
-    return [*BASELINES, *plugged, *weights.shipped_names(), *learned.ALIASES]
+    return [*BASELINES, *plugged, *weights.shipped_names(), *learned.ALIASES, *ELSEWHERE]
 
 
 def real_name(name: str) -> str:
@@ -72,23 +73,27 @@ def resolve(
 
     Args:
       name: a row of `BASELINES` or of a plug-in, an optimizer of optax (`baselines.of_optax`), one of
-        `learned.ALIASES` or `weights.known_names`, or the path of a weights file.
+        `learned.ALIASES` or `weights.known_names`, a row of `learned.elsewhere.ELSEWHERE`, or the path of a weights
+        file.
       family: task family whose tuned values are used.
       horizon: inner steps; the values tuned at the nearest horizon are used.
       overrides: hyperparameters set by hand.
       tuned_dir: folder of the user's own tuned values.
-      registry: tables with the plug-ins' optimizers.
+      registry: tables with the plug-ins' optimizers, and the folder of weights from elsewhere.
 
     Raises:
-      UsageError: the name or a hyperparameter is unknown, or tuned values or weights are damaged.
+      UsageError: the name or a hyperparameter is unknown, weights from elsewhere are not there, or tuned values or
+        weights are damaged.
     """
     name, overrides, registry = real_name(name), overrides or {}, registry or Registry()
     with usage_errors():
         if row := registry.baseline(name):
             return _hand_designed(name, row, family, horizon, overrides, tuned_dir, registry)
-        if name in registry.learned or name in weights.known_names() or name.endswith(".safetensors"):
+        if name in (*registry.learned, *ELSEWHERE, *weights.known_names()) or name.endswith(".safetensors"):
             if overrides:
                 raise UsageError(f"{name} is learned and has no hyperparameter {next(iter(overrides))!r} to set")
+            if name in ELSEWHERE:
+                return _elsewhere(name, registry.weights_dir or elsewhere.default_folder(registry.cache_dir))
             return _external(name, registry) if name in registry.learned else _learned(name)
     raise nearest("optimizer", name, optimizer_names(registry))
 
@@ -139,6 +144,19 @@ def _learned(name: str) -> Entrant:
         untrained=(lambda: untrained_theta(design, run_key(card.name, card.outer_training["seed"])))
         if judged
         else None,
+    )
+
+
+def _elsewhere(name: str, folder: Path) -> Entrant:
+    theta = elsewhere.read(name, folder)
+    digest = weights.digest(theta)
+    return Entrant(
+        # As for a file: what is said of the row's origin is true of the published weights alone.
+        name=name if elsewhere.is_published(name, theta) else f"{name}@{digest[:8]}",
+        role="learned",
+        make=ELSEWHERE[name].make,
+        variables=jax.tree.map(jnp.asarray, theta),
+        identity={"design": name, "theta_sha256": digest[:16]},
     )
 
 

@@ -8,6 +8,7 @@ import tasks
 from baselines import BASELINES, Baseline
 from bench.entries.plugins import build_registry
 from learned import weights
+from learned.elsewhere import ELSEWHERE
 from tasks.registry import describe_problem
 
 
@@ -54,6 +55,10 @@ def list_optimizers(plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
         alias = "".join(f" ({alias})" for alias, real in learned.ALIASES.items() if real == name)
         reference = f"{card.design}, outer-trained on {card.outer_training['family']}"
         rows.append(_learned_row(name, f"learned{alias}", reference))
+    for name, row in ELSEWHERE.items():
+        rows.append(
+            _learned_row(name, "learned", f"outer-trained by others on {row.outer_trained_on}; {row.reference}")
+        )
     return rows
 
 

@@ -21,6 +21,7 @@ import tasks
 from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
 from bench.errors import UsageError
 from learned.base import External
+from learned.elsewhere import ELSEWHERE
 from learned.weights import known_names
 from tasks.files import SAFE_NAME, SAFE_NAMES
 from tasks.registry import describe_module
@@ -45,6 +46,7 @@ class Registry:
       sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
+      weights_dir: where weights of `learned.elsewhere` lie.
       broken: tasks that crashed or hung when another process built them, name -> (status, reason); never built here.
     """
 
@@ -54,6 +56,7 @@ class Registry:
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: Path | None = None
     cache_dir: Path | None = None
+    weights_dir: Path | None = None
     broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -118,13 +121,18 @@ class Registry:
         return tasks.data_facts(name, data_dir=self.data_dir, cache_dir=self.cache_dir)
 
 
-def build_registry(files: Sequence[str] = (), data_dir: Path | None = None, cache_dir: Path | None = None) -> Registry:
+def build_registry(
+    files: Sequence[str] = (),
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    weights_dir: Path | None = None,
+) -> Registry:
     """The registry of built-in tables, installed plug-ins and plug-in files.
 
     Raises:
       UsageError: a plug-in cannot be imported or defines nothing, or a name is taken or not allowed.
     """
-    registry = Registry(data_dir=data_dir, cache_dir=cache_dir)
+    registry = Registry(data_dir=data_dir, cache_dir=cache_dir, weights_dir=weights_dir)
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
         for entry in importlib.metadata.entry_points(group=group):
             try:
@@ -176,7 +184,7 @@ def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> N
     if not _is_name(name, parts=parts):
         raise UsageError(f"{origin}: expected a name of {SAFE_NAMES}, got {name!r}")
     own = (registry.task_builders, registry.baselines, registry.learned)
-    built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, known_names(), learned.ALIASES)
+    built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, known_names(), ELSEWHERE, learned.ALIASES)
     if any(name in names for names in (*own, *built_in)):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
 

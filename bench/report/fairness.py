@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
 from bench.score.fairness import FairnessCard, Payback
@@ -27,6 +27,8 @@ def card_tables(cards: Sequence[FairnessCard], costs: Frame | None) -> list[Tabl
 
 
 def _outer_training(card: FairnessCard, slug: str) -> Table | None:
+    if card.by_others is not None:
+        return _facts_table(card, slug, {"outer-trained by others": card.by_others, "cost": "not known"})
     known = card.outer_training
     if known is None:
         return None
@@ -44,6 +46,10 @@ def _outer_training(card: FairnessCard, slug: str) -> Table | None:
     }
     if card.payback is not None:
         facts["repaid after"] = payback_text(card.payback)
+    return _facts_table(card, slug, facts)
+
+
+def _facts_table(card: FairnessCard, slug: str, facts: Mapping[str, str]) -> Table:
     return Table(
         slug=f"outer_training_{slug}",
         caption=f"{card.optimizer}: its outer-training was its tuning",

@@ -33,7 +33,7 @@ class Work:
     Attributes:
       suite: fields of a `Suite`.
       plugins: paths of plug-in files.
-      folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir.
+      folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir, weights_dir.
       device: value of `--device`.
       time_limit_sec: time limit of a training cell.
       skip: names of cells that an earlier child has started.
@@ -55,7 +55,7 @@ class Work:
         Raises:
           UsageError: see `probe`.
         """
-        names = ("results_dir", "tuned_dir", "targets_dir", "data_dir", "cache_dir")
+        names = ("results_dir", "tuned_dir", "targets_dir", "data_dir", "cache_dir", "weights_dir")
         places = {name: str(getattr(folders, name)) for name in names}
         broken = probe(plugins, suite.tasks, time_limit_sec) if plugins else {}
         return cls(dataclasses.asdict(suite), tuple(plugins), places, device, time_limit_sec, broken=broken)
@@ -204,7 +204,9 @@ def _work() -> None:
     with speaking() as say:
         try:
             select_device(work.device)
-            registry = build_registry(work.plugins, folders["data_dir"], folders["cache_dir"])
+            registry = build_registry(
+                work.plugins, *(folders[name] for name in ("data_dir", "cache_dir", "weights_dir"))
+            )
             registry.broken.update(work.broken)
             cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
             run_cells(

@@ -96,7 +96,7 @@ def plan_suite(
     folders, work = folders or Folders(), None
     if isolate or (isolate is None and plugins):  # first, since importing a plug-in may crash the process
         work = isolate_.Work.of(suite, plugins, folders, device, time_limit_sec)
-    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir, folders.weights_dir)
     registry.broken.update(work.broken if work else {})
     cells = plan_cells(suite, registry, folders.tuned_dir, folders.targets_dir)
     store = Store(folders.results_dir, suite.name)

@@ -71,7 +71,7 @@ def time_steps(
     """
     select_device(device)
     folders, quick = folders or Folders(), load_suite(SUITE)
-    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir, folders.weights_dir)
     found = []
     for task in expand_tasks(tasks or quick.tasks, registry.task_names()):
         horizon = steps or registry.problem(task).horizon
@@ -123,7 +123,7 @@ def race(
     """
     select_device(device)
     folders = folders or Folders()
-    registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
+    registry = build_registry(plugins, folders.data_dir, folders.cache_dir, folders.weights_dir)
     found = []
     for task in expand_tasks(tasks or load_suite(SUITE).tasks, registry.task_names()):
         horizon = steps or registry.problem(task).horizon

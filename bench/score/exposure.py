@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Collection, Sequence
@@ -142,6 +143,11 @@ def choosing_images(card: weights.Card) -> Images:
     names = [(run.get("validation_family") or run["family"], splits) for run, splits in outer]
     pools = [pool_images(name, OUTER_VALIDATION, splits) for name, splits in names]
     return _union([nothing, *pools])
+
+
+def official_training(images: Images) -> Images:
+    """Those of a set that are training images of its source: the training and validation splits here."""
+    return dataclasses.replace(images, images=frozenset(place for place in images.images if place[1] != "test"))
 
 
 def _runs(card: weights.Card) -> list[weights.Card]:

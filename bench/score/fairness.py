@@ -20,11 +20,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 import tasks
 from baselines import find_tuned, loss_keys, read_tuned, tuned_by
-from bench.entries.entrants import resolve
+from bench.entries.entrants import Entrant, resolve
 from bench.errors import UsageError
 from bench.measure.update_cost import bytes_per_parameter, shapes
 from bench.measure.update_cost import update_costs as update_costs
@@ -35,6 +36,7 @@ from bench.score.exposure import (
     architecture,
     choosing_images,
     mark_of,
+    official_training,
     outer_training,
     task_images,
     trained_images,
@@ -43,6 +45,7 @@ from bench.score.times_to_target import TargetsByTask, median_steps, reference_t
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from bench.tuning.targets import CLAIMED
 from learned import weights
+from learned.elsewhere import ELSEWHERE, Elsewhere
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class FairnessCard:
     Attributes:
       optimizer: name.
       outer_training: None for theta other than the shipped one: its card is not available.
+      by_others: for published weights of others what is known of their outer-training, as text; else None.
       exposures: one for each task of the suite.
       payback: None where it cannot be computed.
       bytes_per_parameter: task -> optimizer -> bytes of optimizer state per parameter, for this optimizer and each
@@ -83,6 +87,7 @@ class FairnessCard:
 
     optimizer: str
     outer_training: OuterTraining | None
+    by_others: str | None
     exposures: tuple[Exposure, ...]
     payback: Payback | None
     bytes_per_parameter: dict[str, dict[str, float]]
@@ -99,9 +104,10 @@ def cards(rows: Rows, targets: TargetsByTask | None = None) -> list[FairnessCard
         source = source_card(rows, optimizer)
         exposures = tuple(_exposure(task, rows.horizon(task), source) for task in names)
         state = {task: _state_bytes((optimizer, *hand_designed), task, rows.horizon(task)) for task in names}
-        known = outer_training(source) if source else None
+        known = outer_training(source) if isinstance(source, weights.Card) else None
+        by_others = source.outer_training if isinstance(source, Elsewhere) else None
         paid = payback(rows, targets or {}, optimizer, known) if known else None
-        found.append(FairnessCard(optimizer, known, exposures, paid, state))
+        found.append(FairnessCard(optimizer, known, by_others, exposures, paid, state))
     return found
 
 
@@ -178,8 +184,10 @@ def _tuning_runs(family: str, horizon: int, name: str) -> int:
     return sum(len(trial.get(kind, ())) for turn in rounds for trial in turn["trials"] for kind in kinds)
 
 
-def source_card(rows: Rows, optimizer: str) -> weights.Card | None:
-    """The card of the weights of this name; None where the rows were made with another theta."""
+def source_card(rows: Rows, optimizer: str) -> weights.Card | Elsewhere | None:
+    """The card of the weights of this name, or the row of others'; None where the rows were made with another theta."""
+    if optimizer in ELSEWHERE:
+        return ELSEWHERE[optimizer] if made_with(rows, optimizer, ELSEWHERE[optimizer].theta_sha256) else None
     if optimizer not in weights.known_names():
         return None
     theta, card = weights.read(optimizer)
@@ -192,13 +200,16 @@ def made_with(rows: Rows, optimizer: str, digest: str) -> bool:
     return {json.loads(text).get("theta_sha256") for text in runs["hyperparameters"]} == {digest[:16]}
 
 
-def _exposure(task: str, horizon: int, source: weights.Card | None) -> Exposure:
+def _exposure(task: str, horizon: int, source: weights.Card | Elsewhere | None) -> Exposure:
     try:
         images = task_images(task)
     except tasks.UnknownNameError:
         return Exposure(task, horizon, "unknown", None, None, None, None)
     counts = (len(images.classes), len(images.images))
-    if source is None:
+    if isinstance(source, Elsewhere) and source.data_sets is not None:
+        seen = images.overlap(official_training(images)) if images.data_set in source.data_sets else Overlap(0, 0)
+        return Exposure(task, horizon, mark_of(seen, Overlap(0, 0), same_kind=False), *counts, seen, None)
+    if not isinstance(source, weights.Card):
         return Exposure(task, horizon, "unknown", *counts, None, None)
     trained, choosing = images.overlap(trained_images(source)), images.overlap(choosing_images(source))
     family = source.outer_training["family"]
@@ -222,4 +233,8 @@ def _state_bytes(optimizers: Sequence[str], task: str, horizon: int) -> dict[str
 @functools.cache
 def _bytes_per_parameter(optimizer: str, family: str, horizon: int) -> float:
     params = shapes(tasks.family_row(family).problem.init)
+    if optimizer in ELSEWHERE:  # which needs no weights
+        row = ELSEWHERE[optimizer]
+        theta = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in row.shapes.items()}
+        return bytes_per_parameter(Entrant(optimizer, LEARNED, row.make, theta, {}), params, horizon)
     return bytes_per_parameter(resolve(optimizer, family, horizon), params, horizon)

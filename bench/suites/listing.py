@@ -1,6 +1,7 @@
 """Lists of suites and stored runs, and a description of anything with a name."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.folders import Folders
 from bench.store.published import stored_runs
 from bench.suites.suite import load_suite, suite_names
 from learned import weights
+from learned.elsewhere import ELSEWHERE, origin
 
 
 def list_suites() -> list[dict[str, Any]]:
@@ -64,6 +66,11 @@ def describe(name: str, plugins: Sequence[str] = ()) -> dict[str, Any]:
     if real_name(name) in weights.shipped_names():
         theta, card = weights.read(real_name(name))
         return dataclasses.asdict(card) | {"num_weights": sum(array.size for array in theta.values())}
+    if name in ELSEWHERE:
+        row = ELSEWHERE[name]
+        facts = {"name": name, "role": "learned", "reference": row.reference, "outer_trained_by_others": True}
+        sizes = sum(math.prod(shape) for shape in row.shapes.values())
+        return facts | {"outer_training": row.outer_training, "num_weights": sizes, "weights": origin(name)[1:]}
     optimizers = list_optimizers(plugins)
     for row in optimizers:
         if row["name"] == name:

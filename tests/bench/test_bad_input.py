@@ -278,6 +278,7 @@ FILES = {
     "dies.py": "import os; os._exit(0)\n",
     "path.py": "OPTIMIZERS = {'../x': 1}\n",
     "broken.safetensors": "no weights",
+    "broken/celo/theta.safetensors": "no weights",
     "results/tuned/digits8_mlp/500/sgd_momentum.json": "{",
 }
 

@@ -12,6 +12,7 @@ SETTINGS = {  # key of bench.toml -> its flag and variable
     "reports_dir": ("--reports-dir", "BENCH_REPORTS_DIR"),
     "cache_dir": ("--cache-dir", "BENCH_CACHE_DIR"),
     "data_dir": ("--data-dir", "TFDS_DATA_DIR"),
+    "weights_dir": ("--weights-dir", "BENCH_WEIGHTS_DIR"),
     "device": ("--device", "BENCH_DEVICE"),
 }
 
@@ -53,6 +54,10 @@ def test_a_flag_stands_before_the_environment_the_file_and_the_default(taken, mo
     assert taken()[key] == "of_file"
     Path("bench.toml").write_text(f'{key} = ""\n')
     assert taken()[key] == default
+
+
+def test_weights_of_others_are_in_the_cache_where_no_folder_is_said(taken):
+    assert taken("--cache-dir", "elsewhere")["weights_dir"] == str(Path("elsewhere") / "weights")
 
 
 def test_one_setting_leaves_the_others_alone(taken):

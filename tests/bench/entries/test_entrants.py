@@ -7,9 +7,11 @@ import pytest
 import learned
 from baselines import BASELINES
 from bench.entries.entrants import resolve
+from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from learned import weights
 from tests.helpers import assert_one_line
+from tests.learned.test_elsewhere import save_example
 
 
 @pytest.mark.parametrize("name", [name for name, row in BASELINES.items() if row.values_of])
@@ -56,6 +58,18 @@ def test_an_alias_and_a_file_of_weights_are_the_optimizer_that_they_hold(tmp_pat
     of_file = resolve(str(path), "digits8_mlp", 500)
     assert of_file.identity == real.identity
     assert of_file.name == f"{learned.HEADLINE}@{real.identity['theta_sha256'][:8]}"  # may be another of that name
+
+
+def test_weights_of_others_are_tied_to_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCH_WEIGHTS_DIR", raising=False)
+    save_example(tmp_path, "sinv6")
+    entrant = resolve("sinv6", "digits8_mlp", 500, registry=Registry(weights_dir=tmp_path))
+    digest = weights.digest(entrant.variables)
+    assert entrant.identity == {"design": "sinv6", "theta_sha256": digest[:16]}
+    assert (entrant.name, entrant.role) == (f"sinv6@{digest[:8]}", "learned")  # not those that were published
+    with pytest.raises(UsageError, match="do not ship") as caught:
+        resolve("celo", "digits8_mlp", 500, registry=Registry(cache_dir=tmp_path))
+    assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize(

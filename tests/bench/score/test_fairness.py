@@ -9,12 +9,13 @@ import pytest
 
 import tasks
 from bench.entries.entrants import resolve
-from bench.report.fairness import payback_text
+from bench.report.fairness import card_tables, payback_text
 from bench.score.exposure import Overlap, outer_training, trained_images
 from bench.score.fairness import _tuning_runs, cards, payback
 from bench.store.record import CURVE_COLUMNS, Record, Status, cell_row
 from bench.store.rows import read_rows
 from learned import weights
+from learned.elsewhere import ELSEWHERE
 from tests.bench import synthetic
 from tests.bench.score.outer_trained import FACTS, NONE, card_of, exposure
 
@@ -41,11 +42,11 @@ def test_tasks_that_chose_theta_are_marked_so():
 SHIPPED = "lopt_ortho_small"  # begun from its design alone
 
 
-def rows(theta_sha256, names=("imagenet16_cnn3/0", "digits8_mlp", "plugged")):
+def rows(theta_sha256, names=("imagenet16_cnn3/0", "digits8_mlp", "plugged"), learned=SHIPPED):
     """A finished run of three optimizers on each task."""
     cells = []
     for task in names:
-        for optimizer, role in (("adam", "hand-designed"), (SHIPPED, "learned"), ("adam_10x", "control")):
+        for optimizer, role in (("adam", "hand-designed"), (learned, "learned"), ("adam_10x", "control")):
             values = {"theta_sha256": theta_sha256} if role == "learned" else {}
             config = {"kind": "train", "suite": "s", "task": task, "family": task.split("/")[0], "horizon": 200}
             config |= {"optimizer": optimizer, "role": role, "seed": 0, "hyperparameters": values}
@@ -96,6 +97,29 @@ def test_rows_of_another_theta_than_the_shipped_one_are_marked_unknown():
     assert card.outer_training is None
     assert {exposure.mark for exposure in card.exposures} == {"unknown"}
     json.dumps(dataclasses.asdict(card))  # plain data
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_others_outer_trained_on_is_said_of_the_weights_that_they_published(name):
+    row = ELSEWHERE[name]
+    marks = {task: exposure(task, row).mark for task in ("mnist14_mlp", "cifar10_cnn3", "digits8_mlp")}
+    if row.data_sets is None:
+        assert set(marks.values()) == {"unknown"}
+    else:
+        assert marks == {
+            "mnist14_mlp": "in-distribution",
+            "cifar10_cnn3": "in-distribution",
+            "digits8_mlp": "out-of-distribution",
+        }
+        # Of 70,000 images all but the 10,000 of the official test set.
+        assert exposure("mnist28_cnn3", row).trained == Overlap(10, 60_000)
+    (card,) = cards(rows(row.theta_sha256[:16], ["digits8_mlp"], learned=name))
+    assert (card.by_others, card.outer_training, card.payback) == (row.outer_training, None, None)
+    assert card.bytes_per_parameter["digits8_mlp"][name] > 8  # by its shapes, without weights
+    table = next(table for table in card_tables([card], None) if table.slug.startswith("outer_training"))
+    assert row.outer_training in {entry.text for line in table.rows for entry in line}
+    (other,) = cards(rows("0" * 16, ["digits8_mlp"], learned=name))
+    assert (other.by_others, other.exposures[0].mark) == (None, "unknown")
 
 
 def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_it():
