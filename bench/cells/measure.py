@@ -102,12 +102,14 @@ def plan(suite: Suite, registry: Registry, tuned_dir: Path | None) -> list[Measu
     measurement = MEASUREMENTS[name]
     if measurement.timed and not suite.optimizers:
         raise UsageError(f"suite {suite.name}: expected a non-empty 'optimizers'")
-    for key in ("replications",) if measurement.timed else ("optimizers", "timing_blocks", "controls"):
+    has_none = ("replications",) if measurement.timed else ("optimizers", "timing_blocks", "controls")
+    for key in has_none if measurement.replicated else ("replications", *has_none):
         if getattr(suite, key) not in (None, ()):
             raise UsageError(f"suite {suite.name}: {name} has no {key!r}; leave it out")
     parts = {f"{name}/{part}": facts for part, facts in measurement.parts().items()}
     entrants: tuple[Entrant, ...] = ()
-    repeats, timed = ("replications", NUM_REPLICATIONS if suite.replications is None else suite.replications), {}
+    number = NUM_REPLICATIONS if suite.replications is None else suite.replications
+    repeats, timed = ("replications", number if measurement.replicated else 1), {}
     if measurement.timed:
         compared = suite_entrants(suite, registry, name, measurement.horizon, tuned_dir)
         base = None if suite.controls is False else controls.base_of(compared)

@@ -1,4 +1,4 @@
-"""Named measurements of the benchmark's own machinery: update costs, designs, outer-gradients.
+"""Named measurements of the benchmark's own machinery: update costs, designs, outer-gradients, ablation.
 
 Those in the table are run by suites of kind "measure" and are stored and published like other results.
 `bench.measure.convolution` only prints its figures, since it needs a process pinned to one core.
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entries.entrants import Entrant
-from bench.measure import designs, pathologies, update_cost
+from bench.measure import ablation, designs, pathologies, update_cost
 from bench.statistics import significant
 
 Tick = Callable[[], None]
@@ -33,6 +33,7 @@ class Measurement:
       shown: columns of the table that fit a terminal; all columns if empty.
       timed: whether it times the optimizers of the suite, and repeats are interleaved blocks. Otherwise it has no
         optimizers, and repeats are independent replications.
+      replicated: whether it has such repeats; without them a part is measured once.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Measurement:
     table: Callable[[Any, Any], pd.DataFrame]
     shown: tuple[str, ...] = ()
     timed: bool = True
+    replicated: bool = True
 
 
 _ROWS = (
@@ -54,6 +56,15 @@ _ROWS = (
         pathologies.measure,
         pathologies.table,
         timed=False,
+    ),
+    Measurement(
+        "ablation",
+        ablation.parts,
+        ablation.HORIZON,
+        ablation.measure,
+        ablation.table,
+        timed=False,
+        replicated=False,
     ),
 )
 MEASUREMENTS = {row.name: row for row in _ROWS}

@@ -1,0 +1,249 @@
+"""The ablation: what the estimator of the outer-gradient and the growing unrolls contribute.
+
+Metz et al., arXiv 1810.10180, claim that merging backpropagation with ES, and unrolls that grow, are what makes
+outer-training work. Here each estimator is paired with each curriculum, for the paper's design and for an orthogonal
+one, from several outer seeds. All runs take the same number of inner steps, on train loss of one family, from untrained
+weights, at one outer learning rate for each design. The best theta by outer-validation is then evaluated on evaluation
+classes over more steps than any unroll had. A run that diverges is a result.
+
+A part is DESIGN/ESTIMATOR/UNROLLS/SEED. Truncated estimators take windows of unrolls; all others whole ones.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import pandas as pd
+
+import tasks
+from bench.measure.designs import Variant
+from bench.statistics import Interval, geometric_mean, t_interval
+from bench.store.rows import Frame
+from learned.config import OuterConfig
+from learned.curriculum import Stage, num_steps_at
+from learned.estimators import TRUNCATED
+from learned.objective import clip_losses
+from learned.outer import Callbacks, Engine, inner_steps_of, outer_train
+from tasks import inner_loop
+
+HORIZON = 500  # of outer-validation and evaluation: longer than any unroll
+FAMILY = "imagenet16_cnn3"
+BUDGET = 64_000  # inner steps of a run
+NUM_TASKS = 8  # of the evaluation
+POOL = "evaluation"  # of classes
+WINDOW = 10  # inner steps of a truncated estimator
+SEEDS = 5  # `MIN_SEEDS` of an interval
+DESIGNS = {
+    "per_parameter_mlp": Variant("per_parameter_mlp", {"step_scale": 1e-2}),
+    "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
+}
+RATES = {"per_parameter_mlp": 3e-3, "orthogonal": 1.5e-3}  # of the first outer-training of each that ships
+ESTIMATORS = {
+    "tbptt": ("tbptt",),
+    "reparam": ("reparam",),
+    "es": ("es",),
+    "pes": ("pes",),
+    "merged": ("reparam", "es"),
+    "merged_windows": ("merged_windows",),
+}
+NUM_VALIDATIONS = 8  # along a run
+FOLLOWED = ("outer_loss", "gradient_norm", "skipped", "merge_weight", "outer_validation_loss")  # of its metrics
+COLUMNS = [
+    *("design", "estimator", "unrolls", "seed", "outer_steps", "inner_steps", "seconds", "skipped"),
+    *("outer_validation_loss", "final_validation_loss", "untrained"),
+]
+MERGED_OF = ("reparam", "es")  # what the merged estimators are compared with
+
+
+class Unrolls(NamedTuple):
+    """Inner steps of unrolls at the first and the last outer step; None where they do not grow."""
+
+    first: int
+    last: int | None = None
+
+
+UNROLLS = {"short": Unrolls(20), "long": Unrolls(200), "growing": Unrolls(20, 200)}
+FIXED = ("short", "long")  # what growing unrolls are compared with
+# The claims, in the words of the verdict: (name, sentence).
+CLAIMS = {
+    "estimator": "merging lowers the loss below that of either estimator alone, with growing unrolls",
+    "unrolls": "growing unrolls lower the loss below that of short and of long ones, with the merged estimator",
+}
+
+
+def config_of(design: str, estimator: str, unrolls: str, seed: int) -> OuterConfig:
+    """The outer-training of a part: as many outer steps as the budget of inner steps allows."""
+    names, (first, last) = ESTIMATORS[estimator], UNROLLS[unrolls]
+    window = WINDOW if names[0] in TRUNCATED else None
+
+    def lasting(outer_steps: int) -> OuterConfig:
+        return OuterConfig(
+            name=f"ablation/{design}/{estimator}/{unrolls}",
+            design=DESIGNS[design].design,
+            design_options=tuple(sorted(DESIGNS[design].options.items())),
+            family=FAMILY,
+            estimator=names,
+            window=window,
+            num_tasks=4,
+            learning_rate=RATES[design],
+            clip_sample=2.0,
+            ema=0.9,
+            validation_num_steps=HORIZON,
+            validation_num_tasks=4,
+            validation_every=max(outer_steps // NUM_VALIDATIONS, 1),
+            seed=seed,
+            stages=(Stage(first, outer_steps, last, "geometric"),),
+        )
+
+    def fits(outer_steps: int) -> bool:
+        config = lasting(outer_steps)
+        lengths = (window or num_steps_at(config.stages, step) for step in range(outer_steps))
+        return sum(inner_steps_of(config, length) for length in lengths) <= BUDGET
+
+    most = BUDGET // inner_steps_of(lasting(1), window or first)
+    return lasting(bisect.bisect_left(range(1, most + 1), True, key=lambda steps: not fits(steps)) or 1)
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """The definition of each part: the outer-training, and what is evaluated."""
+    return {
+        f"{design}/{estimator}/{unrolls}/{seed}": {
+            "outer": config_of(design, estimator, unrolls, seed).as_dict(),
+            "evaluated": {"tasks": NUM_TASKS, "steps": HORIZON, "pool": POOL},
+        }
+        for design, estimator, unrolls, seed in itertools.product(DESIGNS, ESTIMATORS, UNROLLS, range(SEEDS))
+    }
+
+
+def measure(
+    part: str, entrants: Sequence[Any], replications: int, tick: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Outer-trains and evaluates one part.
+
+    Args:
+      part: a name in `parts`.
+      entrants: ignored; the part defines the learned optimizer.
+      replications: 1; outer seeds are parts.
+      tick: called at the end.
+
+    Returns:
+      Rows (step, metric, value). At the number of outer steps done: "outer_loss", "gradient_norm", "inner_steps" and
+      "seconds" so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the
+      evaluation task: "final_validation_loss" of the best theta, and "final_validation_loss_untrained".
+    """
+    del entrants, replications
+    design, estimator, unrolls, seed = part.split("/")
+    config = config_of(design, estimator, unrolls, int(seed))
+    family = tasks.load_family(config.family)
+    engine = Engine(config, family)
+    untrained = jax.device_get(engine.init().average)
+    rows: list[tuple[int, str, float]] = []
+
+    def on_step(progress: Any) -> None:
+        kept = {name: value for name, value in progress.metrics.items() if name in FOLLOWED}
+        kept |= {"inner_steps": progress.inner_steps, "seconds": progress.seconds}
+        rows.extend((progress.outer_step, name, float(value)) for name, value in kept.items())
+
+    theta, _, _ = outer_train(engine, callbacks=Callbacks(on_step=on_step))
+    for name, found in (("final_validation_loss", theta), ("final_validation_loss_untrained", untrained)):
+        rows += [(task, name, loss) for task, loss in enumerate(_evaluated(engine, family, found))]
+    tick()
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
+
+
+def _evaluated(engine: Engine, family: tasks.TaskFamily, theta: Any) -> list[float]:
+    """Final validation losses on evaluation classes, `NUM_TASKS`; at most `LOSS_CLIP`, as of a diverged run."""
+
+    @jax.jit
+    def trained(theta: Any, arrays: Any, key: Any) -> Any:
+        task_key, run_key = jax.random.split(key)
+        task = tasks.Task(family.problem, arrays, family.sample(task_key, POOL))
+        optimizer = engine.design.optimizer(theta, HORIZON)
+        state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, HORIZON)
+        return clip_losses(inner_loop.eval_loss(task, state.params, "validation"))
+
+    keys = jax.random.split(tasks.named_key("ablation", FAMILY), NUM_TASKS)
+    return [float(trained(theta, family.arrays, key)) for key in keys]
+
+
+def table(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """The table of figures of this measurement.
+
+    Returns:
+      A row for each finished part: `design`, `estimator`, `unrolls`, `seed`, `outer_steps`, `inner_steps`, `seconds`,
+      `skipped` updates, `outer_validation_loss` (the best), `final_validation_loss` (geometric mean over the evaluation
+      tasks) and that of untrained weights, `untrained`.
+    """
+    found = []
+    for _, cell in cells[cells["status"] == "ok"].iterrows():
+        design, estimator, unrolls, seed = str(cell["task"]).split("/")[1:]
+        curve = curves[curves["cell"] == cell["cell"]]
+        values = {str(name): rows.sort_values("step")["value"].to_numpy() for name, rows in curve.groupby("metric")}
+        found.append(
+            {
+                "design": design,
+                "estimator": estimator,
+                "unrolls": unrolls,
+                "seed": int(seed),
+                "outer_steps": len(values["outer_loss"]),
+                "inner_steps": int(values["inner_steps"][-1]),
+                "seconds": float(values["seconds"][-1]),
+                "skipped": int(values["skipped"].sum()),
+                "outer_validation_loss": float(values["outer_validation_loss"].min()),
+                "final_validation_loss": geometric_mean(values["final_validation_loss"]),
+                "untrained": geometric_mean(values["final_validation_loss_untrained"]),
+            }
+        )
+    rows = pd.DataFrame(found, columns=COLUMNS)
+    order = {name: place for place, name in enumerate((*DESIGNS, *ESTIMATORS, *UNROLLS))}
+    return rows.sort_values(["design", "estimator", "unrolls", "seed"], key=lambda c: c.map(lambda v: order.get(v, v)))
+
+
+class Verdict(NamedTuple):
+    """What the ablation says of a claim, for one design.
+
+    Attributes:
+      claim: a name in `CLAIMS`.
+      design: a name in `DESIGNS`.
+      differences: what the claimed one is compared with -> mean over outer seeds, and its interval, of the logarithm of
+        its final validation loss less that of the other. Below zero it is better.
+      status: "shown" where every interval lies below zero, "contradicted" where one lies above, else "not shown".
+    """
+
+    claim: str
+    design: str
+    differences: dict[str, Interval]
+    status: str
+
+
+def verdicts(table: Frame) -> list[Verdict]:
+    """The verdicts on both claims by the rule of the protocol, of the designs whose parts are all there."""
+    losses = {
+        (row["design"], row["estimator"], row["unrolls"], row["seed"]): math.log(row["final_validation_loss"])
+        for _, row in table.iterrows()
+    }
+    rivals = {
+        "estimator": (("merged", "growing"), [(name, "growing") for name in MERGED_OF]),
+        "unrolls": (("merged", "growing"), [("merged", name) for name in FIXED]),
+    }
+    found = []
+    for claim, design in itertools.product(CLAIMS, DESIGNS):
+        claimed, others = rivals[claim]
+        needed = [(design, *pair, seed) for pair in (claimed, *others) for seed in range(SEEDS)]
+        if any(key not in losses for key in needed):
+            continue
+        differences = {}
+        for other in others:
+            pairs = [losses[design, *claimed, seed] - losses[design, *other, seed] for seed in range(SEEDS)]
+            differences[other[0] if claim == "estimator" else other[1]] = t_interval(pairs)
+        found.append(Verdict(claim, design, differences, _status(differences)))
+    return found
+
+
+def _status(differences: dict[str, Interval]) -> str:
+    if all(d.high is not None and d.high < 0 for d in differences.values()):
+        return "shown"
+    return "contradicted" if any(d.low is not None and d.low > 0 for d in differences.values()) else "not shown"

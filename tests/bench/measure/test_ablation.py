@@ -1,0 +1,90 @@
+"""The ablation of estimators and curricula: its runs, its table and its verdicts."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.measure import ablation
+from learned.outer import inner_steps_of
+from tests.helpers import linear_family
+
+
+def test_every_run_takes_the_same_inner_steps_within_one_outer_step():
+    for estimator, unrolls in itertools.product(ablation.ESTIMATORS, ablation.UNROLLS):
+        config = ablation.config_of("orthogonal", estimator, unrolls, 0)
+        costs = [inner_steps_of(config, config.lengths_at(step)[0]) for step in range(config.outer_steps)]
+        assert sum(costs) <= ablation.BUDGET < sum(costs) + 2 * costs[-1], (estimator, unrolls)
+        assert max(config.lengths_at(step)[1] for step in range(config.outer_steps)) < ablation.HORIZON
+
+
+def test_parts_differ_by_design_estimator_unrolls_and_seed():
+    parts = ablation.parts()
+    assert len(parts) == 2 * 6 * 3 * ablation.SEEDS
+    assert len({str(facts) for facts in parts.values()}) == len(parts)
+
+
+def rows(losses):
+    """A table of `merged` and its rivals for one design: (estimator, unrolls) -> losses over seeds."""
+    found = [
+        {"design": "orthogonal", "estimator": e, "unrolls": u, "seed": seed, "final_validation_loss": loss}
+        for (e, u), values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    return pd.DataFrame(found)
+
+
+def verdicts(**changed):
+    noise = np.exp(0.01 * np.arange(ablation.SEEDS))
+    losses = {
+        ("merged", "growing"): 1.0 * noise,
+        ("reparam", "growing"): 1.2 * noise[::-1],
+        ("es", "growing"): 1.5 * noise,
+        ("merged", "short"): 1.1 * noise[::-1],
+        ("merged", "long"): 0.8 * noise[::-1],
+    }
+    names = {f"{estimator}_{unrolls}": (estimator, unrolls) for estimator, unrolls in losses}
+    return {v.claim: v for v in ablation.verdicts(rows(losses | {names[name]: v for name, v in changed.items()}))}
+
+
+def test_verdicts_follow_from_the_differences_over_seeds():
+    found = verdicts()
+    assert (found["estimator"].status, found["unrolls"].status) == ("shown", "contradicted")
+    assert found["estimator"].differences["es"].estimate == pytest.approx(-math.log(1.5))
+    assert list(found["unrolls"].differences) == ["short", "long"]
+
+
+def test_a_difference_that_may_be_zero_shows_nothing():
+    found = verdicts(es_growing=np.exp(0.1 * np.array([-2, -1, 0, 1, 2])))
+    assert found["estimator"].status == "not shown"
+
+
+def test_without_all_seeds_there_is_no_verdict():
+    assert "unrolls" not in verdicts(merged_long=[1.0] * (ablation.SEEDS - 1))
+
+
+@pytest.mark.slow
+def test_a_part_is_outer_trained_and_evaluated(monkeypatch):
+    monkeypatch.setattr("tasks.load_family", lambda name: linear_family())
+    for name, value in {
+        "BUDGET": 640,
+        "HORIZON": 30,
+        "NUM_TASKS": 2,
+        "NUM_VALIDATIONS": 2,
+        "POOL": "outer_validation",
+    }.items():
+        monkeypatch.setattr(ablation, name, value)
+    monkeypatch.setattr(ablation, "UNROLLS", {"growing": ablation.Unrolls(10, 20)})
+    curve = ablation.measure("orthogonal/merged/growing/0", (), 1).assign(cell="c")
+    cells = pd.DataFrame({"cell": ["c"], "task": ["ablation/orthogonal/merged/growing/0"], "status": ["ok"]})
+    (row,) = ablation.table(cells, curve).to_dict("records")
+    config = ablation.config_of("orthogonal", "merged", "growing", 0)
+    assert row["outer_steps"] == config.outer_steps == 2
+    assert row["inner_steps"] <= 640
+    assert row["skipped"] == 0
+    assert 0 < row["final_validation_loss"] < 10
+    assert row["final_validation_loss"] != row["untrained"]
+    assert set(curve["metric"]) == {*ablation.FOLLOWED, "inner_steps", "seconds",
+        "final_validation_loss", "final_validation_loss_untrained"}  # fmt: skip
