@@ -1,5 +1,7 @@
 """Tasks: data on the device, models, families of tasks, and the one inner loop that trains them."""
 
+from tasks.evaluation import EvaluationParams as EvaluationParams
+from tasks.evaluation import evaluation_params as evaluation_params
 from tasks.registry import FAMILIES as FAMILIES
 from tasks.registry import MIXTURES as MIXTURES
 from tasks.registry import OUTER_FAMILIES as OUTER_FAMILIES

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jax import Array
 
+from tasks.evaluation import evaluation_params
 from tasks.task import Batch, Key, Params, Split, Task
 
-Score = Callable[[Params, Key], Array]  # (params after a step, that step's key) -> scalar
+Score = Callable[[Params, Key], Array]  # (parameters to evaluate after a step, that step's key) -> scalar
 
 
 class InnerState(NamedTuple):
@@ -24,6 +25,11 @@ class InnerState(NamedTuple):
     params: Params
     opt_state: optax.OptState
     inner_step: Array  # (), int32: steps taken so far
+
+    @property
+    def eval_params(self) -> Params:
+        """The parameters to evaluate: `params`, unless the optimizer says others (`tasks.evaluation`)."""
+        return evaluation_params(self.opt_state, self.params)
 
 
 class Trace(NamedTuple):
@@ -84,7 +90,8 @@ def unroll(
         loss, grads = jax.value_and_grad(task.loss)(state.params, task.batch(batch_key, "train"))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
-        scored = jnp.zeros((0,)) if score is None or score_every > 1 else score(params, score_key)
+        evaluated = evaluation_params(opt_state, params)
+        scored = jnp.zeros((0,)) if score is None or score_every > 1 else score(evaluated, score_key)
         return InnerState(params, opt_state, state.inner_step + 1), Trace(loss, scored)
 
     if score is None or score_every == 1:
@@ -93,7 +100,7 @@ def unroll(
     def steps(state: InnerState, length: int) -> tuple[InnerState, Trace]:
         state, trace = jax.lax.scan(step, state, length=length)
         _, score_key = jax.random.split(jax.random.fold_in(key, state.inner_step))  # that of the last step
-        return state, Trace(trace.inner_loss, jnp.full((length,), score(state.params, score_key)))
+        return state, Trace(trace.inner_loss, jnp.full((length,), score(state.eval_params, score_key)))
 
     whole, rest = divmod(num_steps, score_every)
     state, trace = jax.lax.scan(lambda state, _: steps(state, score_every), state, length=whole)

@@ -109,20 +109,30 @@ def _search_space(subject: OptimizerSubject) -> str:
 
 
 def _reads(subject: OptimizerSubject) -> str:
-    """Checks that every searched hyperparameter changes the updates, at the two ends of its range."""
+    """Checks that every searched hyperparameter changes updates or evaluation, at the two ends of its range."""
+    from tasks import evaluation_params
+
+    def seen(changed: Mapping[str, float]) -> Any:
+        updates, states = subject.run(3, changed)
+        return updates, evaluation_params(states[-1], subject.params)
+
     for name, rng in subject.row.space.items():
-        low, high = (subject.run(3, {name: value})[0] for value in (rng.low, rng.high))
+        low, high = (seen({name: value}) for value in (rng.low, rng.high))
         if same_bits(low, high):
             raise Broken(f"three steps are the same at {name} = {rng.low:g} and {rng.high:g}: does `make` read it?")
     return f"three steps depend on {listed(subject.row.space)}" if subject.row.space else "nothing to read"
 
 
 def _structure(subject: OptimizerSubject) -> str:
+    from tasks import evaluation_params
+
     updates, states = subject.three_steps
     for update in updates:
         same_kinds("updates", subject.params, update, "the parameters")
     for before, after in itertools.pairwise(states):
         same_kinds("the state after a step", before, after, "the state before it")
+    for state in states:
+        same_kinds("the parameters to evaluate", subject.params, evaluation_params(state, subject.params), "parameters")
     return "updates as parameters, state as before"
 
 

@@ -56,7 +56,7 @@ def race(
         state = program.init(task, entrant, key)
         for length in lengths:
             jax.block_until_ready(program.chunks[length](task, entrant.variables, state, key, 1))
-        float(validation_loss(task, state.params))
+        float(validation_loss(task, state.eval_params))
         shortest.append(training_region(program, entrant, task, key, lengths[0], 1))
     repeats = filling(shortest, MIN_RACE_SEC).tolist()
     states = [jax.block_until_ready(p.init(task, e, key)) for p, e in zip(programs, entrants, strict=True)]
@@ -64,7 +64,7 @@ def race(
     losses: list[list[float]] = [[] for _ in entrants]
 
     def record(i: int, step: int) -> None:
-        losses[i].append(float(validation_loss(task, states[i].params)))
+        losses[i].append(float(validation_loss(task, states[i].eval_params)))
         rows.append((step, f"validation_loss/{entrants[i].name}", losses[i][-1]))
         rows.append((step, f"wall_time_sec/{entrants[i].name}", clocks[i]))
 

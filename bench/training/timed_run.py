@@ -17,7 +17,7 @@ import pandas as pd
 from bench.entries.entrants import Entrant
 from bench.store.record import Clock, Outcome, Result, Status
 from bench.training.programs import Program, block_losses, evaluation_grid, whole_loss
-from tasks.inner_loop import EVAL_EXAMPLES
+from tasks.inner_loop import EVAL_EXAMPLES, InnerState
 from tasks.task import Key, Task
 
 STEP_METRICS = ("inner_loss", "wall_time_sec")  # about the steps since the last grid point, so absent at step 0
@@ -59,9 +59,10 @@ def run_cell(
     values: dict[tuple[int, str], float] = {}
     best = (math.inf, 0, None)  # validation loss, step, params
 
-    def evaluate(step: int, params) -> bool:
+    def evaluate(step: int, state: InnerState) -> bool:
         nonlocal best
         start = time.perf_counter()
+        params = state.eval_params
         dispatched = {split: loss(task, params) for split, loss in program.evaluate.items()}
         losses = {split: float(loss) for split, loss in dispatched.items()}
         clock["eval_wall_sec"] += time.perf_counter() - start
@@ -73,7 +74,7 @@ def run_cell(
     start = time.perf_counter()
     state = jax.block_until_ready(program.init(task, entrant, key))
     clock["train_wall_sec"] += time.perf_counter() - start
-    evaluate(0, state.params)
+    evaluate(0, state)
     for previous, step in itertools.pairwise(grid):
         start = time.perf_counter()
         chunk = program.chunks[step - previous]
@@ -82,7 +83,7 @@ def run_cell(
         losses = np.asarray(losses)
         values[step, "inner_loss"] = float(losses.mean())
         values[step, "wall_time_sec"] = clock["train_wall_sec"]
-        finite = evaluate(step, state.params)
+        finite = evaluate(step, state)
         tick(step - previous)
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad) or not finite:
@@ -98,10 +99,12 @@ def run_cell(
     if best[2] is not None:
         rows.append((best[1], "test_loss_at_best_validation", _finite_or_nan(whole_loss(task, best[2], "test"))))
     if status is Status.OK:
-        losses, counts = block_losses(task, state.params, "test")
+        losses, counts = block_losses(task, state.eval_params, "test")
         rows += [(block, BLOCK_METRIC, _finite_or_nan(loss)) for block, loss in enumerate(losses)]
         rows.append((horizon, "final_test_loss", _finite_or_nan(np.average(losses, weights=counts))))
-        rows.append((horizon, "final_validation_loss", _finite_or_nan(whole_loss(task, state.params, "validation"))))
+        rows.append(
+            (horizon, "final_validation_loss", _finite_or_nan(whole_loss(task, state.eval_params, "validation")))
+        )
     clock["eval_wall_sec"] += time.perf_counter() - start
     clock["total_wall_sec"] = time.perf_counter() - begin
     curve = pd.DataFrame(rows, columns=["step", "metric", "value"])

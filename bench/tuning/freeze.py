@@ -192,8 +192,8 @@ def freeze(
                 state, _ = program.chunks[step - previous](task, entrant.variables, state, key, 1)
                 if step in needed:
                     for split, loss in program.evaluate.items():
-                        curves[f"{split}_loss"][i, column] = loss(task, state.params)
-            finals.append(whole_loss(task, state.params, "validation"))
+                        curves[f"{split}_loss"][i, column] = loss(task, state.eval_params)
+            finals.append(whole_loss(task, state.eval_params, "validation"))
             tick()
         levels = {metric: levels_of(grid, values, horizon) for metric, values in curves.items()}
         final_validation[entrant.name] = float(np.median([v if math.isfinite(v) else math.inf for v in finals]))

@@ -85,7 +85,7 @@ class TrialRunner:
             state, _ = tasks.inner_loop.unroll(
                 task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, horizon
             )
-            return tasks.inner_loop.eval_loss(task, state.params, baseline.tuned_by, whole=True)
+            return tasks.inner_loop.eval_loss(task, state.eval_params, baseline.tuned_by, whole=True)
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 

@@ -8,6 +8,7 @@ import pytest
 
 from baselines import BASELINES, Baseline, LogUniform
 from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
+from tasks import EvaluationParams
 from tests.bench.checks.found import broken
 from tests.helpers import assert_one_line
 
@@ -59,6 +60,13 @@ BROKEN_OPTIMIZERS = {
     "callback": (changed(printing), {"host callbacks"}, "calls back to Python from inside the step"),
     "random": (changed(noisy), {"deterministic", "jit = eager"}, "traced twice, differ"),
     "half": (changed(to_all(lambda u: u.astype(jnp.float16))), {"structure, shapes, dtypes"}, "float16"),
+    "elsewhere": (
+        changed(
+            lambda u, s: (u, s), lambda params: EvaluationParams(jax.tree.map(lambda p: p.astype(jnp.float16), params))
+        ),
+        {"structure, shapes, dtypes"},
+        "the parameters to evaluate: ['bias'] is",
+    ),
     "uphill": (changed(to_all(lambda u: -u)), {"descends"}, "take the loss from"),
     "heavy": (
         changed(lambda u, s: (u, s), lambda params: jax.tree.map(lambda p: jnp.zeros((40, *p.shape)), params)),

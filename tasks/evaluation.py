@@ -1,0 +1,52 @@
+"""The parameters that a run is evaluated at, where they are not those that it trains.
+
+A schedule-free method and an average of weights take gradients at one point and hand out another. An optimizer says so
+by its state, which is all of it that passes through the inner loop: whoever evaluates a run asks here, and neither rows
+nor plug-ins have anything to register.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from optax.contrib import ScheduleFreeState, schedule_free_eval_params
+
+from tasks.task import Params
+
+
+class EvaluationParams(NamedTuple):
+    """A node of an optimizer's state, at any depth, that holds the parameters to evaluate."""
+
+    params: Params
+
+
+def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
+    """The parameters that losses are computed on: those of the nodes of the state that say so, else `params` as it is.
+
+    Such a node is an `EvaluationParams` or the state of `optax.contrib.schedule_free`. One under `optax.masked` or
+    `optax.partition` speaks for its own leaves only.
+
+    Example:
+      >>> evaluation_params((optax.EmptyState(), EvaluationParams({"w": 3.0})), {"w": 2.0})
+      {'w': 3.0}
+      >>> evaluation_params((optax.EmptyState(),), {"w": 2.0})
+      {'w': 2.0}
+    """
+    for node in filter(_says, jax.tree.leaves(opt_state, is_leaf=_says)):
+        own = node.params if isinstance(node, EvaluationParams) else node.z
+        if isinstance(node, ScheduleFreeState):
+            own = schedule_free_eval_params(node, jax.tree.map(_unless_masked, own, params, is_leaf=_is_masked))
+        params = jax.tree.map(lambda x, p: p if _is_masked(x) else x, own, params, is_leaf=_is_masked)
+    return params
+
+
+def _says(node: Any) -> bool:
+    return isinstance(node, EvaluationParams | ScheduleFreeState)
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
+
+
+def _unless_masked(leaf: Any, param: Any) -> Any:
+    return leaf if _is_masked(leaf) else param
