@@ -32,7 +32,7 @@ def tune(
     folders: Folders,
     device: str | None,
 ) -> None:
-    """Tune hand-designed optimizers on a task family: 32 Halton trials each, by validation loss.
+    """Tune hand-designed optimizers on a task family: 32 or 64 Halton trials each, by validation loss.
 
     A search that is stopped or killed goes on where it was.
     """

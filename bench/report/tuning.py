@@ -19,7 +19,7 @@ from bench.report.table import Column, Entry, Table, format_interval, format_num
 from bench.statistics import Interval, best_of_k
 from bench.store.rows import HAND_DESIGNED, Rows, slugs
 
-BUDGETS = (1, 2, 4, 8, 16, 32)
+BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 LEARNING_RATE = "learning_rate"
 NO_TRIALS = "A learned optimizer has no trial here: its outer-training is its tuning."
 

@@ -57,7 +57,7 @@ def tune_family(
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> list[Tuned]:
-    """Tunes hand-designed optimizers on a task family: 32 Halton trials each, by validation loss (protocol rule 1).
+    """Tunes hand-designed optimizers on a task family: Halton trials, by validation loss (protocol rule 1).
 
     An interrupted search is resumed, if nothing that its losses depend on has changed.
 

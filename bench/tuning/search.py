@@ -1,9 +1,9 @@
-"""Tuning of hand-designed optimizers: the same procedure and budget for all (protocol rule 1).
+"""Tuning of hand-designed optimizers: the same procedure for all, and a budget by dimensions (protocol rule 1).
 
-32 trials of a Halton sequence each run on two tuning tasks. The best three run again with three further seeds. The mean
-final validation loss selects one of them, or the train loss where the optimizer's row says so (`Baseline.tuned_by`). If
-the optimum is at the edge of the search space, the space is widened and the search is repeated. The rules do not depend
-on the task (AlgoPerf's tuning rulesets, arXiv 2306.07179).
+32 trials of a Halton sequence, 64 where more than three hyperparameters are searched, run on two tuning tasks each. The
+best three run again with three further seeds. The mean final validation loss selects one of them, or the train loss
+where the optimizer's row says so (`Baseline.tuned_by`). If the optimum is at the edge of the search space, the space is
+widened and the search is repeated. The rules do not depend on the task (AlgoPerf's tuning rulesets, arXiv 2306.07179).
 """
 
 import datetime
@@ -27,6 +27,7 @@ from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.training.programs import run_key
 
 NUM_TRIALS = 32
+MAX_DIMENSIONS = 3  # that so many trials fill; beyond, there are twice as many
 NUM_TUNING_TASKS = 2
 NUM_FINALISTS = 3
 NUM_FURTHER_SEEDS = 3
@@ -42,13 +43,19 @@ def tuning_tasks(family: str) -> list[str]:
     return [f"{family}/outer_validation/{k}" for k in range(NUM_TUNING_TASKS)]
 
 
-def halton(space: Mapping[str, LogUniform], num_trials: int = NUM_TRIALS) -> list[dict[str, float]]:
+def num_trials_of(space: Mapping[str, Any]) -> int:
+    """Trials of one round of a search in a space."""
+    return NUM_TRIALS * (1 if len(space) <= MAX_DIMENSIONS else 2)
+
+
+def halton(space: Mapping[str, LogUniform], num_trials: int | None = None) -> list[dict[str, float]]:
     """The first points of the Halton sequence in a space, without the origin; the same unit points for every optimizer.
 
     Args:
-      space: name -> range; the order of the names is the order of the Halton bases 2, 3, 5.
-      num_trials: number of points.
+      space: name -> range; the order of the names is the order of the Halton bases 2, 3, 5, 7.
+      num_trials: number of points; by default that of the space.
     """
+    num_trials = num_trials or num_trials_of(space)
     points = qmc.Halton(len(space), scramble=False).random(num_trials + 1)[1:]
     return [{name: rng.at(u) for (name, rng), u in zip(space.items(), point, strict=True)} for point in points]
 
@@ -126,9 +133,9 @@ def dump_known(identity: Mapping[str, Any], losses: Mapping[str, float]) -> str:
     return json.dumps({"identity": identity, "losses": finite}, allow_nan=False) + "\n"
 
 
-def num_runs() -> int:
-    """Training runs of one round of the procedure."""
-    return NUM_TRIALS * NUM_TUNING_TASKS + NUM_FINALISTS * NUM_FURTHER_SEEDS * NUM_TUNING_TASKS
+def num_runs(space: Mapping[str, Any]) -> int:
+    """Training runs of one round of a search in a space."""
+    return num_trials_of(space) * NUM_TUNING_TASKS + NUM_FINALISTS * NUM_FURTHER_SEEDS * NUM_TUNING_TASKS
 
 
 def tune(
@@ -163,6 +170,7 @@ def tune(
     losses = dict(known or {})
     first_runs, further_runs = loss_keys(baseline.tuned_by)
     space, earlier = dict(baseline.space), []
+    total = num_runs(space)
     for round_number in range(MAX_ROUNDS):
         done = 0
 
@@ -176,7 +184,7 @@ def tune(
                 on_run(losses)
             for _ in points:
                 done += 1
-                progress(done, num_runs())
+                progress(done, total)
             return [losses[run_name(task, seed, point)] for point in points]
 
         points = halton(space)

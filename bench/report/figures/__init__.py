@@ -35,7 +35,7 @@ LEFT_OUT = {
     "train_loss_steps_": "the same lines as against seconds, each stretched by its step cost",
     "step_cost_": "the tables have median and interval",
     "time_to_target_": "the levels in validation loss against seconds and the table of scores say who arrives when",
-    "tuning_budget_": "the table beside has the best of 1 to 32 trials",
+    "tuning_budget_": "the table beside has the best of 1, 2, 4 and more trials",
     "overview_validation_loss_seconds": "every task has an image of its own",
 }
 
