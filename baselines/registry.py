@@ -1,7 +1,8 @@
 """The hand-designed optimizers: a literal table of optax constructors, search spaces and references.
 
 Constant-rate and scheduled forms are separate rows, each tuned with the full budget (protocol rule 1): Metz et al.
-(arXiv 1810.10180) compare with constant rates, but schedules are common in practice.
+(arXiv 1810.10180) compare with constant rates, but schedules are common in practice. A row searches at most four
+hyperparameters, with twice as many trials where there are four.
 """
 
 import dataclasses
@@ -15,7 +16,9 @@ import optax.contrib
 from jax import Array
 from optax.contrib import MuonDimensionNumbers
 
+from baselines.averages import average_params
 from baselines.base import Baseline, Hyperparameters, LogUniform
+from baselines.soap import scale_by_soap
 
 WARMUP_FRACTION = 0.05
 
@@ -36,6 +39,23 @@ def warmup_cosine(peak: float | Array, horizon: int) -> optax.Schedule:
     return schedule
 
 
+def warmup_linear(peak: float | Array, horizon: int) -> optax.Schedule:
+    """Linear warm-up over 5 % of the horizon to `peak`, then a line to zero at the horizon."""
+    warmup = max(1, round(WARMUP_FRACTION * horizon))
+
+    def schedule(count):
+        falling = (horizon - count - 1) / max(1, horizon - warmup)
+        return peak * jnp.where(count < warmup, (count + 1) / warmup, jnp.maximum(falling, 0.0))
+
+    return schedule
+
+
+def warmup_constant(peak: float | Array, horizon: int) -> optax.Schedule:
+    """Linear warm-up over 5 % of the horizon to `peak`, which stays."""
+    warmup = max(1, round(WARMUP_FRACTION * horizon))
+    return lambda count: peak * jnp.minimum((count + 1) / warmup, 1.0)
+
+
 def constant(rate: float | Array, horizon: int) -> float | Array:
     """The same rate at every step."""
     del horizon
@@ -50,6 +70,15 @@ def _sgd_momentum(rate: Rate) -> Make:
     return lambda h, horizon: optax.sgd(rate(h["learning_rate"], horizon), momentum=1.0 - h["one_minus_momentum"])
 
 
+def _sgdw(rate: Rate) -> Make:
+    """The decay is not part of the momentum; it follows the schedule."""
+    return lambda h, horizon: optax.chain(
+        optax.trace(decay=1.0 - h["one_minus_momentum"]),
+        optax.add_decayed_weights(h["weight_decay"]),
+        optax.scale_by_learning_rate(rate(h["learning_rate"], horizon)),
+    )
+
+
 def _rmsprop(rate: Rate) -> Make:
     return lambda h, horizon: optax.rmsprop(rate(h["learning_rate"], horizon), decay=1.0 - h["one_minus_decay"])
 
@@ -60,9 +89,79 @@ def _adam(rate: Rate) -> Make:
     )
 
 
+def _with_decay(optimizer: Callable[..., optax.GradientTransformation]) -> Callable[[Rate], Make]:
+    """What takes the arguments of `optax.adamw`."""
+    return lambda rate: (
+        lambda h, horizon: optimizer(
+            rate(h["learning_rate"], horizon),
+            b1=1.0 - h["one_minus_b1"],
+            b2=1.0 - h["one_minus_b2"],
+            weight_decay=h["weight_decay"],
+        )
+    )
+
+
 def _nadamw(rate: Rate) -> Make:
     return lambda h, horizon: optax.nadamw(
         rate(h["learning_rate"], horizon), b1=1.0 - h["one_minus_b1"], weight_decay=h["weight_decay"]
+    )
+
+
+def _soap(rate: float | Array | optax.Schedule, *, b1: Any, b2: Any, weight_decay: Any) -> optax.GradientTransformation:
+    return optax.chain(
+        scale_by_soap(b1, b2), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(rate)
+    )
+
+
+def _ademamix(rate: Rate) -> Make:
+    """With the warm-ups of the paper, over the horizon, and its alpha of 5; of the fast average b1 stays 0.9."""
+
+    def make(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
+        fast, slow = jnp.log(0.9), jnp.log1p(-h["one_minus_b3"])
+
+        def b3(count: Any) -> Array:
+            """Half-lives grow evenly from that of b1."""
+            share = jnp.minimum(count / horizon, 1.0)
+            return jnp.exp(fast * slow / ((1.0 - share) * slow + share * fast))
+
+        return optax.contrib.ademamix(
+            rate(h["learning_rate"], horizon),
+            b2=1.0 - h["one_minus_b2"],
+            b3=b3,
+            alpha=lambda count: 5.0 * jnp.minimum(count / horizon, 1.0),
+            mu_dtype=jnp.float32,  # what a schedule is multiplied with becomes it anyway
+            weight_decay=h["weight_decay"],
+        )
+
+    return make
+
+
+def _prodigy(rate: Rate) -> Make:
+    """The rate multiplies the estimate of the method; its estimate leaves out the warm-up, as the authors advise."""
+    return lambda h, horizon: optax.contrib.prodigy(
+        rate(h["learning_rate"], horizon),
+        betas=(1.0 - h["one_minus_b1"], 1.0 - h["one_minus_b2"]),
+        weight_decay=h["weight_decay"],
+        safeguard_warmup=True,
+    )
+
+
+def _schedule_free_adamw(rate: Rate) -> Make:
+    """Evaluated at the average of its iterates (`tasks.evaluation`)."""
+
+    def make(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
+        rates = rate(h["learning_rate"], horizon)
+        adamw = optax.adamw(rates, b1=0.0, b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"])
+        return optax.contrib.schedule_free(adamw, rates, b1=1.0 - h["one_minus_b1"])
+
+    return make
+
+
+def _adamw_ema(rate: Rate) -> Make:
+    """Evaluated at the average, which is there in place of a schedule; b1 stays 0.9."""
+    return lambda h, horizon: optax.chain(
+        optax.adamw(rate(h["learning_rate"], horizon), b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"]),
+        average_params(1.0 - h["one_minus_average"]),
     )
 
 
@@ -74,13 +173,30 @@ def _kernels_as_matrices(params: optax.Params) -> Any:
 
 
 def _muon(rate: Rate) -> Make:
-    """With weight decay, biases have a fixed learning rate, so that every row searches at most three dimensions."""
+    """Where the rate of biases is not searched, it is fixed."""
     return lambda h, horizon: optax.contrib.muon(
         rate(h["learning_rate"], horizon),
         beta=1.0 - h["one_minus_momentum"],
         weight_decay=h.get("weight_decay", 0.0),
         adam_learning_rate=rate(h.get("adam_learning_rate", 1e-2), horizon),
         muon_weight_dimension_numbers=_kernels_as_matrices,
+    )
+
+
+def _soap_muon(rate: Rate) -> Make:
+    """Muon without a momentum of its own, on SOAP's direction for kernels; SOAP's b2 stays 0.95."""
+    return lambda h, horizon: optax.chain(
+        optax.masked(
+            scale_by_soap(b1=1.0 - h["one_minus_momentum"]), lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)
+        ),
+        optax.contrib.muon(
+            rate(h["learning_rate"], horizon),
+            beta=0.0,
+            nesterov=False,
+            weight_decay=h["weight_decay"],
+            adam_learning_rate=rate(h["adam_learning_rate"], horizon),
+            muon_weight_dimension_numbers=_kernels_as_matrices,
+        ),
     )
 
 
@@ -123,12 +239,61 @@ _MUONW_SPACE = {
     "weight_decay": LogUniform(1e-2, 1.0, low_bound=1e-2),  # of kernels; below as for NAdamW
 }
 _MUONW_DEFAULT = {"learning_rate": 2e-2, "one_minus_momentum": 0.05, "weight_decay": 1e-1}
+_DECAY = _NADAMW_SPACE["weight_decay"]
+_SGDW_SPACE = {
+    **_SGD_SPACE,
+    "weight_decay": LogUniform(1e-4, 1e-1, low_bound=1e-4),  # below as for NAdamW: rates of SGD are ten times as large
+}
+_SGDW_DEFAULT = {**_SGD_DEFAULT, "weight_decay": 1e-3}
+_ADAMW_SPACE = {**_ADAM_SPACE, "weight_decay": _DECAY}
+_ADAMW_DEFAULT = {**_ADAM_DEFAULT, "weight_decay": 1e-2}
+_MUONW_BIAS_SPACE = {**_MUONW_SPACE, "adam_learning_rate": _MUON_SPACE["adam_learning_rate"]}
+_MUONW_BIAS_DEFAULT = {**_MUONW_DEFAULT, "adam_learning_rate": 1e-3}
+_SOAP_DEFAULT = {"learning_rate": 3e-3, "one_minus_b1": 0.05, "one_minus_b2": 0.05, "weight_decay": 1e-2}
+_LION_SPACE = {
+    **_ADAMW_SPACE,
+    # A step has the size of the rate in every coordinate: the paper takes a third to a tenth of Adam's, and a decay as
+    # many times larger.
+    "learning_rate": LogUniform(3e-5, 1e-2),
+    "weight_decay": LogUniform(3e-2, 10.0, low_bound=3e-2),
+}
+_LION_DEFAULT = {"learning_rate": 1e-3, "one_minus_b1": 0.1, "one_minus_b2": 1e-2, "weight_decay": 3e-2}
+_ADEMAMIX_SPACE = {
+    "learning_rate": _RATE_OF_ADAM,
+    "one_minus_b2": _ADAM_SPACE["one_minus_b2"],
+    "one_minus_b3": LogUniform(1e-4, 1e-1, low_bound=1e-4, high_bound=1.0),  # slower than b1
+    "weight_decay": _DECAY,
+}
+_ADEMAMIX_DEFAULT = {"learning_rate": 1e-3, "one_minus_b2": 1e-3, "one_minus_b3": 1e-3, "weight_decay": 1e-2}
+_PRODIGY_SPACE = {**_ADAMW_SPACE, "learning_rate": LogUniform(1e-1, 10.0)}
+_PRODIGY_DEFAULT = {**_ADAMW_DEFAULT, "learning_rate": 1.0}
+_SCHEDULE_FREE_SPACE = {
+    **_ADAMW_SPACE,
+    # The share of the average in the point of the gradient: at 0 the average cannot be told from it.
+    "one_minus_b1": LogUniform(2e-2, 0.5, low_bound=1e-4, high_bound=0.9),
+}
+_SCHEDULE_FREE_DEFAULT = {**_ADAMW_DEFAULT, "learning_rate": 2.5e-3}
+_ADAMW_EMA_SPACE = {
+    "learning_rate": _RATE_OF_ADAM,
+    "one_minus_b2": _ADAM_SPACE["one_minus_b2"],
+    "weight_decay": _DECAY,
+    "one_minus_average": _one_minus_decay(1e-3),
+}
+_ADAMW_EMA_DEFAULT = {"learning_rate": 1e-3, "one_minus_b2": 1e-3, "weight_decay": 1e-2, "one_minus_average": 1e-2}
 
 _SGD = "Polyak 1964; Sutskever, Martens, Dahl, Hinton, ICML 2013"
 _RMSPROP = "Tieleman, Hinton, Coursera lecture 6.5, 2012"
 _ADAM = "Kingma, Ba, arXiv 1412.6980"
+_ADAMW = "Loshchilov, Hutter, arXiv 1711.05101"
 _NADAMW = "Dozat 2016; Loshchilov, Hutter, arXiv 1711.05101; as in AlgoPerf, arXiv 2306.07179"
 _MUON = "Jordan et al. 2024, github.com/KellerJordan/Muon; decay of the weights: Liu et al., arXiv 2502.16982"
+_SOAP = "Vyas et al., arXiv 2409.11321"
+_SOAP_MUON = "Vyas et al. 2025, Improving SOAP using iterative whitening and Muon, nikhilvyas.github.io/SOAP_Muon.pdf"
+_LION = "Chen et al., arXiv 2302.06675"
+_ADEMAMIX = "Pagliardini, Ablin, Grangier, arXiv 2409.03137"
+_PRODIGY = "Mishchenko, Defazio, arXiv 2306.06101"
+_SCHEDULE_FREE = "Defazio et al., arXiv 2405.15682"
+_EMA = "; averaged weights: Polyak, Juditsky 1992"
 _COSINE = "; cosine: Loshchilov, Hutter, arXiv 1608.03983"
 
 BASELINES: dict[str, Baseline] = {
@@ -148,6 +313,41 @@ BASELINES: dict[str, Baseline] = {
     ),
     "muon_cosine": Baseline(_muon(warmup_cosine), _MUON_SPACE, _MUON_DEFAULT, _MUON + _COSINE, scheduled=True),
     "muonw_cosine": Baseline(_muon(warmup_cosine), _MUONW_SPACE, _MUONW_DEFAULT, _MUON + _COSINE, scheduled=True),
+    # Rivals matched in decay and in what is searched; evaluated where each is meant to be (`tasks.evaluation`).
+    "sgdw_cosine": Baseline(
+        _sgdw(warmup_cosine), _SGDW_SPACE, _SGDW_DEFAULT, f"{_SGD}; {_ADAMW}{_COSINE}", scheduled=True
+    ),
+    "adamw_cosine": Baseline(
+        _with_decay(optax.adamw)(warmup_cosine), _ADAMW_SPACE, _ADAMW_DEFAULT, _ADAMW + _COSINE, scheduled=True
+    ),
+    "nadamw_b2_cosine": Baseline(
+        _with_decay(optax.nadamw)(warmup_cosine), _ADAMW_SPACE, _ADAMW_DEFAULT, _NADAMW + _COSINE, scheduled=True
+    ),
+    "muonw_linear": Baseline(_muon(warmup_linear), _MUONW_SPACE, _MUONW_DEFAULT, _MUON, scheduled=True),
+    "muonw_bias_cosine": Baseline(
+        _muon(warmup_cosine), _MUONW_BIAS_SPACE, _MUONW_BIAS_DEFAULT, _MUON + _COSINE, scheduled=True
+    ),
+    "lion_cosine": Baseline(
+        _with_decay(optax.lion)(warmup_cosine), _LION_SPACE, _LION_DEFAULT, _LION + _COSINE, scheduled=True
+    ),
+    "ademamix_cosine": Baseline(
+        _ademamix(warmup_cosine), _ADEMAMIX_SPACE, _ADEMAMIX_DEFAULT, _ADEMAMIX + _COSINE, scheduled=True
+    ),
+    "soap_cosine": Baseline(
+        _with_decay(_soap)(warmup_cosine), _ADAMW_SPACE, _SOAP_DEFAULT, _SOAP + _COSINE, scheduled=True
+    ),
+    "soap_muon_cosine": Baseline(
+        _soap_muon(warmup_cosine), _MUONW_BIAS_SPACE, _MUONW_BIAS_DEFAULT, _SOAP_MUON + _COSINE, scheduled=True
+    ),
+    "prodigy": Baseline(_prodigy(warmup_cosine), _PRODIGY_SPACE, _PRODIGY_DEFAULT, _PRODIGY + _COSINE, scheduled=True),
+    "schedule_free_adamw": Baseline(
+        _schedule_free_adamw(warmup_constant),
+        _SCHEDULE_FREE_SPACE,
+        _SCHEDULE_FREE_DEFAULT,
+        _SCHEDULE_FREE,
+        scheduled=True,
+    ),
+    "adamw_ema": Baseline(_adamw_ema(constant), _ADAMW_EMA_SPACE, _ADAMW_EMA_DEFAULT, _ADAMW + _EMA),
 }
 # Tuned by train loss: shows how much of a learned optimizer's advantage in train loss is due to tuning.
 BASELINES["muon_cosine_by_train"] = dataclasses.replace(

@@ -11,6 +11,7 @@ import pytest
 
 import tasks
 from baselines import BASELINES, SHIPPED_DIR, LogUniform, find_tuned, loss_keys, read_tuned, tuned_path, warmup_cosine
+from baselines.registry import warmup_constant, warmup_linear
 from bench.checks.contract import examine
 from bench.checks.optimizers import OPTIMIZER_CHECKS, OptimizerSubject
 from tests.helpers import assert_one_line, assert_trees_close, kinds
@@ -94,7 +95,7 @@ class TestEveryBaseline:
             assert rng.low_bound <= rng.low, name
             assert rng.high <= rng.high_bound, name
             if name.startswith("one_minus"):
-                assert rng.high_bound == 1.0, "a decay below zero"
+                assert rng.high_bound <= 1.0, "a decay below zero"
         assert "learning_rate" in row.space
         assert len(row.space) <= 4  # the bases of the Halton stream that tuning documents
 
@@ -137,6 +138,64 @@ def test_adam_cosine_is_adam_at_the_scheduled_rate():
         assert_trees_close(updates, jax.tree.map(lambda u, f=factor: f * u, unscaled), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "at_rate"),
+    [
+        ("adamw_cosine", lambda rate: optax.adamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
+        ("nadamw_b2_cosine", lambda rate: optax.nadamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
+        ("lion_cosine", lambda rate: optax.lion(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
+    ],
+)
+def test_a_row_with_decay_equals_the_constructor_of_optax_at_the_scheduled_rate(name, at_rate):
+    h = {"learning_rate": 0.3, "one_minus_b1": 0.25, "one_minus_b2": 0.0625, "weight_decay": 0.5}
+    ours, expected = BASELINES[name].make(h, HORIZON), at_rate(warmup_cosine(0.3, HORIZON))
+    state, expected_state = ours.init(PARAMS), expected.init(PARAMS)
+    for inner_step in range(3):
+        updates, state = ours.update(gradients(inner_step), state, PARAMS)
+        expected_updates, expected_state = expected.update(gradients(inner_step), expected_state, PARAMS)
+        assert_trees_close(updates, expected_updates, rtol=1e-6)
+
+
+def test_sgd_with_decay_by_hand():
+    h = {"learning_rate": 0.3, "one_minus_momentum": 0.25, "weight_decay": 0.5}
+    ours, w, velocity = BASELINES["sgdw_cosine"].make(h, HORIZON), np.asarray(PARAMS["b"], np.float64), 0.0
+    params = {"b": PARAMS["b"]}
+    state = ours.init(params)
+    for inner_step in range(3):
+        grads = {"b": gradients(inner_step)["b"]}
+        updates, state = ours.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        velocity = 0.75 * velocity + np.asarray(grads["b"], np.float64)
+        w = w - float(warmup_cosine(0.3, HORIZON)(inner_step)) * (velocity + 0.5 * w)
+        np.testing.assert_allclose(params["b"], w, rtol=1e-5)
+
+
+def test_the_slow_average_of_ademamix_by_hand():
+    """Alpha grows evenly over the horizon, and so does 1 / ln b3, from that of b1."""
+    horizon, row = 4, BASELINES["ademamix_cosine"]
+    h = {"learning_rate": 1.0, "one_minus_b2": 0.5, "one_minus_b3": 0.01, "weight_decay": 0.0}
+    optimizer, g = row.make(h, horizon), np.array([1.0, -2.0, 0.5])
+    params = {"b": jnp.zeros(3)}
+    state, slow, fast, nu = optimizer.init(params), 0.0, 0.0, 0.0
+    for step in range(4):
+        share = step / horizon
+        b3 = np.exp(1 / ((1 - share) / np.log(0.9) + share / np.log(0.99)))
+        slow, fast, nu = b3 * slow + (1 - b3) * g, 0.9 * fast + 0.1 * g, 0.5 * nu + 0.5 * g**2
+        direction = (fast / (1 - 0.9 ** (step + 1)) + 5 * share * slow) / np.sqrt(nu / (1 - 0.5 ** (step + 1)))
+        updates, state = optimizer.update({"b": jnp.asarray(g, jnp.float32)}, state, params)
+        rate = float(warmup_cosine(1.0, horizon)(step))
+        np.testing.assert_allclose(updates["b"], -rate * direction, rtol=1e-4, atol=1e-6)
+
+
+def test_the_rate_of_biases_is_all_that_muon_with_four_hyperparameters_adds():
+    three = BASELINES["muonw_cosine"].default
+    ours = BASELINES["muonw_bias_cosine"].make({**three, "adam_learning_rate": 1e-2}, HORIZON)
+    assert_trees_close(
+        ours.update(gradients(0), ours.init(PARAMS), PARAMS)[0],
+        (known := BASELINES["muonw_cosine"].make(three, HORIZON)).update(gradients(0), known.init(PARAMS), PARAMS)[0],
+    )
+
+
 # The schedule ---------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +205,13 @@ def test_warmup_cosine_by_hand():
     counts = [0, 1, 4, 5, 52, 99, 100, 500]
     expected = [0.4, 0.8, 2.0, 1 + math.cos(math.pi / 95), 1 + math.cos(math.pi * 48 / 95), 0.0, 0.0, 0.0]
     np.testing.assert_allclose([schedule(jnp.int32(c)) for c in counts], expected, atol=1e-6)
+
+
+def test_warmup_linear_and_warmup_constant_by_hand():
+    counts = jnp.array([0, 1, 4, 5, 52, 99, 100, 500])
+    line = [0.4, 0.8, 2.0, 2 * 94 / 95, 2 * 47 / 95, 0.0, 0.0, 0.0]
+    np.testing.assert_allclose(warmup_linear(2.0, 100)(counts), line, atol=1e-6)
+    np.testing.assert_allclose(warmup_constant(2.0, 100)(counts), [0.4, 0.8] + [2.0] * 6, atol=1e-6)
 
 
 @pytest.mark.parametrize("horizon", [100, 500, 2000])
