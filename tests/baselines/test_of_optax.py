@@ -46,12 +46,24 @@ def test_a_row_keeps_the_contracts_that_plug_ins_are_checked_for(name):
         ("optax.scale_by_rprop", "expected an optimizer of optax or optax.contrib"),
         ("optax.clip", "takes no learning_rate"),
         ("optax.", "expected an optimizer of optax or optax.contrib"),
+        ("optax.lbfgs", "a step is made of gradients, parameters and the loss: .*'value_fn'"),
+        ("optax.contrib.sophia", "a step is made of gradients, parameters and the loss: .*obj_fn must be provided"),
+        ("optax.contrib.schedule_free", "needs base_optimizer"),
     ],
 )
 def test_what_is_no_optimizer_of_optax_is_refused_in_one_line(name, words):
     with pytest.raises(ValueError, match=words) as caught:
         of_optax(name)
     assert_one_line(caught.value)
+
+
+def test_a_rate_by_its_other_name_is_searched_under_that_name_and_the_loss_is_given():
+    row = of_optax("optax.polyak_sgd")
+    assert row.default == {"max_learning_rate": 1.0}
+    optimizer = row.make({"max_learning_rate": 10.0}, 100)
+    params, grads = {"w": jnp.zeros(2)}, {"w": jnp.array([1.0, 2.0])}
+    updates, _ = optimizer.update(grads, optimizer.init(params), params, value=jnp.float32(0.5))
+    np.testing.assert_allclose(updates["w"], [-0.1, -0.2], rtol=1e-6)  # the loss over the squared norm, 0.5 / 5
 
 
 def test_it_is_an_entrant_and_its_rate_can_be_set():
