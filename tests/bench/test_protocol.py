@@ -32,6 +32,6 @@ def rules_of_tests():
     return found
 
 
-def test_each_of_the_fifteen_rules_has_a_test_that_is_marked_with_it():
-    assert [int(number) for number in RULES] == list(range(1, 16))
-    assert sorted(rules_of_tests()) == list(range(1, 16))
+def test_each_of_the_sixteen_rules_has_a_test_that_is_marked_with_it():
+    assert [int(number) for number in RULES] == list(range(1, 17))
+    assert sorted(rules_of_tests()) == list(range(1, 17))

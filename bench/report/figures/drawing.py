@@ -28,9 +28,12 @@ from bench.store.rows import LEARNED, Rows
 # Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color), yellow left out on white;
 # grey and brown added.
 HAND_DESIGNED_COLORS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#777777", "#7F4F24")
-HAND_DESIGNED_DASHES = ((0, (6, 1.5)), (0, (2.2, 0.9)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
+HAND_DESIGNED_DASHES = (
+    *((0, (6, 1.5)), (0, (2.2, 0.9)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1))),
+    *((0, (10, 3)), (0, (3, 3)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), (0, (1, 3))),
+)
 LEARNED_COLORS = ("#D55E00", "#000000", "#882255")
-MARKERS = ("o", "s", "^", "v")
+MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">")
 SCHEDULED = "_cosine"  # what the names of scheduled rows end in
 
 DPI = 125

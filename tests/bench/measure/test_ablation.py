@@ -49,6 +49,7 @@ def verdicts(**changed):
     return {v.claim: v for v in ablation.verdicts(rows(losses | {names[name]: v for name, v in changed.items()}))}
 
 
+@pytest.mark.rule(16)
 def test_verdicts_follow_from_the_differences_over_seeds():
     found = verdicts()
     assert (found["estimator"].status, found["unrolls"].status) == ("shown", "contradicted")

@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 
@@ -57,11 +58,11 @@ def test_the_shipped_suite_is_a_cell_for_each_tree():
 def test_the_loop_is_that_many_updates_on_one_another(name):
     optimizer, (params, grads) = entrant(name), example()
     run = jax.jit(functools.partial(update_cost.run_updates, optimizer, update_cost.HORIZON))
-    made = optimizer.make(optimizer.variables, update_cost.HORIZON)
+    made = optax.with_extra_args_support(optimizer.make(optimizer.variables, update_cost.HORIZON))
     update, expected, state = jax.jit(made.update), params, made.init(params)
     for step in range(5):
         signed = jax.tree.map(lambda g, step=step: np.float32((-1) ** step) * np.asarray(g), grads)
-        updates, state = update(signed, state, expected)
+        updates, state = update(signed, state, expected, value=update_cost.LOSS)
         expected = jax.tree.map(np.add, expected, updates)
     # The same float32 operations, fused otherwise: a few roundings of numbers near 1.
     assert_trees_close(run(optimizer.variables, params, grads, 5), (expected, state), rtol=1e-4, atol=1e-6)
