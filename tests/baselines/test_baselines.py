@@ -106,6 +106,15 @@ class TestEveryBaseline:
 # The constructors are optax's -----------------------------------------------------------------------------------------
 
 
+def assert_same_updates(ours, expected, num_steps):
+    """Asserts that two optimizers make the same updates of the same gradients."""
+    state, expected_state = ours.init(PARAMS), expected.init(PARAMS)
+    for inner_step in range(num_steps):
+        updates, state = ours.update(gradients(inner_step), state, PARAMS)
+        expected_updates, expected_state = expected.update(gradients(inner_step), expected_state, PARAMS)
+        assert_trees_close(updates, expected_updates, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "expected"),
     [
@@ -120,11 +129,7 @@ class TestEveryBaseline:
 )
 def test_a_row_equals_the_constructor_of_optax_with_the_same_numbers(name, hyperparameters, expected):
     ours = BASELINES[name].make(hyperparameters, HORIZON)
-    state, expected_state = ours.init(PARAMS), expected.init(PARAMS)
-    for inner_step in range(2):
-        updates, state = ours.update(gradients(inner_step), state, PARAMS)
-        expected_updates, expected_state = expected.update(gradients(inner_step), expected_state, PARAMS)
-        assert_trees_close(updates, expected_updates, rtol=1e-6)
+    assert_same_updates(ours, expected, 2)
 
 
 def test_adam_cosine_is_adam_at_the_scheduled_rate():
@@ -149,11 +154,7 @@ def test_adam_cosine_is_adam_at_the_scheduled_rate():
 def test_a_row_with_decay_equals_the_constructor_of_optax_at_the_scheduled_rate(name, at_rate):
     h = {"learning_rate": 0.3, "one_minus_b1": 0.25, "one_minus_b2": 0.0625, "weight_decay": 0.5}
     ours, expected = BASELINES[name].make(h, HORIZON), at_rate(warmup_cosine(0.3, HORIZON))
-    state, expected_state = ours.init(PARAMS), expected.init(PARAMS)
-    for inner_step in range(3):
-        updates, state = ours.update(gradients(inner_step), state, PARAMS)
-        expected_updates, expected_state = expected.update(gradients(inner_step), expected_state, PARAMS)
-        assert_trees_close(updates, expected_updates, rtol=1e-6)
+    assert_same_updates(ours, expected, 3)
 
 
 def test_sgd_with_decay_by_hand():
