@@ -23,13 +23,18 @@ from baselines.soap import scale_by_soap
 WARMUP_FRACTION = 0.05
 
 
+def warmup_steps(horizon: int) -> int:
+    """Steps of linear warm-up: 5 % of the horizon, at least one."""
+    return max(1, round(WARMUP_FRACTION * horizon))
+
+
 def warmup_cosine(peak: float | Array, horizon: int) -> optax.Schedule:
     """Linear warm-up over 5 % of the horizon to `peak`, then a cosine to zero at the horizon.
 
     Written out because `optax.warmup_cosine_decay_schedule` refuses a traced peak, and tuning runs all trials in one
     program.
     """
-    warmup = max(1, round(WARMUP_FRACTION * horizon))
+    warmup = warmup_steps(horizon)
 
     def schedule(count):
         rising = (count + 1) / warmup
@@ -41,7 +46,7 @@ def warmup_cosine(peak: float | Array, horizon: int) -> optax.Schedule:
 
 def warmup_linear(peak: float | Array, horizon: int) -> optax.Schedule:
     """Linear warm-up over 5 % of the horizon to `peak`, then a line to zero at the horizon."""
-    warmup = max(1, round(WARMUP_FRACTION * horizon))
+    warmup = warmup_steps(horizon)
 
     def schedule(count):
         falling = (horizon - count - 1) / max(1, horizon - warmup)
@@ -52,7 +57,7 @@ def warmup_linear(peak: float | Array, horizon: int) -> optax.Schedule:
 
 def warmup_constant(peak: float | Array, horizon: int) -> optax.Schedule:
     """Linear warm-up over 5 % of the horizon to `peak`, which stays."""
-    warmup = max(1, round(WARMUP_FRACTION * horizon))
+    warmup = warmup_steps(horizon)
     return lambda count: peak * jnp.minimum((count + 1) / warmup, 1.0)
 
 

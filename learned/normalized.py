@@ -115,7 +115,7 @@ def normalized(
       hidden: units of the network.
       rate: initial learning rate of what is orthogonalized, as of Muon.
       column_rate: that of other matrices, for columns of unit length.
-      vector_rate: initial learning rate of vectors, for a root mean square of one.
+      vector_rate: initial learning rate of vectors, for a root mean square of at most one.
       decay: initial weight decay, relative to the learning rate.
       anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
       boost: factor of the initial rates in the first steps, which falls to 1 over a thousand.
