@@ -12,6 +12,7 @@ from learned.base import HORIZON as HORIZON
 from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
+from tasks import evaluation_params as evaluation_params
 
 # The optimizer that all claims are judged on, of speed and of test loss (protocol rule 3). It was named here before its
 # first evaluation run, by its losses on outer-validation classes.

@@ -28,13 +28,21 @@ inputs have no unit, and do not change with an offset of the loss:
     weights: logarithm of the column norm
     gradient: logarithms of |x|^2 of the step before over the average of |g|^2, and of that average over its largest
 
+The run is evaluated at an average of its parameters (`tasks.evaluation_params`), which gathers what a high rate learns
+without its noise, as annealing would, but from the first steps on. With c = `average`, after t steps,
+
+    mean <- mean + (c + 1) / (t + c) (w - mean)
+
+weights w_s by about (s / t)^c: the last 1 / c of the run, whatever its length (Shamir, Zhang, arXiv 1212.1824). It is
+of the parameters that each step is given, so what stands behind the optimizer in a chain counts.
+
 Without a loss (`value`), or while it is not finite, the inputs of the loss stay as they are. A step whose gradient is
 not finite leaves parameters and momenta as they are.
 
 Before outer-training the design is Muon on convolutions and RMNP on the rest, with decoupled weight decay, and rates
 annealed as (1 - t / horizon)^`anneal`, which are `boost` times as high in the first steps as after a thousand. These
-numbers are rounded from what `lopt_ortho_valid` does on its own tasks: they are a schedule that was learned. 4 bytes of
-state per parameter, 8 for kernels of convolutions.
+numbers are rounded from what `lopt_ortho_valid` does on its own tasks: they are a schedule that was learned. 8 bytes of
+state per parameter, 12 for kernels of convolutions.
 """
 
 from typing import NamedTuple
@@ -48,6 +56,7 @@ from jax import Array
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta
 from learned.features import PROGRESS_SCALE, progress_features, time_features
 from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
+from tasks import EvaluationParams
 
 GAIN, SLOW_GAIN = 0.05, 0.01  # b before outer-training, and that of the second momentum
 SIZE_GAIN = 0.01  # of the average of |g|^2
@@ -93,6 +102,7 @@ class NormalizedState(NamedTuple):
     horizon: Array  # (), float32: steps of the run; infinity if it is not told
     momentum: optax.Params  # a float32 leaf of the parameter's shape
     slow: optax.Params  # the same for leaves that are orthogonalized; MaskedNode for all others
+    average: EvaluationParams  # float32 leaves: the parameters that the run is evaluated at
     sizes: Sizes
     loss: LossState
 
@@ -105,6 +115,7 @@ def normalized(
     decay: float = 0.15,
     anneal: float = 1.0,
     boost: float = 3.0,
+    average: float = 8.0,
     num_iterations: int = 4,
     largest_kernel: int = 64,
     largest_dense: int = 0,
@@ -119,6 +130,7 @@ def normalized(
       decay: initial weight decay, relative to the learning rate.
       anneal: power of the remaining share of the horizon in the initial rates; 1 is linear decay to nearly zero.
       boost: factor of the initial rates in the first steps, which falls to 1 over a thousand.
+      average: c of the average that the run is evaluated at, which spans about its last 1 / c.
       num_iterations: Newton-Schulz steps.
       largest_kernel: kernels of convolutions are orthogonalized up to this length of their short side.
       largest_dense: the same for other matrices.
@@ -175,6 +187,7 @@ def normalized(
                 jnp.array(jnp.inf if horizon is None else horizon, jnp.float32),
                 jax.tree.map(zeros, params),
                 structure.unflatten(slows),
+                EvaluationParams(jax.tree.map(lambda p: jnp.array(p, jnp.float32), params)),
                 Sizes(jnp.zeros(num), jnp.zeros(num), jnp.zeros(num)),
                 LossState(jnp.zeros((), jnp.int32), *(jnp.zeros(()) for _ in range(4))),
             )
@@ -254,7 +267,11 @@ def normalized(
             sizes = sizes._replace(signal=jnp.where(finite, sizes.signal, before.signal))
             sizes = jax.tree.map(lambda values: reordered(values, np.argsort(order)), sizes)
             momentum, slow_momentum = structure.unflatten(kept), structure.unflatten(kept_slow)
-            state = NormalizedState(state.count + 1, state.horizon, momentum, slow_momentum, sizes, loss)
+            share = (average + 1) / (steps + average)
+            mean = jax.tree.map(lambda a, w: a + share * (w - a), state.average.params, params)
+            state = NormalizedState(
+                state.count + 1, state.horizon, momentum, slow_momentum, EvaluationParams(mean), sizes, loss
+            )
             return structure.unflatten(found), state
 
         return optax.GradientTransformationExtraArgs(init, update)

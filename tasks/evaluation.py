@@ -8,6 +8,7 @@ nor plug-ins have anything to register.
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
@@ -15,7 +16,7 @@ from tasks.task import Params
 
 
 class EvaluationParams(NamedTuple):
-    """A node of an optimizer's state, at any depth, that holds the parameters to evaluate."""
+    """A node of an optimizer's state, at any depth, that holds the parameters to evaluate, of any precision."""
 
     params: Params
 
@@ -23,12 +24,12 @@ class EvaluationParams(NamedTuple):
 def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
     """The parameters that losses are computed on: those of the nodes of the state that say so, else `params` as it is.
 
-    Such a node is an `EvaluationParams` or the state of `optax.contrib.schedule_free`. One under `optax.masked` or
+    They have the dtypes of `params`. Such a node is an `EvaluationParams` or the state of `optax.contrib.schedule_free`. One under `optax.masked` or
     `optax.partition` speaks for its own leaves only.
 
     Example:
       >>> evaluation_params((optax.EmptyState(), EvaluationParams({"w": 3.0})), {"w": 2.0})
-      {'w': 3.0}
+      {'w': Array(3., dtype=float32)}
       >>> evaluation_params((optax.EmptyState(),), {"w": 2.0})
       {'w': 2.0}
     """
@@ -36,7 +37,9 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
         own = node.params if isinstance(node, EvaluationParams) else node.z
         if isinstance(node, ScheduleFreeState):
             own = schedule_free_eval_params(node, jax.tree.map(_unless_masked, own, params, is_leaf=_is_masked))
-        params = jax.tree.map(lambda x, p: p if _is_masked(x) else x, own, params, is_leaf=_is_masked)
+        params = jax.tree.map(
+            lambda x, p: p if _is_masked(x) else jnp.asarray(x, jnp.result_type(p)), own, params, is_leaf=_is_masked
+        )
     return params
 
 

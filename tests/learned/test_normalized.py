@@ -1,5 +1,7 @@
 """The design whose direction follows the shape: by definition, in any unit, and unharmed by what is not finite."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from optax.contrib import MuonDimensionNumbers
 
 from learned.matrices import Leaf, dimension_numbers, newton_schulz_steps
 from learned.normalized import NUM_INPUTS, NUM_OUTPUTS, normalized
+from tasks import evaluation_params
 from tests.helpers import assert_trees_close
 from tests.learned.test_designs import example_theta
 
@@ -246,6 +249,17 @@ def test_axes_can_be_told_in_any_order():
     )
     found = steps(turned, LOSSES[:3], params, grads=grads)
     np.testing.assert_allclose(found[-1][1]["w"].T, plain[-1][1]["w"], rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_is_evaluated_at_a_mean_that_weights_its_steps_by_a_power_of_their_number():
+    found = steps(DESIGN.optimizer(THETA, HORIZON))
+    # Step s has the weight s (s + 1) ... (s + 7), about s^8, in the mean after the last.
+    weights = np.array([math.prod(range(s, s + 8)) for s in range(1, len(found) + 1)], np.float64)
+    for leaf in PARAMS:
+        given = np.stack([np.asarray(params[leaf], np.float64) for params, _, _ in found])
+        expected = np.tensordot(weights / weights.sum(), given, axes=1)
+        mean = evaluation_params(found[-1][2], PARAMS)[leaf]
+        np.testing.assert_allclose(mean, expected, rtol=1e-5)
 
 
 def test_none_treats_each_element_alone_as_in_a_vector():

@@ -65,6 +65,13 @@ def test_an_optimizer_of_anyones_own_says_it_by_a_node_of_its_state():
     assert_trees_equal(evaluation_params((optax.EmptyState(), {"kept": EvaluationParams(best)}), PARAMS), best)
 
 
+def test_parameters_to_evaluate_have_the_dtypes_of_those_that_are_trained():
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+    found = evaluation_params(EvaluationParams(PARAMS), params)
+    assert_trees_equal(found, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.bfloat16.dtype}
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_score_along_the_inner_loop_sees_the_parameters_to_evaluate(every):
     task, optimizer = linear_task(), schedule_free_sgd(0.1, b1=0.5)
