@@ -8,9 +8,9 @@ the gradient g,
 
 The direction has columns of about unit length, whatever the unit of the gradient, and is chosen when tracing:
 
-    kernels of convolutions whose short side is at most 64: x with its singular values brought to about one by
-        Newton-Schulz steps (Muon: Jordan et al. 2024), which cost little beside the gradient of a convolution. Only
-        here is there a second momentum, m_.99
+    kernels of convolutions whose short side is at most 64, and other matrices up to 16, as of most output layers: x
+        with its singular values brought to about one by Newton-Schulz steps (Muon: Jordan et al. 2024), which cost
+        little beside the gradient there. Only here is there a second momentum, m_.99
     all others: the columns of x over their norms (RMNP, arXiv 2603.20527), at the cost of Adam
     vectors and numbers: the same with a column for each element, and the norm of x taken together with the average of
         that of g, so that steps shrink where noise outweighs the gradient, as Adam's do
@@ -39,10 +39,10 @@ of the parameters that each step is given, so what stands behind the optimizer i
 Without a loss (`value`), or while it is not finite, the inputs of the loss stay as they are. A step whose gradient is
 not finite leaves parameters and momenta as they are.
 
-Before outer-training the design is Muon on convolutions and RMNP on the rest, with decoupled weight decay, and rates
+Before outer-training the design is Muon on these and RMNP on the rest, with decoupled weight decay, and rates
 annealed as (1 - t / horizon)^`anneal`, which are `boost` times as high in the first steps as after a thousand. These
 numbers are rounded from what `lopt_ortho_valid` does on its own tasks: they are a schedule that was learned. 8 bytes of
-state per parameter, 12 for kernels of convolutions.
+state per parameter, 12 for what is orthogonalized.
 """
 
 from typing import NamedTuple
@@ -118,7 +118,7 @@ def normalized(
     average: float = 8.0,
     num_iterations: int = 4,
     largest_kernel: int = 64,
-    largest_dense: int = 0,
+    largest_dense: int = 16,
 ) -> LearnedOptimizer:
     """The design.
 

@@ -24,8 +24,8 @@ class EvaluationParams(NamedTuple):
 def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
     """The parameters that losses are computed on: those of the nodes of the state that say so, else `params` as it is.
 
-    They have the dtypes of `params`. Such a node is an `EvaluationParams` or the state of `optax.contrib.schedule_free`. One under `optax.masked` or
-    `optax.partition` speaks for its own leaves only.
+    They have the dtypes of `params`. Such a node is an `EvaluationParams` or the state of
+    `optax.contrib.schedule_free`. One under `optax.masked` or `optax.partition` speaks for its own leaves only.
 
     Example:
       >>> evaluation_params((optax.EmptyState(), EvaluationParams({"w": 3.0})), {"w": 2.0})

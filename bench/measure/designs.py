@@ -52,11 +52,11 @@ VARIANTS = {
     "lean_mlp_8": Variant("lean_mlp", {"hidden": 8, "anneal": 1.0}),
     "orthogonal_share": Variant("orthogonal", {"anneal": 1.0}),
     "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
-    # What gets Newton-Schulz steps, and how many; by default kernels of convolutions, and four.
+    # What gets Newton-Schulz steps, and how many; by default convolutions and output layers, and four.
     "normalized": Variant("normalized", {}),
     "normalized_3_steps": Variant("normalized", {"num_iterations": 3}),
     "normalized_5_steps": Variant("normalized", {"num_iterations": 5}),
-    "normalized_columns": Variant("normalized", {"largest_kernel": 0}),
+    "normalized_columns": Variant("normalized", {"largest_kernel": 0, "largest_dense": 0}),
     "normalized_all": Variant("normalized", {"largest_kernel": 4096, "largest_dense": 4096}),
 }
 TREES = ("cnn_20k", "cnn_75k", "cnn_670k", "mlp_20k", "mlp_75k", "mlp_670k")
