@@ -268,7 +268,7 @@ def normalized(
             sizes = jax.tree.map(lambda values: reordered(values, np.argsort(order)), sizes)
             momentum, slow_momentum = structure.unflatten(kept), structure.unflatten(kept_slow)
             share = (average + 1) / (steps + average)
-            mean = jax.tree.map(lambda a, w: a + share * (w - a), state.average.params, params)
+            mean = jax.tree.map(lambda a, w: a + share * (w.astype(jnp.float32) - a), state.average.params, params)
             state = NormalizedState(
                 state.count + 1, state.horizon, momentum, slow_momentum, EvaluationParams(mean), sizes, loss
             )

@@ -24,7 +24,7 @@ PARAMS = {
     "b": jnp.array([0.1, 0.2, -0.3]),
     "s": jnp.array(0.7),
 }
-OPTIONS = {"hidden": 6, "rate": 0.1, "column_rate": 0.1, "vector_rate": 0.1}
+OPTIONS = {"hidden": 6, "rate": 0.1, "column_rate": 0.1, "vector_rate": 0.1, "largest_dense": 0}
 DESIGN, THETA = (
     normalized(**OPTIONS),
     {name: 0.3 * leaf for name, leaf in example_theta("normalized", hidden=6).items()},
@@ -142,7 +142,7 @@ def test_newton_schulz_on_the_gram_matrix_is_the_usual_iteration(shape):
 
 
 def test_before_outer_training_columns_have_the_length_of_the_annealed_rate():
-    design = normalized(column_rate=0.05, decay=0.0, anneal=1.5, boost=1.0)
+    design = normalized(column_rate=0.05, decay=0.0, anneal=1.5, boost=1.0, largest_dense=0)
     optimizer = design.optimizer(design.init_theta(jax.random.key(0)), HORIZON)
     for t, (_, updates, _) in enumerate(steps(optimizer)):
         lengths = np.linalg.norm(updates["w"], axis=0)
@@ -197,7 +197,8 @@ def test_a_loss_that_is_absent_or_not_finite_leaves_the_averages_as_they_are(bad
 
 def test_weights_that_gradients_no_longer_reach_come_to_rest():
     """Of dead units: a direction of unit length would move them along a forgotten gradient for a thousand steps."""
-    optimizer = normalized(decay=1e-9).optimizer(normalized().init_theta(jax.random.key(0)), None)
+    design = normalized(decay=1e-9, largest_dense=0)
+    optimizer = design.optimizer(design.init_theta(jax.random.key(0)), None)
     grads = [gradients(0), *([jax.tree.map(jnp.zeros_like, PARAMS)] * 299)]
     found = steps(optimizer, [1.0] * 300, grads=grads)
     lengths = [float(np.linalg.norm(updates["w"])) for _, updates, _ in found]
@@ -235,6 +236,19 @@ def test_stacked_matrices_get_the_updates_that_each_would_get_alone(shape):
         own = [{"x": g["x"][k]} for g in grads]
         alone = steps(DESIGN.optimizer(THETA, HORIZON), LOSSES[:4], {"x": params["x"][k]}, grads=own)[-1][1]["x"]
         np.testing.assert_allclose(together[k], alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("limit", "alike"), [(16, True), (2, False)])
+def test_an_output_layer_gets_the_update_of_a_convolution_of_one_pixel(limit, alike):
+    """Up to the limit of its short side, 3; but for the input of the network that tells them apart, which is not used."""
+    design = normalized(rate=0.1, decay=0.0, largest_dense=limit)
+    optimizer = design.optimizer(design.init_theta(jax.random.key(0)), HORIZON)
+    params = {"w": PARAMS["w"]}
+    dense = steps(optimizer, LOSSES, params)
+    grads = [{"w": gradients(t, params)["w"][None, None]} for t in range(len(LOSSES))]
+    conv = steps(optimizer, LOSSES, {"w": PARAMS["w"][None, None]}, grads=grads)
+    found = [np.allclose(d["w"], c["w"][0, 0], rtol=1e-5) for (_, d, _), (_, c, _) in zip(dense, conv, strict=True)]
+    assert found == [alike] * len(LOSSES)
 
 
 def test_axes_can_be_told_in_any_order():
