@@ -16,7 +16,7 @@ import optax.contrib
 from jax import Array
 from optax.contrib import MuonDimensionNumbers
 
-from baselines.averages import average_params
+from baselines.averages import average_params, by_power, exponential
 from baselines.base import Baseline, Hyperparameters, LogUniform
 from baselines.soap import scale_by_soap
 
@@ -166,7 +166,7 @@ def _adamw_ema(rate: Rate) -> Make:
     """Evaluated at the average, which is there in place of a schedule; b1 stays 0.9."""
     return lambda h, horizon: optax.chain(
         optax.adamw(rate(h["learning_rate"], horizon), b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"]),
-        average_params(1.0 - h["one_minus_average"]),
+        average_params(exponential(1.0 - h["one_minus_average"])),
     )
 
 
@@ -186,6 +186,12 @@ def _muon(rate: Rate) -> Make:
         adam_learning_rate=rate(h.get("adam_learning_rate", 1e-2), horizon),
         muon_weight_dimension_numbers=_kernels_as_matrices,
     )
+
+
+def _muon_average(rate: Rate) -> Make:
+    """Evaluated at the average, by a power of the number of steps, beside a schedule."""
+    muon = _muon(rate)
+    return lambda h, horizon: optax.chain(muon(h, horizon), average_params(by_power(h["average_power"])))
 
 
 def _soap_muon(rate: Rate) -> Make:
@@ -254,6 +260,8 @@ _ADAMW_SPACE = {**_ADAM_SPACE, "weight_decay": _DECAY}
 _ADAMW_DEFAULT = {**_ADAM_DEFAULT, "weight_decay": 1e-2}
 _MUONW_BIAS_SPACE = {**_MUONW_SPACE, "adam_learning_rate": _MUON_SPACE["adam_learning_rate"]}
 _MUONW_BIAS_DEFAULT = {**_MUONW_DEFAULT, "adam_learning_rate": 1e-3}
+_MUONW_AVERAGE_SPACE = {**_MUONW_SPACE, "average_power": LogUniform(2.0, 64.0, low_bound=0.25)}
+_MUONW_AVERAGE_DEFAULT = {**_MUONW_DEFAULT, "average_power": 8.0}
 _SOAP_DEFAULT = {"learning_rate": 3e-3, "one_minus_b1": 0.05, "one_minus_b2": 0.05, "weight_decay": 1e-2}
 _LION_SPACE = {
     **_ADAMW_SPACE,
@@ -327,6 +335,13 @@ BASELINES: dict[str, Baseline] = {
     ),
     "nadamw_b2_cosine": Baseline(
         _with_decay(optax.nadamw)(warmup_cosine), _ADAMW_SPACE, _ADAMW_DEFAULT, _NADAMW + _COSINE, scheduled=True
+    ),
+    "muonw_average_cosine": Baseline(
+        _muon_average(warmup_cosine),
+        _MUONW_AVERAGE_SPACE,
+        _MUONW_AVERAGE_DEFAULT,
+        f"{_MUON}{_COSINE}; averaged weights: Shamir, Zhang, arXiv 1212.1824",
+        scheduled=True,
     ),
     "muonw_linear": Baseline(_muon(warmup_linear), _MUONW_SPACE, _MUONW_DEFAULT, _MUON, scheduled=True),
     "muonw_bias_cosine": Baseline(

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from baselines import BASELINES
-from baselines.averages import average_params
+from baselines.averages import average_params, by_power, exponential
 from baselines.soap import scale_by_soap
 from tasks import evaluation_params
 from tests.helpers import assert_trees_close
@@ -108,9 +108,18 @@ def _at_first_step(state):
     )
 
 
-def test_four_averages_by_hand():
-    decay, rate = 0.75, 0.5
-    optimizer = optax.chain(optax.sgd(rate), average_params(decay))
+@pytest.mark.parametrize(
+    ("share", "weights"),
+    [
+        (exponential(0.75), lambda s, t: 0.75 ** (t - s)),
+        (by_power(2.0), lambda s, t: s * (s + 1)),
+        (by_power(0.0), lambda s, t: np.ones(t)),
+    ],
+    ids=["exponential", "by power", "uniform"],
+)
+def test_four_averages_by_hand(share, weights):
+    rate = 0.5
+    optimizer = optax.chain(optax.sgd(rate), average_params(share))
     params = {"w": jnp.array([1.0, -2.0])}
     state = optimizer.init(params)
     assert_trees_close(evaluation_params(state, params), params)
@@ -120,16 +129,22 @@ def test_four_averages_by_hand():
         params = optax.apply_updates(params, updates)
         w = w - rate * g
         seen.append(w)
-        weights = decay ** np.arange(step - 1, -1, -1)
-        expected = np.average(seen, axis=0, weights=weights)
+        expected = np.average(seen, axis=0, weights=weights(np.arange(1, step + 1), step))
         assert_trees_close(params, {"w": w}, rtol=1e-5)
         assert_trees_close(evaluation_params(state, params), {"w": expected}, rtol=1e-5)
 
 
-def test_a_row_of_averages_trains_as_without_and_is_evaluated_at_them():
-    h = BASELINES["adamw_ema"].default
-    ours = BASELINES["adamw_ema"].make(h, 20)
-    adamw = optax.adamw(h["learning_rate"], b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"])
+def adamw_of(h):
+    return optax.adamw(h["learning_rate"], b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"])
+
+
+@pytest.mark.parametrize(
+    ("row", "without"),
+    [("adamw_ema", adamw_of), ("muonw_average_cosine", lambda h: BASELINES["muonw_cosine"].make(h, 20))],
+)
+def test_a_row_of_averages_trains_as_without_and_is_evaluated_at_them(row, without):
+    h = BASELINES[row].default
+    ours, adamw = BASELINES[row].make(h, 20), without(h)
     params = {"w": jnp.array([1.0, -2.0])}
     state, plain = ours.init(params), adamw.init(params)
     for g in gradients(3, (2,)):

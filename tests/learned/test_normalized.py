@@ -240,7 +240,7 @@ def test_stacked_matrices_get_the_updates_that_each_would_get_alone(shape):
 
 @pytest.mark.parametrize(("limit", "alike"), [(16, True), (2, False)])
 def test_an_output_layer_gets_the_update_of_a_convolution_of_one_pixel(limit, alike):
-    """Up to the limit of its short side, 3; but for the input of the network that tells them apart, which is not used."""
+    """Up to the limit of its short side, here 3; an input of the network tells them apart, but does not count yet."""
     design = normalized(rate=0.1, decay=0.0, largest_dense=limit)
     optimizer = design.optimizer(design.init_theta(jax.random.key(0)), HORIZON)
     params = {"w": PARAMS["w"]}
