@@ -45,6 +45,7 @@ numbers are rounded from what `lopt_ortho_valid` does on its own tasks: they are
 state per parameter, 12 for what is orthogonalized.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -67,6 +68,7 @@ BOOSTS, NUM_BOOSTS = slice(2, 6), 4  # the time features of scales 30, 100, 300 
 LEFT = NUM_TIMES + 2  # index of the remaining share among the inputs
 VECTOR = LEFT + 4  # index of whether the leaf is a vector
 NUM_INPUTS = NUM_TIMES + 4 + 2 + 4 + 1 + 2
+FEEDBACK = np.array([*range(LEFT + 2, LEFT + 4), *range(LEFT + 8, LEFT + 11)])  # inputs that a run itself gives
 MIXTURE, GAINED, POWER, SHRINK, RATE = slice(0, 3), 3, 4, 5, 6  # a, logarithm of b, p, d, rho among the outputs
 NUM_OUTPUTS = 7
 MIXTURE_BEFORE = np.array([0.2, 0.65, 0.15], np.float32)
@@ -105,6 +107,17 @@ class NormalizedState(NamedTuple):
     average: EvaluationParams  # float32 leaves: the parameters that the run is evaluated at
     sizes: Sizes
     loss: LossState
+
+
+# (theta, steps taken, inputs (matrices, 19)) -> outputs (matrices, 7), matrices in the order of stacks of leaves.
+Decide = Callable[[Theta, Array, Array], Array]
+
+
+def outputs_of(theta: Theta, count: Array, inputs: Array) -> Array:
+    """The network's outputs, (matrices, 7)."""
+    del count
+    hidden = jax.nn.relu(inputs @ theta["w1"].T + theta["b1"][None])
+    return hidden @ theta["w2"].T + inputs @ theta["linear"].T + theta["b2"][None]
 
 
 def normalized(
@@ -169,7 +182,10 @@ def normalized(
         }
 
     def optimizer(
-        theta: Theta, horizon: float | Array | None = HORIZON, weight_dimension_numbers: DimensionNumbers = None
+        theta: Theta,
+        horizon: float | Array | None = HORIZON,
+        weight_dimension_numbers: DimensionNumbers = None,
+        decide: Decide = outputs_of,
     ) -> optax.GradientTransformationExtraArgs:
         def init(params: optax.Params) -> NormalizedState:
             leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
@@ -222,8 +238,7 @@ def normalized(
             about = [jnp.log(1e-4 + columns) / 2, log_ratio(before.signal, unbiased), log_ratio(unbiased, largest)]
             shared = jnp.broadcast_to(shared, (len(shapes), len(shared)))
             inputs = jnp.concatenate([shared, shapes, jnp.stack(about, axis=1)], axis=1)
-            said = jax.nn.relu(inputs @ theta["w1"].T + theta["b1"][None]) @ theta["w2"].T
-            said = said + inputs @ theta["linear"].T + theta["b2"][None]
+            said = decide(theta, state.count, inputs)
 
             base = log_rates[(2 * shapes[:, 0] + shapes[:, 1]).astype(int)]
             rates = jnp.exp(base + jnp.clip(RATE_SCALE * said[:, RATE], *LOG_FACTORS))
@@ -232,7 +247,7 @@ def normalized(
             # Averages of all gradients at first, which need no correction.
             gain = jnp.clip(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps, 1.0)
             slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
-            mixture, power = MIXTURE_BEFORE[None] + said[:, MIXTURE], 1 + said[:, POWER]
+            mixture, power = said[:, MIXTURE] + MIXTURE_BEFORE[None], 1 + said[:, POWER]
             # A momentum that gradients no longer feed fades out; that of a vector counts against the gradient's noise.
             least = jnp.where(shapes[:, 0] > 0, 1.0, LEAST) * unbiased
 

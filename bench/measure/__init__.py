@@ -1,4 +1,4 @@
-"""Named measurements of the benchmark's own machinery: update costs, designs, outer-gradients, ablation.
+"""Named measurements of the benchmark's own machinery: update costs, designs, outer-gradients, ablation, feedback.
 
 Those in the table are run by suites of kind "measure" and are stored and published like other results.
 `bench.measure.convolution` only prints its figures, since it needs a process pinned to one core.
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entries.entrants import Entrant
-from bench.measure import ablation, designs, pathologies, update_cost
+from bench.measure import ablation, designs, feedback, pathologies, update_cost
 from bench.statistics import significant
 
 Tick = Callable[[], None]
@@ -66,6 +66,7 @@ _ROWS = (
         timed=False,
         replicated=False,
     ),
+    Measurement("feedback", feedback.parts, feedback.HORIZON, feedback.measure, feedback.table, timed=False),
 )
 MEASUREMENTS = {row.name: row for row in _ROWS}
 

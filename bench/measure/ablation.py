@@ -163,7 +163,7 @@ def _evaluated(engine: Engine, family: tasks.TaskFamily, theta: Any) -> list[flo
         task = tasks.Task(family.problem, arrays, family.sample(task_key, POOL))
         optimizer = engine.design.optimizer(theta, HORIZON)
         state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, HORIZON)
-        return clip_losses(inner_loop.eval_loss(task, state.params, "validation"))
+        return clip_losses(inner_loop.eval_loss(task, state.eval_params, "validation"))
 
     keys = jax.random.split(tasks.named_key("ablation", FAMILY), NUM_TASKS)
     return [float(trained(theta, family.arrays, key)) for key in keys]
