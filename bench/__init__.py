@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bench.outer.rerun import rerun_outer as rerun_outer
     from bench.outer.run import outer_train as outer_train
     from bench.report.cards import write_cards as write_cards
+    from bench.report.claims import write_claims as write_claims
     from bench.report.stored import read_results as read_results
     from bench.report.stored import report_json as report_json
     from bench.report.stored import write_report as write_report
@@ -73,6 +74,7 @@ MODULES = {  # public name -> its module
     "time_steps": "bench.run.time_and_race",
     "tune_family": "bench.tuning.family",
     "verify_reports": "bench.report.verify_all",
+    "write_claims": "bench.report.claims",
     "write_cards": "bench.report.cards",
     "write_report": "bench.report.stored",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def verify(
 ) -> None:
     """Recompute every published number from committed rows and compare; names the first that differs.
 
-    Without a name every published report, and the card of every shipped optimizer.
+    Without a name every published report and page of claims, and the card of every shipped optimizer.
 
     With --outer, rerun the beginning of an outer-training run: every metric of its outer steps is the same to the last
     bit on the kind of device that the run was on, and to one in a thousand elsewhere.
@@ -92,7 +93,8 @@ def verify(
             elif checked.kind == "card":
                 log(f"card of {checked.name}: {checked.problem or 'follows from the weights and the rows'}")
             else:
-                log(f"{checked.name}: {checked.problem or 'every number follows from the rows'}")
+                name = f"claims of {checked.name}" if checked.kind == "claims" else checked.name
+                log(f"{name}: {checked.problem or 'every number follows from the rows'}")
 
         found = verify_reports(names, folders=folders, tell=tell, advance=advance)
     if any(checked.problem for checked in found):
@@ -159,3 +161,21 @@ def cards_command(names: Sequence[str], folders: Folders) -> None:
     from bench.report.cards import write_cards
 
     write_cards(names, folders=folders, log=click.echo)
+
+
+@click.command("claims")
+@click.option("--label", default=None, help="Of published results.  [default: the only one there is]")
+@json_option
+@folder_options
+def claims_command(label: str | None, as_json: bool, folders: Folders) -> None:
+    """Say of each claim of the paper whether published results show it, and write the page of claims."""
+    from bench.report.claims import write_claims
+
+    page = write_claims(label, folders=folders)
+    found = json.loads(page.with_name("claims.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(found)
+        return
+    for claim in found:
+        click.echo(f"{claim['name']} {claim['status']}: {claim['sentence']}")
+    click.echo(f"page: {page}")

@@ -28,6 +28,7 @@ def cli(context: click.Context) -> None:
 COMMANDS = (
     checking.cards_command,
     checking.check,
+    checking.claims_command,
     running.compare,
     checking.doctor,
     tuning.freeze,

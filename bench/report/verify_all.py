@@ -1,4 +1,4 @@
-"""What is committed, checked against the rows that it has to follow from: every report, and every card of weights.
+"""What is committed, checked against the rows that it has to follow from: reports, pages of claims, cards of weights.
 
 Run as a module it is a process that checks what it is sent; `verify_reports` has two of them.
 """
@@ -12,7 +12,7 @@ from typing import TypeAlias
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.processes import Child, EndedError, all_messages, speaking
-from bench.report import cards
+from bench.report import cards, claims
 from bench.report.verify_report import published_reports, verify
 from bench.score.compare import parse_set
 from learned.weights import shipped_names
@@ -21,7 +21,8 @@ NUM_PROCESSES = 2
 POLL_SEC = 0.1
 CARDS_SHARE = 0.5  # of what it takes to check the reports of the same rows: a card reads and indexes them too
 
-# ("report", SUITE, LABEL), or ("card", NAME, ...): all cards together, since all of them read all published results.
+# ("report", SUITE, LABEL), ("claims", LABEL), or
+# ("card", NAME, ...): all cards together, since all of them read all published results.
 Job: TypeAlias = tuple[str, ...]
 
 
@@ -30,8 +31,8 @@ class Checked:
     """What came of checking a report or a card.
 
     Attributes:
-      kind: "report" or "card".
-      name: "SUITE/LABEL", or the name of a shipped optimizer.
+      kind: "report", "claims" or "card".
+      name: "SUITE/LABEL", the label of a page of claims, or the name of a shipped optimizer.
       problem: the first number that does not follow from the rows; None if all do.
       missing: result sets that a card shows and that are not here; then it is not checked.
     """
@@ -54,13 +55,14 @@ def verify_reports(
     Several reports are checked by two processes beside this one.
 
     Args:
-      names: of reports, "SUITE/LABEL"; without any every published report, and the card of every shipped optimizer.
+      names: of reports, "SUITE/LABEL"; without any every published report and page of claims, and the card of every
+        shipped optimizer.
       folders: where results and reports lie; those of the command line without it.
       tell: called with each outcome, in the order of what is returned, as soon as it is known.
       advance: called with the share of the work that has been done since the last call.
 
     Returns:
-      An outcome for each report, then for each card.
+      An outcome for each report, then for each page of claims, then for each card.
 
     Raises:
       UsageError: no such results or report, or none that is published.
@@ -74,11 +76,13 @@ def verify_reports(
             raise UsageError(f"no results and no report of {suite}/{label}: `bench list runs` shows what there is")
     shipped = () if names else shipped_names()
     absent = {name: tuple(cards.missing_results(name, folders.results_dir)) for name in shipped}
-    jobs: list[Job] = [("report", *report) for report in reports]
+    labels = [] if names else claims.published_claims(folders.reports_dir)
+    jobs: list[Job] = [*(("report", *report) for report in reports), *(("claims", label) for label in labels)]
     if there := [name for name, missing in absent.items() if not missing]:
         jobs.append(("card", *there))
     weights = {job: _weight(job, folders) for job in jobs}
-    expected = [("report", f"{suite}/{label}") for suite, label in reports] + [("card", name) for name in absent]
+    expected = [("report", f"{suite}/{label}") for suite, label in reports]
+    expected += [("claims", label) for label in labels] + [("card", name) for name in absent]
     known = {("card", name): Checked("card", name, missing=missing) for name, missing in absent.items() if missing}
     found: list[Checked] = []
 
@@ -146,6 +150,8 @@ def _spread(jobs: Sequence[Job], folders: Folders) -> Iterator[tuple[Job, Sequen
 
 def _check(job: Job, folders: Folders) -> list[Checked]:
     kind, *which = job
+    if kind == "claims":
+        return [Checked("claims", label, claims.verify_claims(folders, label)) for label in which]
     if kind == "card":
         return [Checked("card", name, cards.verify(name, folders.results_dir)) for name in which]
     suite, label = which

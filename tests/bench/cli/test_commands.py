@@ -11,6 +11,7 @@ from bench.cli import main as cli
 FUNCTIONS = {  # of each command
     "cards": ["write_cards"],
     "check": ["check_plugin"],
+    "claims": ["write_claims"],
     "compare": ["compare_results"],
     "doctor": ["examine_installation"],
     "freeze": ["choose_suite", "freeze_suite"],

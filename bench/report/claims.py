@@ -1,0 +1,363 @@
+"""The claims C1 to C6 of the paper and its questions: each with a sentence, numbers, a status, a figure and a command.
+
+Everything is put together from published rows. A claim consists of parts. A part holds if the whole of its interval
+lies on the side that is claimed. The claim is "shown" if all parts hold, "shown in part" if some do, and else "not
+shown": a part that was not measured does not hold. The paper is Metz et al., arXiv 1810.10180.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.folders import Folders
+from bench.measure import ablation
+from bench.measure.feedback import OPTIMIZER as REPLAYED
+from bench.measure.pathologies.inner import THETAS
+from bench.report.build import first_screen_json
+from bench.report.page import template
+from bench.report.pathologies import EXPLODES, LIMITS
+from bench.report.table import format_interval, format_number
+from bench.report.verify_report import first_difference, published_reports
+from bench.score.verdict import GROUP_NAMES
+from bench.statistics import Interval
+from bench.store.rows import Frame
+from bench.store.store import Store
+from tasks.files import write_atomically
+
+PAGE, JSON = "index.html", "claims.json"
+SHOWN, IN_PART, NOT_SHOWN = "shown", "shown in part", "not shown"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One statement of a claim.
+
+    Attributes:
+      text: what was found, with its number; of what was not measured, what that is.
+      holds: whether all of the interval lies on the side that is claimed; None if it was not measured.
+    """
+
+    text: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and what was found.
+
+    Attributes:
+      name: C1 to C6.
+      sentence: what is claimed.
+      parts: its statements.
+      figure: page and anchor, from the folder of the reports; None if nothing was measured.
+      command: what measures it.
+    """
+
+    name: str
+    sentence: str
+    parts: tuple[Part, ...]
+    figure: str | None
+    command: str
+
+    @property
+    def status(self) -> str:
+        """One of `SHOWN`, `IN_PART` and `NOT_SHOWN`."""
+        holding = [part.holds is True for part in self.parts]
+        return SHOWN if all(holding) else IN_PART if any(holding) else NOT_SHOWN
+
+
+# The paper's questions, and the claim that answers each.
+QUESTIONS = {
+    "Does a learned optimizer train faster than tuned hand-designed ones, on the clock?": "C3",
+    "Does outer-training on validation loss give a lower test loss?": "C4",
+    "Does it carry over to other data and other nets?": "C5",
+    "Do the estimator and the growing unrolls matter?": "C6",
+}
+
+
+class Published:
+    """What was published under one label, as JSON of each suite."""
+
+    def __init__(self, folders: Folders, label: str):
+        self._folders, self.label = folders, label
+
+    @functools.cache  # noqa: B019  # lives as long as one command
+    def of(self, suite: str) -> Any:
+        """What `bench report SUITE --json` prints, parsed; None where nothing is published."""
+        try:
+            results = Store(self._folders.results_dir, suite, self.label).read()
+        except UsageError:
+            return None
+        return json.loads(first_screen_json(results, self._folders.results_dir, suite, self.label))
+
+    def table(self, suite: str) -> Frame | None:
+        """The table of a measurement; None where nothing is published."""
+        found = self.of(suite)
+        return None if found is None else pd.DataFrame(found)
+
+
+def claims(published: Published) -> list[Claim]:
+    """C1 to C6, from what is published."""
+    label = published.label
+    found = [
+        ("C1", "Long unrolls make the outer-gradient explode, and truncating them makes it biased.", _c1, "pathologies",
+         "gradient-norm", "bench run pathologies"),
+        ("C2", "Merging backpropagation with ES by inverse variance is about as good as the better of the two at every "
+         "length of unroll, and trains optimizers.", _c2, "pathologies", "variance",
+         "bench run pathologies; bench run ablation"),
+        ("C3", "The learned optimizer trains the tasks faster than tuned hand-designed ones, on the clock.", _c3,
+         "paper", "figure-leaders_validation_loss_seconds", "bench run paper"),
+        ("C4", "Outer-training on validation loss gives a lower test loss than tuned hand-designed optimizers do, and "
+         "than outer-training on train loss.", _c4, "paper", "figure-test_loss_by_task", "bench run paper"),
+        ("C5", "It carries over to data, sizes and nets that outer-training never saw.", _c5, "ood",
+         "figure-speedup_by_task", "bench run ood"),
+        ("C6", "The estimator and the growing unrolls both matter.", _c6, "ablation", "verdicts", "bench run ablation"),
+    ]  # fmt: skip
+    return [
+        Claim(
+            name,
+            sentence,
+            tuple(parts(published)),
+            f"{suite}/{label}/report.html#{anchor}" if published.of(suite) is not None else None,
+            command,
+        )
+        for name, sentence, parts, suite, anchor, command in found
+    ]
+
+
+Parts = Iterator[Part]
+
+
+def _missing(what: str) -> Part:
+    return Part(f"Not measured: {what}.", None)
+
+
+def _interval(found: Any) -> Interval:
+    low, high = (None if found[end] is None or math.isnan(found[end]) else found[end] for end in ("low", "high"))
+    return Interval(found["estimate"], low, high, 0)
+
+
+def _c1(published: Published) -> Parts:
+    table = published.table("pathologies")
+    if table is None:
+        yield _missing("gradient norms and the bias of truncation")
+        return
+    norms = table[(table["pathology"] == "gradient_norm") & (table["name"] == "median")]
+    for theta in THETAS:
+        lengths: list[dict[str, Any]] = norms[norms["theta"] == theta].sort_values("at").to_dict("records")
+        first, last = lengths[0], lengths[-1]
+        finite = last["estimate"] is not None and math.isfinite(last["estimate"])
+        growth = last["estimate"] / first["estimate"] if finite else math.inf
+        least = last["low"] / first["high"] if finite else math.inf
+        times = f"{growth:.3g} times" if finite else "beyond the largest float32"
+        yield Part(
+            f"At the {theta} theta the median norm grows {times} between unrolls of {first['at']:g} and "
+            f"{last['at']:g} steps.",
+            bool(least > EXPLODES),
+        )
+    biases = table[(table["pathology"] == "truncation") & (table["name"] == "relative bias")]
+    known = biases[biases["estimate"].notna()]
+    shortest = known.sort_values("at").groupby("theta").first()
+    yield Part(
+        f"Windows of {known['at'].min():g} steps miss {100 * shortest['estimate'].min():.0f} % or more of the "
+        "gradient, by the norm of the bias.",
+        bool((shortest["low"] > 0).all()),
+    )
+
+
+def _c2(published: Published) -> Parts:
+    table = published.table("pathologies")
+    if table is None:
+        yield _missing("the variance of the estimators")
+    else:
+        ratios = table[(table["pathology"] == "variance") & (table["name"] == "variance of merged over the better's")]
+        worst: dict[str, Any] = ratios.nlargest(1, "high").to_dict("records")[0]
+        yield Part(
+            "The variance of the merged estimate over the better one's is at most "
+            f"{format_interval(_interval(worst))} over {len(ratios)} lengths and thetas.",
+            bool(worst["high"] <= LIMITS["merged"]),
+        )
+    runs = published.table("ablation")
+    merged = None if runs is None else runs[(runs["estimator"] == "merged") & (runs["unrolls"] == "growing")]
+    if merged is None or merged.empty:
+        yield _missing("outer-training with the merged estimator")
+        return
+    for design, rows in merged.groupby("design"):
+        better = int((rows["final_validation_loss"] < rows["untrained"]).sum())
+        yield Part(
+            f"Outer-trained with it, {design} ends lower than untrained in {better} of {len(rows)} runs.",
+            better == len(rows),
+        )
+
+
+def _speedups(against: Any, where: str) -> Parts:
+    """Of a headline over the groups of hand-designed rows."""
+    for found in against:
+        bound = found["speedup"].get("bound", "")
+        interval = _interval(found["speedup"])
+        yield Part(
+            f"{where}: {bound}{format_interval(interval)} times over {GROUP_NAMES[found['group']]} "
+            f"({found['reference']}).",
+            not bound and interval.low is not None and interval.low > 1,
+        )
+
+
+def _headline(published: Published, suite: str) -> Any:
+    found = published.of(suite)
+    return found and found["headline"]
+
+
+def _c3(published: Published) -> Parts:
+    headline = _headline(published, "paper")
+    if not headline:
+        yield _missing("the time to the final validation loss of tuned optimizers")
+        return
+    yield from _speedups(headline["validation"], f"{headline['optimizer']} to final validation loss")
+
+
+def _c4(published: Published) -> Parts:
+    headline = _headline(published, "paper")
+    if headline and headline["test_loss"]:
+        found = headline["test_loss"]
+        interval = _interval(found["difference"])
+        yield Part(
+            f"The final test loss of {headline['optimizer']} less that of {found['reference']}, the best hand-designed "
+            f"one: {format_interval(interval)}; lower on {found['tasks_below']} of {found['tasks']} tasks.",
+            interval.high is not None and interval.high < 0,
+        )
+    else:
+        yield _missing("final test losses")
+    yield _missing("the same configuration with the objective alone swapped")
+
+
+def _c5(published: Published) -> Parts:
+    headline = _headline(published, "ood")
+    if not headline:
+        yield _missing("tasks that are out of distribution")
+        return
+    for kind, against in headline["by_architecture"].items():
+        scheduled = [found for found in against if found["group"] == "paper_scheduled"]
+        yield from _speedups(scheduled, f"{kind[0].upper()}{kind[1:]} nets")
+
+
+def _c6(published: Published) -> Parts:
+    runs = published.table("ablation")
+    found = [] if runs is None else ablation.verdicts(runs)
+    for verdict in found:
+        numbers = ", ".join(f"{format_interval(d)} against {name}" for name, d in verdict.differences.items())
+        yield Part(f"{verdict.design}: {ablation.CLAIMS[verdict.claim]}: {numbers}.", verdict.status == SHOWN)
+    if len(found) < len(ablation.CLAIMS) * len(ablation.DESIGNS):
+        yield _missing("all pairs of estimator and unrolls, for both designs")
+
+
+def what_was_learned(published: Published) -> list[Part]:
+    """How much of the learned optimizer is a schedule: its outputs replayed, and another run's feedback."""
+    table = published.table("feedback")
+    if table is None or table.empty:
+        return [_missing("the schedule of the learned optimizer replayed without feedback")]
+    names = {"open": "its mean outputs on other tasks replayed", "swapped": "the feedback of another run"}
+    return [
+        Part(
+            f"{row['score'].replace('_', ' ')} of {REPLAYED} {format_number(row['closed'], 4)}; with "
+            f"{names[row['way']]} {format_interval(_interval(row | {'estimate': row['difference']}))} more.",
+            None if row["low"] is None else row["low"] > 0,
+        )
+        for row in table.to_dict("records")
+    ]
+
+
+def unproven(found: list[Claim]) -> list[str]:
+    """What does not hold or was not measured, of all claims."""
+    return [f"{claim.name}. {part.text}" for claim in found for part in claim.parts if part.holds is not True]
+
+
+def as_json(found: list[Claim]) -> str:
+    """The claims as `bench claims --json` prints them."""
+    rows = [
+        {
+            "name": claim.name,
+            "sentence": claim.sentence,
+            "status": claim.status,
+            "number": " ".join(part.text for part in claim.parts),
+            "figure": claim.figure,
+            "command": claim.command,
+        }
+        for claim in found
+    ]
+    return f"{json.dumps(rows, indent=1)}\n"
+
+
+def files(folders: Folders, label: str) -> dict[str, str]:
+    """The page of claims and its JSON: name -> content."""
+    published = Published(folders, label)
+    found = claims(published)
+    context: dict[str, Any] = {
+        "title": f"The six claims ({label})",
+        "label": label,
+        "claims": found,
+        "questions": [(text, next(c for c in found if c.name == name)) for text, name in QUESTIONS.items()],
+        "learned": what_was_learned(published),
+        "unproven": unproven(found),
+    }
+    return {PAGE: template("claims").render(**context), JSON: as_json(found)}
+
+
+def write_claims(label: str | None = None, *, folders: Folders | None = None) -> Path:
+    """Writes the page of claims, and `claims.json` beside it, to `claims/LABEL` among the reports.
+
+    Args:
+      label: of the published results; None is the only one that there is.
+      folders: where results and reports lie; those of the command line without it.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UsageError: no label is given, and nothing is published or under several ones.
+    """
+    folders = folders or Folders()
+    label = label or _only_label(folders.reports_dir)
+    out_dir = folders.reports_dir / "claims" / label
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, content in files(folders, label).items():
+        write_atomically(out_dir / name, content.encode())
+    return out_dir / PAGE
+
+
+def _only_label(reports_dir: Path) -> str:
+    """The label of all published reports.
+
+    Raises:
+      UsageError: there is none, or there are several.
+    """
+    labels = sorted({label for _, label in published_reports(reports_dir)})
+    if len(labels) != 1:
+        several = f"there are {', '.join(labels)}: name one with --label" if labels else "none is published"
+        raise UsageError(f"claims are about the results of one label; in {reports_dir} {several}")
+    return labels[0]
+
+
+def published_claims(reports_dir: Path) -> list[str]:
+    """Labels of committed pages of claims."""
+    return [path.parent.name for path in sorted(reports_dir.glob(f"claims/*/{JSON}"))]
+
+
+def verify_claims(folders: Folders, label: str) -> str | None:
+    """The first difference between the committed page of claims and one made now; None if there is none."""
+    out_dir = folders.reports_dir / "claims" / label
+    for name, content in files(folders, label).items():
+        path = out_dir / name
+        if not path.is_file():
+            return f"{path}: missing"
+        if (old := path.read_text(encoding="utf-8")) != content:
+            return f"{path}: {first_difference(path, old, content)}"
+    return None

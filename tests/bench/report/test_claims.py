@@ -1,0 +1,148 @@
+"""The page of claims: statuses follow from intervals, numbers from published rows."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from bench.errors import UsageError
+from bench.folders import Folders
+from bench.measure import ablation
+from bench.report import claims
+from tests.helpers import assert_one_line
+
+
+class Fake(claims.Published):
+    """What is published, told by suite."""
+
+    def __init__(self, **suites):
+        self.label, self.suites = "here", suites
+
+    def of(self, suite):
+        return self.suites.get(suite)
+
+
+def interval(estimate, low, high):
+    return {"estimate": estimate, "low": low, "high": high}
+
+
+def against(group, *numbers, **more):
+    return {"group": group, "reference": "adam", "speedup": interval(*numbers) | more}
+
+
+def headline(*validation, **more):
+    return {"headline": {"optimizer": "mine", "validation": list(validation), "test_loss": None} | more}
+
+
+def found(name, **suites):
+    return next(claim for claim in claims.claims(Fake(**suites)) if claim.name == name)
+
+
+def test_a_claim_is_shown_if_every_interval_lies_on_its_side():
+    faster = against("paper_constant", 3.0, 2.5, 3.5)
+    for other, status in (
+        (against("all_hand_designed", 1.2, 1.1, 1.3), "shown"),
+        (against("all_hand_designed", 1.2, 0.9, 1.5), "shown in part"),
+        (against("all_hand_designed", 1.2, 0.0, 1.3, bound="<"), "shown in part"),
+    ):
+        claim = found("C3", paper=headline(faster, other))
+        assert claim.status == status
+        assert (
+            "3.00 [2.50, 3.50] times over the best of the paper's three with constant rates (adam)"
+            in claim.parts[0].text
+        )
+    slower = against("paper_constant", 0.5, 0.4, 0.6)
+    assert found("C3", paper=headline(slower)).status == "not shown"
+
+
+def test_what_was_not_measured_is_not_shown_and_says_so():
+    for claim in claims.claims(Fake()):
+        assert (claim.status, claim.figure) == ("not shown", None)
+        assert all(part.text.startswith("Not measured: ") for part in claim.parts)
+
+
+def test_a_lower_test_loss_needs_the_objective_alone_swapped_too():
+    test_loss = {"difference": interval(-0.03, -0.05, -0.01), "reference": "muon", "tasks_below": 9, "tasks": 10}
+    claim = found("C4", paper=headline(test_loss=test_loss))
+    assert claim.status == "shown in part"
+    assert "-0.030 [-0.050, -0.010]; lower on 9 of 10 tasks" in claim.parts[0].text
+
+
+def test_kinds_of_nets_are_judged_apart():
+    kinds = {
+        "convolutional": [against("paper_scheduled", 1.6, 1.5, 1.7), against("paper_constant", 0.1, 0.1, 0.1)],
+        "fully connected": [against("paper_scheduled", 0.9, 0.8, 1.0)],
+    }
+    claim = found("C5", ood=headline(by_architecture=kinds))
+    assert [part.holds for part in claim.parts] == [True, False]
+
+
+def pathologies(growth, variance, bias):
+    rows = []
+    for theta in ("initial", "trained", "overstepping"):
+        for at, norm in ((5.0, 1.0), (1000.0, growth)):
+            rows.append(("gradient_norm", theta, at, "median", norm, 0.9 * norm, 1.1 * norm))
+        rows.append(("truncation", theta, 5.0, "relative bias", bias, bias - 0.1, bias + 0.1))
+        rows.append(("variance", theta, 5.0, "variance of merged over the better's", variance, 0.9, variance + 0.1))
+    names = ("pathology", "theta", "at", "name", "estimate", "low", "high")
+    return pd.DataFrame(rows, columns=names).to_dict("records")
+
+
+def test_gradients_explode_beyond_the_factor_that_the_page_of_pathologies_names():
+    # 0.9 growth / 1.1 is above 100 from 122.3 on.
+    assert found("C1", pathologies=pathologies(123.0, 1.0, 0.5)).status == "shown"
+    assert [p.holds for p in found("C1", pathologies=pathologies(122.0, 1.0, 0.05)).parts] == [False] * 4
+    assert "50 % or more" in found("C1", pathologies=pathologies(123.0, 1.0, 0.5)).parts[-1].text
+
+
+def test_merging_holds_within_its_limit_and_once_it_trains():
+    alike = {"design": "orthogonal", "estimator": "merged", "unrolls": "growing", "untrained": 2.5}
+    runs = [alike | {"seed": seed, "final_validation_loss": 1.0 + seed} for seed in range(2)]
+    claim = found("C2", pathologies=pathologies(1.0, 1.1, 0.5), ablation=runs)
+    assert claim.status == "shown"
+    assert "2 of 2 runs" in claim.parts[1].text
+    runs[0]["final_validation_loss"] = 3.0
+    assert found("C2", pathologies=pathologies(1.0, 1.2, 0.5), ablation=runs).status == "not shown"
+
+
+def test_the_ablation_is_judged_by_its_own_rule():
+    losses = {("merged", "growing"): 1.0, ("reparam", "growing"): 1.1, ("es", "growing"): 1.2}
+    losses |= {("merged", "short"): 1.3, ("merged", "long"): 0.9}
+    names = ("design", "estimator", "unrolls", "seed", "final_validation_loss", "untrained")
+    rows = [
+        dict(zip(names, (design, *pair, seed, loss + 0.001 * seed * (1 + (pair[0] == "es")), 2.0), strict=True))
+        for design in ablation.DESIGNS
+        for pair, loss in losses.items()
+        for seed in range(ablation.SEEDS)
+    ]
+    claim = found("C6", ablation=rows)
+    assert [part.holds for part in claim.parts] == [True, True, False, False]
+    assert claim.status == "shown in part"
+    assert found("C6", ablation=rows[:-1]).parts[-1].holds is None
+
+
+def test_the_page_holds_every_number_and_a_changed_one_is_found(tmp_path):
+    folders = Folders(results_dir=tmp_path / "results", reports_dir=tmp_path / "reports")
+    path = claims.write_claims("here", folders=folders)
+    rows = json.loads((path.parent / claims.JSON).read_text())
+    assert [list(row) for row in rows] == [["name", "sentence", "status", "number", "figure", "command"]] * 6
+    text = path.read_text()
+    assert all(row["sentence"] in text.replace("&#39;", "'") for row in rows)
+    assert claims.published_claims(folders.reports_dir) == ["here"]
+    assert claims.verify_claims(folders, "here") is None
+    path.write_text(text.replace("Not shown", "Shown", 1))
+    problem = claims.verify_claims(folders, "here")
+    assert problem is not None
+    assert 'published \'<p class="status">Shown' in problem
+
+
+def test_a_label_is_asked_for_where_there_is_not_just_one(tmp_path):
+    folders = Folders(results_dir=tmp_path, reports_dir=tmp_path)
+    with pytest.raises(UsageError, match="none is published") as caught:
+        claims.write_claims(folders=folders)
+    assert_one_line(caught.value)
+    for label in ("a", "b"):
+        (tmp_path / "paper" / label).mkdir(parents=True)
+        (tmp_path / "paper" / label / "report.json").write_text("{}")
+    with pytest.raises(UsageError, match="a, b: name one with --label"):
+        claims.write_claims(folders=folders)
