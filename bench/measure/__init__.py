@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entries.entrants import Entrant
-from bench.measure import ablation, designs, feedback, pathologies, update_cost
+from bench.measure import ablation, designs, feedback, gradient_norms, pathologies, update_cost
 from bench.statistics import significant
 
 Tick = Callable[[], None]
@@ -65,6 +65,14 @@ _ROWS = (
         ablation.table,
         timed=False,
         replicated=False,
+    ),
+    Measurement(
+        "gradient_norms",
+        gradient_norms.parts,
+        gradient_norms.LENGTHS[-1],
+        gradient_norms.measure,
+        gradient_norms.table,
+        timed=False,
     ),
     Measurement("feedback", feedback.parts, feedback.HORIZON, feedback.measure, feedback.table, timed=False),
 )

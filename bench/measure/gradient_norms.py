@@ -1,0 +1,107 @@
+"""Norms of the outer-gradient as unrolls grow, on a convolutional net: does orthogonalizing updates keep them tame?
+
+As the part of the same name of `bench.measure.pathologies`, but on the net that outer-training was on, for the paper's
+design and for those whose updates are orthogonalized, before outer-training and after it. A part is OPTIMIZER/THETA.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import tasks
+from bench.measure.pathologies.moments import flattened
+from bench.measure.pathologies.summary import or_infinite
+from bench.statistics import median_interval
+from bench.store.rows import Frame
+from learned import weights
+from learned.designs import make_design
+from learned.estimators import reparam, side_by_side
+from learned.objective import FamilyObjective
+
+FAMILY = "imagenet16_cnn3"
+POOL = "outer_validation"  # of classes
+OPTIMIZERS = ("lopt_paper", "lopt_ortho", "lopt_normalized")
+THETAS = ("initial", "trained")
+LENGTHS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+SIDE_BY_SIDE = 4  # unrolls at once: the longest hold the activations of all their steps
+COLUMNS = ["optimizer", "theta", "steps", "median", "low", "high", "largest", "finite", "growth"]
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """The definition of each part: weights and their digest, design, task, data."""
+    found = {}
+    for name in OPTIMIZERS:
+        theta, card = weights.read(name)
+        facts = {"design": card.design, "design_options": card.design_options, "theta_sha256": weights.digest(theta)}
+        facts |= {"lengths": LENGTHS, "pool": POOL, "data_digest": tasks.data_facts(FAMILY)["digest"]}
+        found |= {f"{name}/{which}": {"learned_optimizer": name, "theta": which, **facts} for which in THETAS}
+    return found
+
+
+def measure(
+    part: str, entrants: Sequence[Any], replications: int, tick: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Norms of the gradient at theta, unsmoothed, each of one unroll of train losses.
+
+    Args:
+      part: a name in `parts`.
+      entrants: ignored; the part defines the learned optimizer.
+      replications: number of unrolls; the i-th has the same task and batches at each length.
+      tick: called as many times.
+
+    Returns:
+      Rows (length, "gradient_norm/i", norm).
+    """
+    del entrants
+    name, which = part.split("/")
+    theta, card = weights.read(name)
+    design, family = make_design(card.design, card.design_options), tasks.load_family(FAMILY)
+    if which == "initial":
+        theta = jax.jit(design.init_theta)(tasks.named_key("gradient_norms", "initial"))
+    objective = FamilyObjective(design, family.problem, family.sample, POOL, "train")
+    rows = norms(objective, theta, family.arrays, replications, tick)
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
+
+
+def norms(
+    objective: Any, theta: Any, arrays: Any, replications: int, tick: Callable[[], None]
+) -> list[tuple[int, str, float]]:
+    """The rows of `measure`."""
+    # With sigma = 0 both signs are the same unroll.
+    estimator = reparam(objective, replications, 0.0, side_by_side(SIDE_BY_SIDE))
+    key = tasks.named_key("gradient_norms", FAMILY)
+    rows = []
+    for place, length in enumerate(LENGTHS, 1):
+        estimate = jax.jit(lambda theta, arrays, n=length: estimator.estimate(theta, (), arrays, key, n, n)[0])
+        gradients = jax.device_get(estimate(theta, arrays).gradients)
+        with np.errstate(over="ignore"):
+            found = np.linalg.norm(flattened(gradients), axis=1)
+        rows += [(length, f"gradient_norm/{i}", float(norm)) for i, norm in enumerate(found)]
+        for _ in range(place * replications // len(LENGTHS) - (place - 1) * replications // len(LENGTHS)):
+            tick()
+    return rows
+
+
+def table(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """The table of figures of this measurement.
+
+    Returns:
+      A row for each part and length: `optimizer`, `theta`, `steps`, `median` of the norms with the ends `low` and
+      `high` of its interval, the `largest`, the share that is `finite`, `growth` of the median since the shortest.
+    """
+    rows = []
+    for _, cell in cells[cells["status"] == "ok"].sort_values("task").iterrows():
+        name, which = str(cell["task"]).split("/")[-2:]
+        curve, first = curves[curves["cell"] == cell["cell"]], None
+        for length, values in curve.groupby("step")["value"]:
+            found = or_infinite(values)
+            finite = np.isfinite(found)
+            median = median_interval(found) if finite.all() else None
+            middle = float(np.median(found))
+            first = first or middle
+            ends = (None, None) if median is None else (median.low, median.high)
+            rows.append((name, which, length, middle, *ends, found.max(), finite.mean(), middle / first))
+    return pd.DataFrame(rows, columns=COLUMNS)
