@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.entries.entrants import Entrant
-from bench.measure import ablation, designs, feedback, gradient_norms, pathologies, update_cost
+from bench.measure import ablation, designs, feedback, gradient_norms, objectives, pathologies, update_cost
 from bench.statistics import significant
 
 Tick = Callable[[], None]
@@ -63,6 +63,15 @@ _ROWS = (
         ablation.HORIZON,
         ablation.measure,
         ablation.table,
+        timed=False,
+        replicated=False,
+    ),
+    Measurement(
+        "objectives",
+        objectives.parts,
+        objectives.HORIZON,
+        objectives.measure,
+        objectives.table,
         timed=False,
         replicated=False,
     ),

@@ -22,6 +22,7 @@ import tasks
 from bench.measure.designs import Variant
 from bench.statistics import Interval, geometric_mean, t_interval
 from bench.store.rows import Frame
+from learned.base import LearnedOptimizer, Theta
 from learned.config import OuterConfig
 from learned.curriculum import Stage, num_steps_at
 from learned.estimators import TRUNCATED
@@ -136,7 +137,26 @@ def measure(
     """
     del entrants, replications
     design, estimator, unrolls, seed = part.split("/")
-    config = config_of(design, estimator, unrolls, int(seed))
+    run = outer_trained(config_of(design, estimator, unrolls, int(seed)))
+    for name, theta in (("final_validation_loss", run.theta), ("final_validation_loss_untrained", run.untrained)):
+        found = final_losses(run.design, theta, run.family, HORIZON, NUM_TASKS, "validation", POOL)
+        run.rows.extend((task, name, loss) for task, loss in enumerate(found))
+    tick()
+    return pd.DataFrame(run.rows, columns=["step", "metric", "value"])
+
+
+class OuterTrained(NamedTuple):
+    """A run of outer-training: its rows, as `measure` returns them, the best theta, and that before outer-training."""
+
+    rows: list[tuple[int, str, float]]
+    theta: Theta
+    untrained: Theta
+    design: LearnedOptimizer
+    family: tasks.TaskFamily
+
+
+def outer_trained(config: OuterConfig) -> OuterTrained:
+    """Outer-trains by a configuration; nothing is written."""
     family = tasks.load_family(config.family)
     engine = Engine(config, family)
     untrained = jax.device_get(engine.init().average)
@@ -148,24 +168,29 @@ def measure(
         rows.extend((progress.outer_step, name, float(value)) for name, value in kept.items())
 
     theta, _, _ = outer_train(engine, callbacks=Callbacks(on_step=on_step))
-    for name, found in (("final_validation_loss", theta), ("final_validation_loss_untrained", untrained)):
-        rows += [(task, name, loss) for task, loss in enumerate(_evaluated(engine, family, found))]
-    tick()
-    return pd.DataFrame(rows, columns=["step", "metric", "value"])
+    return OuterTrained(rows, theta, untrained, engine.design, family)
 
 
-def _evaluated(engine: Engine, family: tasks.TaskFamily, theta: Any) -> list[float]:
-    """Final validation losses on evaluation classes, `NUM_TASKS`; at most `LOSS_CLIP`, as of a diverged run."""
+def final_losses(
+    design: LearnedOptimizer,
+    theta: Theta,
+    family: tasks.TaskFamily,
+    horizon: int,
+    num_tasks: int,
+    split: tasks.Split,
+    pool: str,
+) -> list[float]:
+    """Final losses on tasks of a pool of classes, `num_tasks`; at most `LOSS_CLIP`, as of a diverged run."""
 
     @jax.jit
     def trained(theta: Any, arrays: Any, key: Any) -> Any:
         task_key, run_key = jax.random.split(key)
-        task = tasks.Task(family.problem, arrays, family.sample(task_key, POOL))
-        optimizer = engine.design.optimizer(theta, HORIZON)
-        state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, HORIZON)
-        return clip_losses(inner_loop.eval_loss(task, state.eval_params, "validation"))
+        task = tasks.Task(family.problem, arrays, family.sample(task_key, pool))
+        optimizer = design.optimizer(theta, horizon)
+        state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, horizon)
+        return clip_losses(inner_loop.eval_loss(task, state.eval_params, split))
 
-    keys = jax.random.split(tasks.named_key("ablation", FAMILY), NUM_TASKS)
+    keys = jax.random.split(tasks.named_key("ablation", FAMILY), num_tasks)
     return [float(trained(theta, family.arrays, key)) for key in keys]
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.measure import ablation
+from bench.measure import ablation, gradient_norms, objectives
 from bench.measure.feedback import OPTIMIZER as REPLAYED
 from bench.measure.pathologies.inner import THETAS
 from bench.report.build import first_screen_json
@@ -33,6 +33,7 @@ from bench.store.rows import Frame
 from bench.store.store import Store
 from tasks.files import write_atomically
 
+PAPERS = gradient_norms.OPTIMIZERS[0]  # the paper's design
 PAGE, JSON = "index.html", "claims.json"
 SHOWN, IN_PART, NOT_SHOWN = "shown", "shown in part", "not shown"
 
@@ -164,6 +165,7 @@ def _c1(published: Published) -> Parts:
             f"{last['at']:g} steps.",
             bool(least > EXPLODES),
         )
+    yield from _c1_on_the_cnn(published)
     biases = table[(table["pathology"] == "truncation") & (table["name"] == "relative bias")]
     known = biases[biases["estimate"].notna()]
     shortest = known.sort_values("at").groupby("theta").first()
@@ -171,6 +173,24 @@ def _c1(published: Published) -> Parts:
         f"Windows of {known['at'].min():g} steps miss {100 * shortest['estimate'].min():.0f} % or more of the "
         "gradient, by the norm of the bias.",
         bool((shortest["low"] > 0).all()),
+    )
+
+
+def _c1_on_the_cnn(published: Published) -> Parts:
+    """Of the paper's design; how much less gradients grow where updates are orthogonalized stands beside it."""
+    table = published.table("gradient_norms")
+    if table is None:
+        yield _missing("gradient norms on a convolutional net")
+        return
+    longest = table[table["steps"] == table["steps"].max()]
+    growth = {(row["optimizer"], row["theta"]): row["growth"] for row in longest.to_dict("records")}
+    others = ", ".join(
+        f"{name} {theta} {times:.3g}" for (name, theta), times in growth.items() if (name, theta) != (PAPERS, "trained")
+    )
+    yield Part(
+        f"On the 16x16 CNN the median norm of {PAPERS}, trained, grows {growth[PAPERS, 'trained']:.3g} times between "
+        f"unrolls of {table['steps'].min()} and {table['steps'].max()} steps (the same of {others}).",
+        bool(growth[PAPERS, "trained"] > EXPLODES),
     )
 
 
@@ -236,7 +256,16 @@ def _c4(published: Published) -> Parts:
         )
     else:
         yield _missing("final test losses")
-    yield _missing("the same configuration with the objective alone swapped")
+    runs = published.table("objectives")
+    swapped = {} if runs is None else objectives.differences(runs)
+    for design, difference in swapped.items():
+        yield Part(
+            f"{design} outer-trained on validation loss less the same on train loss, logarithm of the final test loss: "
+            f"{format_interval(difference)} over outer seeds.",
+            difference.high is not None and difference.high < 0,
+        )
+    if len(swapped) < len(objectives.DESIGNS):
+        yield _missing("the same configuration with the objective alone swapped, for both designs")
 
 
 def _c5(published: Published) -> Parts:

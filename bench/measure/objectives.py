@@ -1,0 +1,125 @@
+"""The objective alone swapped: outer-training on validation loss against outer-training on train loss.
+
+Metz et al., arXiv 1810.10180, claim that the first gives a lower test loss. Here everything else is the same: design,
+family, unrolls, outer seeds, inner steps. A part is DESIGN/OBJECTIVE/SEED.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import pandas as pd
+
+from bench.measure.ablation import DESIGNS as ABLATED
+from bench.measure.ablation import POOL, RATES, SEEDS, final_losses, outer_trained
+from bench.measure.designs import Variant
+from bench.statistics import Interval, geometric_mean, t_interval
+from bench.store.rows import Frame
+from learned.config import OuterConfig
+from learned.curriculum import Stage
+from learned.objective import Objective
+
+FAMILY = "imagenet16_cnn3"
+HORIZON = 1000  # of unrolls and of the evaluation: nets begin to overfit
+NUM_TASKS = 8  # of the evaluation
+OUTER_STEPS = 24
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+DESIGNS = {"per_parameter_mlp": ABLATED["per_parameter_mlp"], "normalized": Variant("normalized", {})}
+OUTER_RATES = {"per_parameter_mlp": RATES["per_parameter_mlp"], "normalized": 1e-3}
+LOSSES = ("final_test_loss", "final_validation_loss", "final_train_loss")
+COLUMNS = ["design", "objective", "seed", "seconds", *LOSSES]
+
+
+def config_of(design: str, objective: Objective, seed: int) -> OuterConfig:
+    """The outer-training of a part. Theta is chosen by its own objective too."""
+    return OuterConfig(
+        name=f"objectives/{design}/{objective}",
+        design=DESIGNS[design].design,
+        design_options=tuple(sorted(DESIGNS[design].options.items())),
+        family=FAMILY,
+        objective=objective,
+        score_every=5 if objective == "validation" else 1,
+        estimator=("reparam",),
+        num_tasks=4,
+        learning_rate=OUTER_RATES[design],
+        clip_sample=2.0,
+        ema=0.9,
+        validation_num_steps=HORIZON,
+        validation_num_tasks=8,
+        validation_every=OUTER_STEPS // 4,
+        seed=seed,
+        stages=(Stage(HORIZON // 4, OUTER_STEPS // 2, HORIZON, "geometric"), Stage(HORIZON, OUTER_STEPS // 2)),
+    )
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """The definition of each part: the outer-training, and what is evaluated."""
+    return {
+        f"{design}/{objective}/{seed}": {
+            "outer": config_of(design, objective, seed).as_dict(),
+            "evaluated": {"tasks": NUM_TASKS, "steps": HORIZON, "pool": POOL},
+        }
+        for design, objective, seed in itertools.product(DESIGNS, OBJECTIVES, range(SEEDS))
+    }
+
+
+def measure(
+    part: str, entrants: Sequence[Any], replications: int, tick: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Outer-trains and evaluates one part.
+
+    Args:
+      part: a name in `parts`.
+      entrants: ignored; the part defines the learned optimizer.
+      replications: 1; outer seeds are parts.
+      tick: called at the end.
+
+    Returns:
+      Rows (step, metric, value): those of the outer-training, as `bench.measure.ablation.measure` returns them, and at
+      the number of the evaluation task the losses of `LOSSES`.
+    """
+    del entrants, replications
+    design, objective, seed = part.split("/")
+    run = outer_trained(config_of(design, objective, int(seed)))  # pyright: ignore[reportArgumentType]
+    for name in LOSSES:
+        split: Any = name.split("_")[1]
+        found = final_losses(run.design, run.theta, run.family, HORIZON, NUM_TASKS, split, POOL)
+        run.rows.extend((task, name, loss) for task, loss in enumerate(found))
+    tick()
+    return pd.DataFrame(run.rows, columns=["step", "metric", "value"])
+
+
+def table(cells: Frame, curves: Frame) -> pd.DataFrame:
+    """The table of figures of this measurement.
+
+    Returns:
+      A row for each finished part: `design`, `objective`, `seed`, `seconds` of outer-training, and geometric means over
+      the evaluation tasks of `final_test_loss`, `final_validation_loss` and `final_train_loss`.
+    """
+    found = []
+    for _, cell in cells[cells["status"] == "ok"].sort_values("task").iterrows():
+        design, objective, seed = str(cell["task"]).split("/")[-3:]
+        curve = curves[curves["cell"] == cell["cell"]]
+        values = {str(name): rows.sort_values("step")["value"].to_numpy() for name, rows in curve.groupby("metric")}
+        losses = [geometric_mean(values[name]) for name in LOSSES]
+        found.append((design, objective, int(seed), float(values["seconds"][-1]), *losses))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def differences(table: Frame) -> dict[str, Interval]:
+    """The logarithm of the final test loss, validation less train objective, by design: mean and interval over seeds.
+
+    Designs with a seed that is missing are left out.
+    """
+    losses = {
+        (row["design"], row["objective"], row["seed"]): math.log(row["final_test_loss"]) for _, row in table.iterrows()
+    }
+    found = {}
+    for design in DESIGNS:
+        pairs = [
+            [losses.get((design, objective, seed)) for objective in ("validation", "train")] for seed in range(SEEDS)
+        ]
+        if all(None not in pair for pair in pairs):
+            found[design] = t_interval([a - b for a, b in pairs])  # pyright: ignore[reportOperatorIssue]
+    return found
