@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bench.outer.run import outer_train as outer_train
     from bench.report.cards import write_cards as write_cards
     from bench.report.claims import write_claims as write_claims
+    from bench.report.site import write_site as write_site
+    from bench.report.stored import last_report as last_report
     from bench.report.stored import read_results as read_results
     from bench.report.stored import report_json as report_json
     from bench.report.stored import write_report as write_report
@@ -54,6 +56,7 @@ MODULES = {  # public name -> its module
     "describe": "bench.suites.listing",
     "examine_installation": "bench.checks.installation",
     "freeze_suite": "bench.tuning.freeze",
+    "last_report": "bench.report.stored",
     "list_optimizers": "bench.entries.listing",
     "list_runs": "bench.suites.listing",
     "list_suites": "bench.suites.listing",
@@ -77,6 +80,7 @@ MODULES = {  # public name -> its module
     "write_claims": "bench.report.claims",
     "write_cards": "bench.report.cards",
     "write_report": "bench.report.stored",
+    "write_site": "bench.report.site",
 }
 __all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll] (it has the imports above)
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from bench.cli import checking, listing, outer, running, timing, tuning
+from bench.cli import checking, listing, outer, pages, running, timing, tuning
 from bench.cli.options import read_project_file
 from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
@@ -34,11 +34,13 @@ COMMANDS = (
     tuning.freeze,
     listing.info,
     listing.list_command,
+    pages.open_command,
     outer.outer_train_command,
     checking.prepare,
     running.publish,
     running.report,
     running.run,
+    pages.site,
     timing.time_command,
     tuning.tune,
     checking.verify,

@@ -84,7 +84,7 @@ def render(name: str, results_dir: Path, weights_dir: Path | None = None) -> str
 
     Results are those of published rows that were made with these weights.
     """
-    theta, card = weights.read(_path(name, weights_dir).with_suffix(".safetensors"))
+    theta, card = weights.read(path_of(name, weights_dir).with_suffix(".safetensors"))
     shown = [
         found
         for found in published(results_dir)
@@ -202,7 +202,7 @@ def _below(rows: Rows, name: str) -> str:
     return ", ".join(parts)
 
 
-def _path(name: str, weights_dir: Path | None = None) -> Path:
+def path_of(name: str, weights_dir: Path | None = None) -> Path:
     """Where the card of shipped weights lies."""
     return cards.path_beside((weights_dir or weights.WEIGHTS_DIR) / f"{name}.safetensors")
 
@@ -213,7 +213,7 @@ def write(name: str, results_dir: Path, weights_dir: Path | None = None) -> Path
     Raises:
       OSError: the folder cannot be written.
     """
-    path = _path(name, weights_dir)
+    path = path_of(name, weights_dir)
     write_atomically(path, render(name, results_dir, weights_dir).encode())
     return path
 
@@ -252,7 +252,7 @@ def write_cards(
 
 def missing_results(name: str, results_dir: Path) -> list[str]:
     """Result sets, SUITE/LABEL, that a shipped card shows and this folder lacks: there it cannot be checked."""
-    path = _path(name)
+    path = path_of(name)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     shown = re.findall(r"^\| ([\w.-]+/[\w.-]+) \|", text, re.MULTILINE)
     return [which for which in shown if not (results_dir / which / "cells.parquet").is_file()]
@@ -260,7 +260,7 @@ def missing_results(name: str, results_dir: Path) -> list[str]:
 
 def verify(name: str, results_dir: Path) -> str | None:
     """The first line of a shipped card that does not follow from weights and committed rows; None if all do."""
-    path = _path(name)
+    path = path_of(name)
     if not path.is_file():
         return f"{path}: missing"
     try:

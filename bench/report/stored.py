@@ -100,3 +100,26 @@ def _move(made: Path, folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (made / path).replace(folder / path)
     delete_others(folder, files)
+
+
+def last_report(name: str | None = None, *, folders: Folders | None = None) -> Path:
+    """The page of the report that was written last.
+
+    Args:
+      name: "SUITE" or "SUITE/LABEL", to look among these alone.
+      folders: where reports lie; those of the command line without it.
+
+    Raises:
+      UsageError: there is no such page.
+    """
+    folders = folders or Folders()
+    suite, _, label = (name or "").partition("/")
+    pages = [
+        page
+        for page in folders.reports_dir.glob("*/*/report.html")
+        if suite in ("", page.parts[-3]) and label in ("", page.parts[-2])
+    ]
+    if not pages:
+        of, run = (f" of {name}", "`bench list runs` shows what is stored") if name else ("", "run: bench run")
+        raise UsageError(f"no report{of} in {folders.reports_dir}; {run}")
+    return max(pages, key=lambda page: page.stat().st_mtime)
