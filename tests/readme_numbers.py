@@ -1,7 +1,7 @@
-"""The numbers that README.md states, each from published results.
+"""The numbers that README.md and docs/results.md state, each from published results.
 
-In README.md a number stands between markers, `<!--name-->1.39 [1.35, 1.41]<!--/-->`, which a reader does not see; its
-prose is free. `python -m tests.readme_numbers` writes all of them anew.
+There a number stands between markers, `<!--name-->1.39 [1.35, 1.41]<!--/-->`, which a reader does not see; prose is
+free. `python -m tests.readme_numbers` writes all of them anew.
 """
 
 import csv
@@ -20,7 +20,7 @@ from bench.statistics import Interval, three_digits
 from learned import weights
 from tests.helpers import REPOSITORY
 
-README = REPOSITORY / "README.md"
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")  # what states marked numbers
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
 STUDIES = ("lopt_ortho", PAPER_DESIGN)
@@ -80,7 +80,7 @@ def against(suite: str, group: str, kind: str = "") -> str:
 
 
 def numbers() -> dict[str, str]:
-    """Name of every number of README.md -> how it reads."""
+    """Name of every marked number -> how it reads."""
     paper, controls = overall("paper"), read_json("paper")["controls"]
     best, memorizes = paper["muonw_cosine"], paper["lopt_ortho"]
     found = {
@@ -131,10 +131,11 @@ def _step_cost_of_the_paper_design() -> Interval:
 
 
 def written_anew(text: str) -> str:
-    """README.md with every marked number as it follows from published results."""
+    """A page with every marked number as it follows from published results."""
     known = numbers()
     return MARKED.sub(lambda found: f"<!--{found[1]}-->{known[found[1]]}<!--/-->", text)
 
 
 if __name__ == "__main__":
-    README.write_text(written_anew(README.read_text()))
+    for page in PAGES:
+        page.write_text(written_anew(page.read_text()))

@@ -225,4 +225,8 @@ def _html(markdown: str) -> Any:
     from markupsafe import Markup
 
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return Markup(text.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
+    return Markup(
+        text.replace("<table>", '<div class="scroll" role="region" aria-label="table" tabindex="0"><table>').replace(
+            "</table>", "</table></div>"
+        )
+    )
