@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ from bench.cli.options import (
     plugin_option,
     subset_options,
 )
-from bench.cli.terminal import print_json, print_table, progress_bar
+from bench.cli.terminal import duration_text, print_json, print_table, progress_bar
 from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
 from bench.report.page import FIGURE_FORMATS, TABLE_FORMATS
@@ -27,6 +28,7 @@ from bench.suites.choose import choose_suite
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.run.suite import SuitePlan
     from bench.store.record import Results
 
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     "--isolate/--no-isolate", default=None, help="Run cells in a process of their own.  [default: with --plugin]"
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells that would run, and stop.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the path of the report only.")
 @click.option(
     "--resume-from",
     metavar="[SUITE/]LABEL",
@@ -62,6 +65,7 @@ def run(
     time_limit: float | None,
     isolate: bool | None,
     dry_run: bool,
+    quiet: bool,
     resume_from: str | None,
     as_json: bool,
     plugins: Sequence[str],
@@ -70,10 +74,11 @@ def run(
 ) -> None:
     """Run a suite (quick by default), skipping what is stored, and report.
 
-    The last lines are a table and the path of the report.
+    It says first what it will do and how long that took elsewhere, and ends with five lines and the path of the report.
     """
     from rich.console import Console
 
+    from bench.report.build import closing_lines
     from bench.report.stored import write_report
     from bench.run.suite import plan_suite, run_suite
 
@@ -91,18 +96,49 @@ def run(
         rows = [{"cell": cell.name, "title": cell.title, "stored": plan.is_stored(cell)} for cell in plan.cells]
         print_json(rows) if as_json else print_table(rows)
         return
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, quiet=quiet, highlight=False, markup=False)
+    console.soft_wrap = not console.is_terminal  # a pipe has no width
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
-        done = run_suite(chosen, **how, log=log, advance=advance)
+        planned = functools.partial(_announce, folders=folders, log=log)
+        done = run_suite(chosen, **how, planned=planned, log=log, advance=advance)
     page = write_report(chosen.name, done.label, results=done.results, folders=folders)
     if as_json:
         print_json({"suite": chosen.name, "cells": done.counts, "report": str(page)})
+    elif quiet:
+        click.echo(page)
     else:
-        _print_results(done.results, folders, console)
-        console.print(f"cells: {', '.join(f'{n} {status}' for status, n in done.counts.items())}", highlight=False)
-        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        if set(done.results.cells["kind"]) == {"measure"}:
+            _print_results(done.results, folders, console)
+        else:
+            console.print("\n".join(closing_lines(done.results, folders.results_dir)))
+        counts = ", ".join(f"{n} {status}" for status, n in done.counts.items())
+        console.print(
+            f"cells: {counts} (`bench open` opens the report, `bench report {chosen.name}` prints its tables)"
+        )
+        console.print(f"report: {page}", soft_wrap=True)  # in one piece, to be copied
     if set(done.results.cells["status"]) - {"ok", "diverged"}:
         sys.exit(EXIT_FAILED_CELLS)
+
+
+def _announce(plan: SuitePlan, *, folders: Folders, log: Callable[[str], None]) -> None:
+    """What will be done, how long it took elsewhere, and where it goes."""
+    from bench.report.table import plural
+    from bench.run.forecast import forecast
+
+    new = [cell for cell in plan.cells if not plan.store.has_file(cell.name)]
+    stored = f", {len(plan.cells) - len(new)} stored before" if len(new) < len(plan.cells) else ""
+    tasks = {cell.config.task for cell in plan.cells if cell.kind != "measure"}
+    seeds = {cell.config.seed for cell in plan.cells if cell.kind == "train"}
+    of = f" ({plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')})" if tasks else ""
+    log(f"{plan.suite.name}: {plural(len(new), 'cell')} to run{stored}{of}")
+    expected = forecast(new, folders.results_dir, plan.suite.name)
+    if not new:
+        log("time: nothing is left to run but the report")
+    elif expected is None:
+        log("time: not known, nothing of these tasks is published; the time left is shown as cells end")
+    else:
+        log(f"time: about {duration_text(expected.seconds)}, by what {plan.suite.name}/{expected.label} took")
+    log(f"cells go to {plan.store.folder}; interrupted, the same command goes on")
 
 
 def _print_results(results: Results, folders: Folders, console: Console) -> None:

@@ -5,12 +5,15 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
 
 Log = Callable[[str], None]
+TOLD_EVERY_SEC = 60.0  # where there is no bar: in a pipe, a file, a terminal that cannot move its cursor
+NARROW = 80  # columns below which the bar has neither title nor elapsed time
 
 
 def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -73,9 +76,23 @@ def _interruptible() -> Iterator[Callable[[], None]]:
             sys.unraisablehook = tell
 
 
+def duration_text(seconds: float) -> str:
+    """A rough duration in words.
+
+    Example:
+      >>> [duration_text(seconds) for seconds in (4, 52, 95, 5000, 40000)]
+      ['5 s', '50 s', '2 min', '1.4 h', '11 h']
+    """
+    if seconds < 57.5:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    if seconds < 3570:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 35000 else f"{round(seconds / 3600)} h"
+
+
 @contextlib.contextmanager
 def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, Callable[..., None]]]:
-    """A progress bar with time left on a terminal, plain lines elsewhere.
+    """A progress bar with time left on a terminal; elsewhere plain lines, once a minute with the time left.
 
     Yields:
       (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
@@ -86,19 +103,35 @@ def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, 
     with contextlib.ExitStack() as stack:
         raise_pending = stack.enter_context(_interruptible())
         bar = None
-        if console.is_terminal:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-            told = TextColumn("{task.fields[line]}", markup=False)
-            columns += (TimeElapsedColumn(), TimeRemainingColumn(), told)
-            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+        if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
+            bar = stack.enter_context(_bar(console))
             bar.add_task(title, total=total, line="")
+        done, begun = 0.0, time.monotonic()
+        told = begun
+
+        def log(line: str) -> None:  # while a bar is shown, its console prints lines above it
+            console.print(line, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
         def advance(amount: float, line: str = "") -> None:
+            nonlocal done, told
             raise_pending()
+            done += amount
             if bar is not None:
                 bar.update(bar.task_ids[0], advance=amount, line=line)
+            elif 0 < done < total and (now := time.monotonic()) - told >= TOLD_EVERY_SEC:
+                told = now
+                left = duration_text((now - begun) / done * (total - done))
+                log(f"{title}: {done / total:.0%} done, about {left} left")
 
-        # While a bar is shown, its console prints lines above it.
-        yield (lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)), advance
+        yield log, advance
+
+
+def _bar(console: Any) -> Any:
+    """A bar that fits the terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    share, left = TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
+    if console.width < NARROW:
+        return Progress(BarColumn(bar_width=None), share, left, TextColumn("left"), console=console, transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), left, TextColumn("left"))
+    return Progress(*columns, TextColumn("{task.fields[line]}", markup=False), console=console, transient=True)

@@ -78,3 +78,14 @@ def targets_of(results: Results, results_dir: Path) -> dict[str, targets.Targets
         for task, horizon in pairs.itertuples(index=False)
     }
     return {task: frozen for task, frozen in found.items() if frozen is not None}
+
+
+def closing_lines(results: Results, results_dir: Path) -> list[str]:
+    """What `bench run` ends with of rows that were trained: see `bench.report.terminal.closing`."""
+    import learned
+    from bench.report.terminal import closing
+    from bench.score.first_screen import first_screen
+    from bench.store.rows import read_rows
+
+    rows = read_rows(results.cells, results.curves)
+    return closing(first_screen(rows, targets_of(results, results_dir), "", "", "", learned.HEADLINE))

@@ -1,4 +1,4 @@
-"""What `bench run` ends with: losses and step costs of each task, speed-ups, controls and the verdict."""
+"""What `bench run` ends with, in four lines, and what `bench report` prints: tables of tasks, speed-ups, controls."""
 
 from __future__ import annotations
 
@@ -28,6 +28,34 @@ from bench.store.rows import Rows as Results
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+def closing(screen: Screen) -> list[str]:
+    """The verdict, the test losses, the cost of a step and the controls, a line each."""
+    scores = screen.scores
+    several = any(row.task == ALL for row in scores.rows)
+    rows = [row for row in scores.rows if not several or row.task == ALL]
+    losses = {row.optimizer: found for row in rows if (found := row.losses["test_loss"]) is not None}
+    by_hand = [row for row in rows if row.role == HAND_DESIGNED and row.optimizer in losses]
+    best = min(by_hand, key=lambda row: losses[row.optimizer].estimate, default=None)
+    # The group with the smallest speed-up gives the word; of the others the page tells.
+    lines = [f"verdict: {scores.verdict.partition(';')[0].rstrip('.')}"]
+    told = [f"{scores.optimizer} {score_entry(losses[scores.optimizer]).text}"] if scores.optimizer in losses else []
+    if best:
+        told.append(f"lowest hand-designed {best.optimizer} {score_entry(losses[best.optimizer]).text}")
+    lines.append(f"final test loss: {'; '.join(told) or 'of no run that finished'}")
+    if scores.optimizer and best and best.step_cost is not None:
+        ratio = score_entry(best.step_cost).text
+        lines.append(f"cost of a step: {scores.optimizer} takes {ratio} times as long as {best.optimizer}")
+    else:
+        lines.append("cost of a step: not timed against a learned optimizer")
+    held = [(row[0].text, row[3].text) for row in controls_table(screen).rows if row[3].text in ("yes", "no")]
+    missed = [text.partition(":")[0] for text, answer in held if answer == "no"]
+    not_held = f"; not: {', '.join(missed)}" if missed else ""
+    lines.append(
+        f"controls: {len(held) - len(missed)} of {len(held)} as expected{not_held}" if held else "controls: none"
+    )
+    return lines
 
 
 def scores(screen: Screen) -> RenderableType:

@@ -114,6 +114,7 @@ def run_suite(
     time_limit_sec: float = math.inf,
     isolate: bool | None = None,
     resume_from: str | None = None,
+    planned: Callable[[SuitePlan], None] = lambda plan: None,
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> SuiteRun:
@@ -130,6 +131,7 @@ def run_suite(
       time_limit_sec: time limit of one training run; a child process is killed a minute later.
       isolate: whether cells run in a child process; by default they do if there are plug-ins.
       resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells, which are not run again.
+      planned: called with the plan, before the first cell runs.
       log: called with a line for every cell that ends.
       advance: called with the fraction of the suite that has been run since the last call.
 
@@ -149,6 +151,7 @@ def run_suite(
         isolate=isolate,
         resume_from=resume_from,
     )
+    planned(plan)
 
     def advance_cells(amount: float) -> None:
         advance(amount / len(plan.cells))

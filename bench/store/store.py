@@ -130,6 +130,10 @@ class Store:
         with locked(self.folder / CLAIMS / f"{cell}.lock", wait=wait) as ours:
             yield ours
 
+    def has_file(self, cell: str) -> bool:
+        """Whether there is a file of a cell, which is not read: it may be damaged, or of a cell that failed."""
+        return (self.folder / f"{cell}.json").is_file()
+
     def is_complete(self, cell: str) -> bool:
         """Whether a cell is stored and undamaged."""
         return self.get(cell) is not None

@@ -21,14 +21,30 @@ def finished(folders):
 
 
 @pytest.mark.slow
-def test_run_ends_with_a_table_and_the_path_of_the_report(finished):
+def test_run_says_what_it_will_do_and_ends_with_five_lines_and_the_path_of_the_report(finished, folders):
     assert finished.returncode == 0, finished.stderr
     lines = finished.stdout.strip().splitlines()
-    assert lines[-1].startswith("report: ")
-    assert lines[-1].endswith("report.html")
-    assert lines[-2] == "cells: 6 ok"
-    assert "[1/6] digits8_mlp" in lines[0]  # plain lines where there is no terminal
-    assert any("sgd_momentum" in line for line in lines[6:])
+    assert lines[0] == "quick: 6 cells to run (1 task, 2 seeds)"
+    assert lines[1].startswith("time: not known")  # nothing is published in these folders
+    assert str(Path(folders["BENCH_RESULTS_DIR"]) / "quick" / "local") in lines[2]
+    assert [line.split(" ")[0] for line in lines[3:9]] == [f"[{number}/6]" for number in range(1, 7)]
+    assert len(lines) == 3 + 6 + 5 + 1
+    heads = [line.split(":")[0] for line in lines[9:]]
+    assert heads == ["verdict", "final test loss", "cost of a step", "controls", "cells", "report"]
+    assert lines[10].startswith("final test loss: lowest hand-designed sgd_momentum ")
+    assert lines[-2].startswith("cells: 6 ok (`bench open`")
+    assert lines[-1] == f"report: {Path(folders['BENCH_REPORTS_DIR']) / 'quick' / 'local' / 'report.html'}"
+    assert "\x1b" not in finished.stdout
+
+
+@pytest.mark.slow
+def test_a_quiet_run_prints_the_path_alone_and_a_rerun_says_what_is_stored(finished, folders, bench, undrawn):
+    page = Path(folders["BENCH_REPORTS_DIR"]) / "quick" / "local" / "report.html"
+    assert bench(*RUN, *SETTINGS, "--quiet") == (0, f"{page}\n", "")
+    lines = bench(*RUN, *SETTINGS)[1].splitlines()
+    assert lines[0] == "quick: 0 cells to run, 6 stored before (1 task, 2 seeds)"
+    assert lines[1] == "time: nothing is left to run but the report"
+    assert any("sgd_momentum" in line and "│" in line for line in bench("report", "quick")[1].splitlines())
 
 
 @pytest.mark.slow
