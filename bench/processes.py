@@ -33,8 +33,11 @@ class Child:
     """
 
     def __init__(self, module: str, task: Any):
+        # Modules are found as in this process: with `-m` alone a child would look into the working directory first.
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-P", "-m", module],
+            env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,8 @@ class Problem:
     Attributes:
       family: name under which hyperparameters are tuned.
       init: key -> params.
-      loss: (params, batch) -> scalar mean loss over the batch.
+      loss: (params, batch) -> scalar mean loss over the batch. It has neither a key nor state that training changes, and
+        it is the loss of evaluation too: no dropout, no running statistics.
       take: (arrays, cfg, split, indices (n,)) -> batch of n examples. Every data set is index-addressable, so that a
         batch is an index draw inside jit and evaluation covers a split exactly.
       sizes: number of examples of each split, in the order of `SPLITS`.
@@ -141,9 +143,12 @@ def array_task(
     batch_size: int = 32,
     mean: tuple[float, ...] | float = 0.5,
     std: tuple[float, ...] | float = 0.5,
-    max_value: float = 255.0,
+    max_value: float | None = 255.0,
 ) -> Task:
     """A classification task from arrays and a flax module, the simplest way to add a task.
+
+    The loss is a function of parameters and a batch alone, the same in training and in evaluation. A module with state,
+    such as running statistics, or with dropout is refused.
 
     Args:
       family: name under which hyperparameters are tuned.
@@ -154,13 +159,15 @@ def array_task(
       batch_size: examples in a training batch.
       mean: subtracted from images / max_value.
       std: divides the difference.
-      max_value: full scale of the stored images, 255 for uint8.
+      max_value: full scale of the stored images, 255 for uint8; None for inputs that the module gets as they are
+        stored, such as tokens.
 
     Returns:
       The task, its arrays on the default device as they are stored (uint8 stays uint8).
 
     Raises:
-      ValueError: an array is missing, or images and labels differ in number.
+      ValueError: an array is missing, images and labels differ in number, or the module cannot be applied to
+        parameters and a batch alone; one line.
     """
     for split in SPLITS:
         missing = [key for key in (f"{split}_images", f"{split}_labels") if key not in arrays]
@@ -168,10 +175,14 @@ def array_task(
             raise ValueError(f"task {family}: expected arrays {', '.join(missing)}, got {', '.join(sorted(arrays))}")
         if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
             raise ValueError(f"task {family}: {split} images and labels differ in number")
-    normalize = Normalize(_as_tuple(mean), _as_tuple(std), max_value)
+    scales = max_value is not None
+    normalize = Normalize(_as_tuple(mean), _as_tuple(std), max_value) if scales else _as_stored
+    dtype = "float32" if scales else str(jax.dtypes.canonicalize_dtype(arrays["train_images"].dtype))
+    init = ModuleInit(module, tuple(arrays["train_images"].shape[1:]), dtype)
+    _check_module(family, init)
     problem = Problem(
         family=family,
-        init=ModuleInit(module, tuple(arrays["train_images"].shape[1:])),
+        init=init,
         loss=ModuleLoss(module),
         take=_take_images_with(normalize),
         sizes=tuple(len(arrays[f"{split}_labels"]) for split in SPLITS),  # pyright: ignore[reportArgumentType]
@@ -205,10 +216,48 @@ class ModuleInit:
 
     module: Any
     image_shape: tuple[int, ...]
+    dtype: str = "float32"
 
     def __call__(self, key: Key) -> Params:
         """Parameters of the module."""
-        return self.module.init(key, jnp.zeros((1, *self.image_shape)))["params"]
+        return self.module.init(key, jnp.zeros((1, *self.image_shape), self.dtype))["params"]
+
+
+def _check_module(family: str, init: ModuleInit) -> None:
+    """Applies a module without computing anything, as the loss will.
+
+    Raises:
+      ValueError: it cannot be applied to parameters and a batch alone; one line.
+    """
+    module, inputs = init.module, jax.ShapeDtypeStruct((1, *init.image_shape), init.dtype)
+    what = f"task {family}: {type(module).__name__}"
+    try:
+        variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
+        if state := sorted(set(variables) - {"params"}):
+            raise ValueError(
+                f"{what} has state ({', '.join(state)}), and a loss is a function of parameters and a batch alone: leave "
+                f"it out, or write a tasks.Problem whose loss applies the module with mutable={state} and drops the rest"
+            )
+        jax.eval_shape(module.apply, variables, inputs)
+    except flax.errors.InvalidRngError:
+        raise ValueError(
+            f"{what} needs random numbers, as dropout does, and a loss has no key: make it deterministic"
+        ) from None
+    except (flax.errors.FlaxError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        if text.startswith(what):
+            raise
+        stored = (
+            "" if init.dtype != "float32" else "; inputs are scaled to float32 unless max_value is None, for tokens"
+        )
+        raise ValueError(
+            f"{what} cannot be applied to {init.dtype}{[1, *init.image_shape]}: {text[:200]}{stored}"
+        ) from None
+
+
+def _as_stored(inputs: Array) -> Array:
+    """Inputs as they are stored, in place of `Normalize`."""
+    return inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,14 +272,14 @@ class ModuleLoss:
         return cross_entropy(self.module.apply({"params": params}, images), labels)
 
 
-def take_images(normalize: Normalize, arrays: Any, cfg: Cfg, split: Split, indices: Array) -> Batch:
+def take_images(normalize: Callable[[Array], Array], arrays: Any, cfg: Cfg, split: Split, indices: Array) -> Batch:
     """Examples of a task whose arrays are one data set: `{split}_images` and `{split}_labels`."""
     del cfg
     return normalize(arrays[f"{split}_images"][indices]), arrays[f"{split}_labels"][indices]
 
 
 @functools.cache  # partials compare by identity, and equal problems must share a program
-def _take_images_with(normalize: Normalize) -> Callable[[Any, Cfg, Split, Array], Batch]:
+def _take_images_with(normalize: Callable[[Array], Array]) -> Callable[[Any, Cfg, Split, Array], Batch]:
     return functools.partial(take_images, normalize)
 
 

@@ -163,8 +163,11 @@ def largest_of(tree: Any) -> float:
 def examine(
     checks: Mapping[str, Callable[[Any], str]], subject: Any, begins: Callable[[str], None] = lambda check: None
 ) -> Iterator[tuple[str, bool, str]]:
-    """Yields (check, whether it passed, detail) in the order of the table; an exception is a failed check."""
-    raised: dict[str, str] = {}  # text of an exception -> first check that raised it
+    """Yields (check, whether it passed, detail) in the order of the table; an exception is a failed check.
+
+    An exception that an earlier check raised is not told again: it is one thing that is broken.
+    """
+    raised: set[str] = set()
     for check, function in checks.items():
         begins(check)
         try:
@@ -173,5 +176,6 @@ def examine(
             yield check, False, str(broken)
         except Exception as error:
             text = f"raises {type(error).__name__}: {shortened(error)}"
-            yield check, False, f"the same as in {raised[text]!r}" if text in raised else text
-            raised.setdefault(text, check)
+            if text not in raised:
+                yield check, False, text
+            raised.add(text)

@@ -83,7 +83,8 @@ def _work() -> None:
             return
         if not one:
             tables = {"task": registry.task_builders, "optimizer": registry.baselines | registry.learned}
-            say(names=[(kind, name) for kind, table in tables.items() for name in table if name in registry.sources])
+            others = build_registry().sources  # of installed plug-ins
+            say(names=[(kind, name) for kind, table in tables.items() for name in table if name not in others])
             return
         kind, name = one
         checks: Any = {BUILT: lambda subject: "yes"} | (TASK_CHECKS if kind == "task" else OPTIMIZER_CHECKS)

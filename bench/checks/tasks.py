@@ -61,6 +61,13 @@ def _sizes(subject: TaskSubject) -> str:
     return f"{sizes} examples, horizon {problem.horizon:,}, batches of {problem.batch_size}"
 
 
+def _task_loss(subject: TaskSubject) -> str:
+    import jax
+
+    loss = jax.eval_shape(subject.draw, subject.task, jax.random.key(0))["loss"]
+    return f"{loss.dtype}{list(loss.shape)}"
+
+
 def _task_callbacks(subject: TaskSubject) -> str:
     import jax
 
@@ -202,6 +209,7 @@ def _task_trains(subject: TaskSubject) -> str:
 
 TASK_CHECKS: dict[str, Callable[[TaskSubject], str]] = {
     "sizes": _sizes,
+    "loss": _task_loss,  # first of what draws: what raises in all the others is said of the loss
     "host callbacks": _task_callbacks,
     "structure, shapes, dtypes": _task_shapes,
     "retraces": _task_retraces,

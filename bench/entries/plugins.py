@@ -5,10 +5,11 @@ is a `baselines.Baseline`, or a `learned.External` for a learned optimizer. An i
 the groups `bench.tasks` and `bench.optimizers` instead.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import types
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import learned
 import tasks
 from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
+from bench.entries.plugin_files import failure, import_file, plugin_path, source_digest
 from bench.errors import UsageError
 from learned.base import External
 from learned.elsewhere import ELSEWHERE
@@ -43,7 +45,7 @@ class Registry:
       task_builders: plug-in tasks, name -> constructor.
       baselines: hand-designed plug-in optimizers, name -> row.
       learned: learned plug-in optimizers, name -> row.
-      sources: name -> digest of the plug-in file that defines it, so that an edited plug-in makes new cells.
+      sources: name -> digest of the source that defines it, so that an edited plug-in makes new cells.
       data_dir: where TFDS data lies.
       cache_dir: where decoded arrays are kept.
       weights_dir: where weights of `learned.elsewhere` lie.
@@ -85,7 +87,8 @@ class Registry:
         if name in self.broken:
             raise BrokenTask(name, *self.broken[name])
         try:
-            task = self.task_builders[name]()
+            with contextlib.redirect_stdout(sys.stderr):
+                task = self.task_builders[name]()
         except (Exception, SystemExit) as error:
             raise BrokenTask(name, *failure(error)) from None
         if not isinstance(task, tasks.Task):
@@ -136,27 +139,37 @@ def build_registry(
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
         for entry in importlib.metadata.entry_points(group=group):
             try:
-                add(registry, entry.name, entry.load(), f"entry point {entry.value}")
+                with contextlib.redirect_stdout(sys.stderr):
+                    row = entry.load()
+                add(registry, entry.name, row, f"entry point {entry.value}")
+                registry.sources[entry.name] = _entry_digest(entry)
             except UsageError:
                 raise
             except (Exception, SystemExit) as error:
                 raise UsageError(f"entry point {entry.name} = {entry.value} of {group}: {failure(error)[1]}") from None
     for file in files:
-        module = _import_file(file)
-        found = False
+        module, source, found = import_file(file), source_digest(plugin_path(file)), False
         for attribute, add in (("TASKS", _add_task), ("OPTIMIZERS", _add_optimizer)):
             rows = getattr(module, attribute, {})
             if not isinstance(rows, dict):
                 raise UsageError(f"plug-in {file}: expected {attribute} to be a dict, got {type(rows).__name__}")
             for name, row in rows.items():
                 add(registry, name, row, f"plug-in {file}")
-                registry.sources[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+                registry.sources[name] = source
                 found = True
         if not found:
             raise UsageError(
                 f"plug-in {file}: expected TASKS = {{name: function}} or OPTIMIZERS = {{name: Baseline}}, got neither"
             )
     return registry
+
+
+def _entry_digest(entry: importlib.metadata.EntryPoint) -> str:
+    """Digest of the source of an entry point that is installed in place, and of the version of its distribution."""
+    version = f"{entry.dist.name}=={entry.dist.version}" if entry.dist else ""
+    file = getattr(sys.modules.get(entry.module), "__file__", None)
+    source = source_digest(Path(file)) if file else ""
+    return hashlib.sha256(f"{version} {source}".encode()).hexdigest()[:16]
 
 
 def _add_task(registry: Registry, name: Any, row: Any, origin: str) -> None:
@@ -192,30 +205,6 @@ def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> N
 def _is_name(name: Any, *, parts: bool) -> bool:
     """Whether a name is safe as a part of paths (tuned values, targets), pages and LaTeX tables."""
     return isinstance(name, str) and all(map(SAFE_NAME.fullmatch, name.split("/") if parts else [name]))
-
-
-def _import_file(file: str) -> Any:
-    path = Path(file)
-    if path.suffix != ".py" or not path.is_file():
-        raise UsageError(f"a plug-in is a Python file, got {file!r}")
-    module = types.ModuleType(f"bench_plugin_{path.stem}")
-    module.__file__ = str(path.absolute())
-    try:
-        # Not by a loader: bytecode of a file that was edited within the second before would run in its place.
-        exec(compile(path.read_bytes(), module.__file__, "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"plug-in {file} cannot be imported: {failure(error)[1]}") from None
-    return module
-
-
-def failure(error: BaseException) -> tuple[str, str]:
-    """(status, reason) of an exception that a task or optimizer raised; the reason is one line."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
-    text = lines[0]
-    if text.endswith("Traceback (most recent call last):"):  # of a host callback: its exception is the last line
-        text = next((line for line in reversed(lines) if not line.startswith(" ")), text)
-    status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
-    return status, f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
 
 
 def _task_digest(task: tasks.Task, source: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import tasks
 from bench.device import use_devices
 from bench.entries.entrants import resolve
-from bench.entries.plugins import failure
+from bench.entries.plugin_files import failure
 from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
 from bench.outer.folders import as_config

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bench.cells.base import Advance, Cell, Outcome, Session
-from bench.entries.plugins import Registry, failure
+from bench.entries.plugin_files import failure
+from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.store.provenance import provenance
 from bench.store.record import Record, Status

@@ -1,7 +1,5 @@
 """A process that says how it goes."""
 
-import os
-
 import pytest
 
 from bench.processes import converse
@@ -32,6 +30,6 @@ with speaking() as say:
 )
 def test_a_process_says_how_it_goes_and_what_it_prints_is_not_taken_for_it(tmp_path, monkeypatch, what, last):
     (tmp_path / "talker.py").write_text(TALKER)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
+    monkeypatch.syspath_prepend(tmp_path)  # a process finds modules as this one does
     messages = list(converse("talker", what, 5.0))
     assert messages == [{"begins": "a"}, last]

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from tasks.models import CNN, MLP
 from tasks.task import Normalize, array_task, cross_entropy, named_key
-from tests.helpers import CountingTraces
+from tests.helpers import CountingTraces, assert_one_line
 
 
 def test_named_keys_depend_on_every_name_and_on_where_one_ends():
@@ -70,3 +71,45 @@ def test_an_array_task_with_a_label_too_few_says_so():
     arrays["validation_labels"] = arrays["validation_labels"][1:]
     with pytest.raises(ValueError, match="task mine: validation images and labels differ in number"):
         array_task("mine", MLP((4,), 3), arrays, num_classes=3)
+
+
+class Net(nn.Module):
+    middle: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(self.middle(nn.Dense(8)(x.reshape(len(x), -1))))
+
+
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        return nn.Dense(3)(nn.Embed(256, 8)(tokens).mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Net(nn.BatchNorm(use_running_average=False)), r"Net has state \(batch_stats\).* mutable=\['batch_stats'\]"),
+        (Net(nn.Dropout(0.5, deterministic=False)), "Net needs random numbers, as dropout does, and a loss has no key"),
+        (Words(), "Input type must be an integer .*; inputs are scaled to float32 unless max_value is None"),
+    ],
+)
+def test_a_module_that_parameters_and_a_batch_are_not_enough_for_is_refused_in_one_line(module, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        array_task("mine", module, example_arrays(), num_classes=3)
+    assert_one_line(caught.value)
+
+
+def test_tokens_reach_the_module_as_they_are_stored():
+    arrays = example_arrays()
+    for split in ("train", "validation", "test"):
+        arrays[f"{split}_images"] = (
+            arrays[f"{split}_images"].reshape(len(arrays[f"{split}_images"]), -1).astype(np.int64)
+        )
+    task = array_task("mine", Words(), arrays, num_classes=3, max_value=None, batch_size=2)
+    tokens, labels = task.batch(jax.random.key(0), "train")
+    assert (tokens.dtype, labels.shape) == (jnp.int32, (2,))
+    params = task.init(jax.random.key(1))
+    logits = Words().apply({"params": params}, tokens)
+    np.testing.assert_allclose(task.loss(params, (tokens, labels)), cross_entropy(logits, labels), rtol=1e-6)

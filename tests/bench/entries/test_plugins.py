@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.entries.plugins import BrokenTask, build_registry, failure
+from bench.entries.plugin_files import failure
+from bench.entries.plugins import BrokenTask, build_registry
 from bench.errors import UsageError
 from tests.helpers import assert_one_line
 
@@ -86,3 +87,105 @@ def test_a_failure_in_a_callback_is_said_in_its_own_words():
     text = "INTERNAL: CpuCallback error: Traceback (most recent call last):\n  File ...\nValueError: no such thing"
     assert failure(RuntimeError(text)) == ("error", "RuntimeError: ValueError: no such thing")
     assert failure(RuntimeError("RESOURCE_EXHAUSTED: 8 GB"))[0] == "out_of_memory"
+
+
+AS_PEOPLE_WRITE_THEM = """
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+from flax import linen as nn
+
+from baselines import Baseline, LogUniform
+
+print("hello from a plug-in")
+
+
+@dataclasses.dataclass
+class Settings:
+    rate: float = 0.1
+
+
+class Net(nn.Module):
+    width: int = 8
+
+
+OPTIMIZERS = {
+    "mine": Baseline(
+        lambda h, horizon: optax.sgd(h["learning_rate"]),
+        {"learning_rate": LogUniform(1e-3, 1.0)},
+        {"learning_rate": Settings().rate},
+        "mine",
+    )
+}
+"""
+
+
+def test_postponed_annotations_dataclasses_modules_and_prints(tmp_path, capsys):
+    path = tmp_path / "plugin.py"
+    path.write_text("\ufeff" + AS_PEOPLE_WRITE_THEM, encoding="utf-8")  # with the mark of some editors
+    assert build_registry([str(path)]).baseline("mine").default == {"learning_rate": 0.1}
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "hello from a plug-in\n")
+
+
+WITH_NEIGHBOURS = """
+import package.rule
+from constants import RATE
+from baselines import Baseline, LogUniform
+
+OPTIMIZERS = {
+    "mine": Baseline(package.rule.make, {"learning_rate": LogUniform(1e-3, 1.0)}, {"learning_rate": RATE}, "mine")
+}
+"""
+
+
+@pytest.fixture
+def neighbours(tmp_path):
+    """A plug-in of several files."""
+    for name, content in {
+        "plugin.py": WITH_NEIGHBOURS,
+        "constants.py": "RATE = 0.1\n",
+        "package/__init__.py": "",
+        "package/rule.py": "import optax\nfrom . import of_rate\nmake = of_rate.make\n",
+        "package/of_rate.py": "import optax\ndef make(h, horizon):\n    return optax.sgd(h['learning_rate'])\n",
+        "unrelated.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("edited", ["constants.py", "package/__init__.py", "package/of_rate.py", "unrelated.py"])
+def test_the_digest_of_a_plugin_covers_the_neighbours_that_it_imports(neighbours, edited):
+    path = str(neighbours / "plugin.py")
+    first = build_registry([path])
+    file = neighbours / edited
+    file.write_text(file.read_text().replace("0.1", "0.2") + "\n")
+    second = build_registry([path])
+    assert (first.sources["mine"] == second.sources["mine"]) == (edited == "unrelated.py")
+    if edited == "constants.py":  # not what was imported before
+        assert second.baseline("mine").default == {"learning_rate": 0.2}
+
+
+def test_neighbours_of_one_name_are_each_their_own(neighbours, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "plugin.py").write_text("import constants\n" + NAMED.format(**SOUND_NAMES | {"optimizer": "second"}))
+    (other / "constants.py").write_text("raise ValueError('here')\n")
+    with pytest.raises(UsageError, match=r"ValueError: here \(constants.py, line 1\)") as caught:
+        build_registry([str(neighbours / "plugin.py"), str(other / "plugin.py")])
+    assert_one_line(caught.value)
+
+
+def test_what_raises_is_said_with_the_line_of_the_plugin(tmp_path):
+    path = tmp_path / "plugin.py"
+    path.write_text("import json\n\nsettings = json.loads('{')\n")
+    with pytest.raises(UsageError, match=r"JSONDecodeError: .* \(plugin.py, line 3\)$"):
+        build_registry([str(path)])
+
+
+def test_a_message_that_breaks_off_at_a_colon_goes_on():
+    text = "carry input and carry output must have equal types, but they differ:\n\nThe input has type int32[]"
+    assert failure(TypeError(text))[1].endswith("but they differ: The input has type int32[]")

@@ -1,0 +1,167 @@
+"""Imports plug-in files, and says where in them an error arose.
+
+A plug-in is a file of the user's, with neighbours that it may import. What results depend on is the source of all of
+them, and the versions of the packages that they import.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+import sysconfig
+import traceback
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import UsageError
+
+_HERE = Path(__file__).resolve().parents[2]
+_OURS = tuple(_HERE / name for name in ("bench", "tasks", "baselines", "learned"))
+_STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+_IN_RECORDS = frozenset(("bench", "tasks", "baselines", "learned", "jax", "jaxlib", "optax", "flax", "numpy"))
+_brought_in: set[str] = set()  # modules that plug-ins imported: the next import reads them anew
+
+
+def import_file(file: str) -> types.ModuleType:
+    """Executes a plug-in file as a module; what it prints goes to standard error.
+
+    Its folder is on `sys.path`, so that it can import its neighbours wherever the command runs. While it is executed
+    that folder is the first, as it is for a script.
+
+    Raises:
+      UsageError: it is no Python file, or raises; the message has the line of the plug-in.
+    """
+    path = plugin_path(file)
+    folder, name = str(path.parent), f"bench_plugin_{hashlib.sha256(bytes(path)).hexdigest()[:8]}_{path.stem}"
+    for neighbour in _brought_in:
+        sys.modules.pop(neighbour, None)
+    before, writes_bytecode = set(sys.modules), sys.dont_write_bytecode
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # where dataclasses look up postponed annotations
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True  # bytecode of a file that is edited within the second would run in its place
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            exec(compile(path.read_bytes(), module.__file__, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UsageError(f"plug-in {file} cannot be imported: {failure(error)[1]}") from None
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)  # for imports within functions
+        _brought_in.update(n for n in set(sys.modules) - before if _is_users(getattr(sys.modules[n], "__file__", None)))
+    return module
+
+
+def plugin_path(file: str) -> Path:
+    """The absolute path of a plug-in.
+
+    Raises:
+      UsageError: it is no Python file.
+    """
+    path = Path(file).expanduser().absolute()
+    if path.suffix != ".py" or not path.is_file():
+        raise UsageError(f"a plug-in is a Python file, got {file!r}")
+    return path
+
+
+def source_digest(path: Path) -> str:
+    """Digest of a source file, of the user's files that it imports, and of the versions of packages that these import.
+
+    It follows the statements `import`, so it does not depend on what a process has imported before. Versions that every
+    record has are left out.
+    """
+    digest = hashlib.sha256(path.read_bytes())
+    packages: set[str] = set()
+    known, left = {path.resolve()}, [(path, "")]
+    while left:
+        file, package = left.pop()
+        for name in sorted(_imported(file, package)):
+            origin = _origin(name, path.parent)
+            if origin is None:
+                packages.add(name.partition(".")[0])
+            elif origin not in known:
+                known.add(origin)
+                digest.update(name.encode() + b"\0" + origin.read_bytes())
+                left.append((origin, name if origin.name == "__init__.py" else name.rpartition(".")[0]))
+    for package in sorted(packages - _IN_RECORDS - sys.stdlib_module_names):
+        digest.update(f"{package}=={_version(package)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """Names of modules, and of what may be modules, that the statements `import` of a file name."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # it cannot be imported
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _origin(name: str, folder: Path) -> Path | None:
+    """The user's file that holds a module, beside the plug-in first; None for an installed one, or none at all."""
+    beside = folder.joinpath(*name.split("."))
+    for path in (beside / "__init__.py", beside.with_name(f"{beside.name}.py")):
+        if path.is_file() and _is_users(str(path)):
+            return path.resolve()
+    if name.partition(".")[0] in _IN_RECORDS:
+        return None
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.has_location and spec.origin and _is_users(spec.origin):
+            return Path(spec.origin).resolve()
+    return None
+
+
+def _is_users(file: str | None) -> bool:
+    """Whether a file is source of the user's: not installed, and not ours."""
+    if not file or not file.endswith(".py"):
+        return False
+    path = Path(file).resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and not any(path.is_relative_to(folder) for folder in (*_OURS, *_STANDARD))
+
+
+def _version(package: str) -> str:
+    """The version of the distribution that has an importable package; empty if there is none."""
+    names = [package, *importlib.metadata.packages_distributions().get(package, ())]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return ""
+
+
+def failure(error: BaseException) -> tuple[str, str]:
+    """(status, reason) of an exception that a task or optimizer raised.
+
+    The reason is one line, with the line of the user's file in which it arose, where there is one.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
+    text = lines[0]
+    if text.endswith("Traceback (most recent call last):"):  # of a host callback: its exception is the last line
+        own = (line for line in reversed(str(error).splitlines()) if line.strip() and not line.startswith(" "))
+        text = next(own, text)
+    elif text.endswith(":"):
+        text = " ".join(lines)
+    status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
+    reason = f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    if frames and not isinstance(error, SyntaxError):  # which names its line itself
+        reason += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return status, reason
