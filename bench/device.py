@@ -1,4 +1,4 @@
-"""Selects the default device, and the number of CPU devices."""
+"""Selects the default device and the number of CPU devices, and refuses settings of JAX that change results."""
 
 import contextlib
 
@@ -6,13 +6,44 @@ import jax
 
 from bench.errors import UsageError
 
+# Settings, of the environment or of a plug-in, that change results or end a run that diverges: as they have to be.
+SETTINGS = {
+    "jax_enable_x64": False,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+
+
+def unusual_settings() -> dict[str, str]:
+    """Settings of JAX that results are not made with: name of the variable -> what it is and what it has to be."""
+    return {
+        name.upper(): f"{getattr(jax.config, name)}, and results are made with {usual}"
+        for name, usual in SETTINGS.items()
+        if getattr(jax.config, name) != usual
+    }
+
+
+def require_usual_settings() -> None:
+    """Checks that JAX is set as it has to be.
+
+    Raises:
+      UsageError: it is not.
+    """
+    for name, found in unusual_settings().items():
+        raise UsageError(f"{name} is {found}: unset it, in the environment or wherever it is set")
+
 
 def select_device(name: str | None) -> None:
     """Makes `cpu`, `gpu` or `gpu:i` the default device.
 
     Raises:
-      UsageError: there is no such device.
+      UsageError: there is no such device, or JAX is set so that results would be others.
     """
+    require_usual_settings()
     if not name:
         return
     platform, colon, index = name.partition(":")

@@ -32,8 +32,8 @@ class Problem:
     Attributes:
       family: name under which hyperparameters are tuned.
       init: key -> params.
-      loss: (params, batch) -> scalar mean loss over the batch. It has neither a key nor state that training changes, and
-        it is the loss of evaluation too: no dropout, no running statistics.
+      loss: (params, batch) -> scalar mean loss over the batch. It has neither a key nor state that training changes,
+        and it is the loss of evaluation too: no dropout, no running statistics.
       take: (arrays, cfg, split, indices (n,)) -> batch of n examples. Every data set is index-addressable, so that a
         batch is an index draw inside jit and evaluation covers a split exactly.
       sizes: number of examples of each split, in the order of `SPLITS`.
@@ -235,8 +235,9 @@ def _check_module(family: str, init: ModuleInit) -> None:
         variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
         if state := sorted(set(variables) - {"params"}):
             raise ValueError(
-                f"{what} has state ({', '.join(state)}), and a loss is a function of parameters and a batch alone: leave "
-                f"it out, or write a tasks.Problem whose loss applies the module with mutable={state} and drops the rest"
+                f"{what} has state ({', '.join(state)}), and a loss is a function of parameters and a batch alone: "
+                f"leave it out, or write a tasks.Problem whose loss applies the module with mutable={state} and drops "
+                "what changes"
             )
         jax.eval_shape(module.apply, variables, inputs)
     except flax.errors.InvalidRngError:
@@ -247,12 +248,11 @@ def _check_module(family: str, init: ModuleInit) -> None:
         text = " ".join(str(error).split())
         if text.startswith(what):
             raise
-        stored = (
-            "" if init.dtype != "float32" else "; inputs are scaled to float32 unless max_value is None, for tokens"
+        remedy = (
+            "; inputs are scaled to float32 unless max_value is None, for tokens" if init.dtype == "float32" else ""
         )
-        raise ValueError(
-            f"{what} cannot be applied to {init.dtype}{[1, *init.image_shape]}: {text[:200]}{stored}"
-        ) from None
+        shape = f"{init.dtype}{[1, *init.image_shape]}"
+        raise ValueError(f"{what} cannot be applied to {shape}: {text[:200]}{remedy}") from None
 
 
 def _as_stored(inputs: Array) -> Array:

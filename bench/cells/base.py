@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +57,11 @@ class Cell(abc.ABC):
     @abc.abstractmethod
     def title(self) -> str:
         """Text of a progress line."""
+
+    @property
+    def row(self) -> tuple[str, str] | None:
+        """(task, optimizer) of a cell that trains; None of others."""
+        return None
 
     @property
     def data_of(self) -> str | None:
@@ -199,6 +204,17 @@ class Session:
         self.registry, self.time_limit_sec = registry, time_limit_sec
         self._programs: dict[str, Program] = {}
         self._loaded: dict[str, tasks.Task] = {}
+        self._ran: dict[tuple[str, str], bool] = {}
+
+    def note(self, cell: Cell, ran: bool) -> None:
+        """Notes whether a cell has a result, however its run ended; without one it raised, or its process died."""
+        if cell.row is not None:
+            self._ran[cell.row] = ran or self._ran.get(cell.row, False)
+
+    def cannot_run(self, task: str, entrants: Sequence[Entrant]) -> list[Entrant]:
+        """Those of some entrants that none of the cells so far has a result of, and their variants."""
+        lost = {entrant.make for entrant in entrants if self._ran.get((task, entrant.name)) is False}
+        return [entrant for entrant in entrants if entrant.make in lost]
 
     def task(self, name: str) -> tasks.Task:
         """A task with its data on the device. One task is kept; programs are kept while its problem stays the same."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from bench.cells.base import Advance, Cell, Lineup, Outcome, Session, TaskConfig, identities
 from bench.entries import controls
+from bench.entries.entrants import Entrant
+from bench.entries.plugin_files import failure
 from bench.store.record import Status
 from bench.training.step_times import chunk_steps, curve, time_entrants
 
@@ -41,17 +43,28 @@ class TimeCell(Cell):
         return f"{self.config.task} timing"
 
     def execute(self, session: Session, advance: Advance) -> Outcome:
-        """Times every optimizer once in each block."""
+        """Times every optimizer that can run once in each block; the reason of the outcome names the others."""
         config = self.config
+        left_out = {entrant.name: "no run has a result" for entrant in session.cannot_run(config.task, self.entrants)}
+
+        def failed(entrant: Entrant, error: BaseException) -> None:
+            left_out[entrant.name] = failure(error)[1]
+
+        able = [entrant for entrant in self.entrants if entrant.name not in left_out]
+        if not able:
+            return Outcome(Status.ERROR, reason="no run of any optimizer has a result")
         timings = time_entrants(
-            self.entrants,
+            able,
             session.task(config.task),
             config.horizon,
             num_blocks=config.blocks,
             compile_for=lambda entrant: session.program(entrant, config)[0],
             tick=lambda: advance(1 / config.blocks),
+            failed=failed,
         )
-        return Outcome(Status.OK, curve(timings, [entrant.name for entrant in self.entrants]))
+        told = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        timed = [entrant.name for entrant in able if entrant.name not in left_out]
+        return Outcome(Status.OK, curve(timings, timed), reason=f"without {told}" if told else None)
 
 
 def plan(lineup: Lineup) -> list[TimeCell]:

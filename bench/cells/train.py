@@ -52,6 +52,11 @@ class TrainCell(Cell):
         """Task, optimizer and seed."""
         return f"{self.config.task} {self.config.optimizer} seed {self.config.seed}"
 
+    @property
+    def row(self) -> tuple[str, str]:
+        """Task and optimizer."""
+        return self.config.task, self.config.optimizer
+
     def execute(self, session: Session, advance: Advance) -> Outcome:
         """Trains and measures the time; a non-finite loss ends the run as diverged."""
         config, (entrant,) = self.config, self.entrants

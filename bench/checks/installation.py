@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from bench.device import select_device
+from bench.device import select_device, unusual_settings
 from bench.folders import Folders
 from bench.store.provenance import device as device_facts
 from bench.store.provenance import git_state, versions
@@ -44,12 +44,17 @@ def examine_installation(folders: Folders | None = None, *, device: str | None =
       >>> next(finding.status for finding in examine_installation() if finding.check == "data digits8")
       'ok'
     """
-    select_device(device)
+    unusual = unusual_settings()
+    if not unusual:
+        select_device(device)
     folders = folders or Folders()
     rows: list[Finding] = []
 
     def row(check: str, status: str, found: str, remedy: str = "") -> None:
         rows.append(Finding(check, status, found, remedy))
+
+    for name, found in unusual.items():
+        row(name, "problem", found, "unset it")
 
     for package, version in versions().items():
         missing = version == "absent"

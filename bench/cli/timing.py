@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from bench.cli.options import STEPS, device_option, devices_option, folder_options, json_option, plugin_option
 from bench.cli.terminal import print_json, print_table
-from bench.errors import UsageError
+from bench.errors import EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
 
 if TYPE_CHECKING:
@@ -64,11 +65,15 @@ def time_command(
         rows = _race_rows(race_to_targets(tasks_, optimizer, steps=steps, blocks=blocks, **where))
         print_json({"device": device_facts(), "rows": rows}) if as_json else print_table(rows)
         return
-    found = time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where)
+    failed: list[str] = []
+    found = time_steps(tasks_, optimizers, steps=steps, blocks=blocks, **where, log=failed.append)
     if as_json:
         print_json({"device": device_facts(), "rows": _json_rows(found)})
     else:
         print_table(_shown_rows(found))
+    if failed:
+        click.echo("\n".join(failed), err=True)
+        sys.exit(EXIT_FAILED_CELLS)
 
 
 def _json_rows(found: Sequence[StepTime]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`bench tune` and `bench freeze`: what is settled before anything is compared."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import click
 
 from bench.cli.options import STEPS, device_option, folder_options, json_option, plugin_option, subset_options
 from bench.cli.terminal import print_json, progress_bar
+from bench.errors import EXIT_FAILED_CELLS
 from bench.folders import Folders
 from bench.suites.choose import choose_suite
 
@@ -59,11 +61,14 @@ def tune(
                     "optimizer": tuned.optimizer,
                     "hyperparameters": {key: float(f"{value:.4g}") for key, value in tuned.hyperparameters.items()},
                     "interior": tuned.interior,
-                    "path": str(tuned.path),
+                    "path": None if tuned.failure else str(tuned.path),
+                    **({"failure": tuned.failure} if tuned.failure else {}),
                 }
                 for tuned in found
             ]
         )
+    if any(tuned.failure for tuned in found):
+        sys.exit(EXIT_FAILED_CELLS)
 
 
 @click.command()

@@ -210,7 +210,7 @@ def _work() -> None:
             registry.broken.update(work.broken)
             cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
             run_cells(
-                [cell for cell in cells if cell.name not in work.skip],
+                cells,
                 registry,
                 Store(folders["results_dir"], suite.name),
                 time_limit_sec=work.time_limit_sec,
@@ -219,6 +219,7 @@ def _work() -> None:
                 begins=lambda cell: say(begins=cell.name),
                 waits=lambda cell: say(waits=cell.name),
                 ends=lambda cell, status: say(status=status),
+                begun=work.skip,
             )
         except UsageError as error:
             say(error=str(error))

@@ -3,7 +3,7 @@
 import datetime
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from bench.cells.base import Advance, Cell, Outcome, Session
 from bench.entries.plugin_files import failure
@@ -27,6 +27,7 @@ def run(
     begins: Callable[[Cell], None] = lambda cell: None,
     ends: Callable[[Cell, str], None] = lambda cell, status: None,
     waits: Callable[[Cell], None] = lambda cell: None,
+    begun: Container[str] = (),
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
@@ -43,6 +44,7 @@ def run(
       begins: called with each cell that is not stored, before it runs.
       ends: called with the cell and its status after it is stored.
       waits: called with a cell that another process is running, before waiting for it.
+      begun: names of cells that an earlier process has begun with: they are left as it left them.
 
     Returns:
       Number of cells by status; cells that were stored before count as "stored".
@@ -56,11 +58,15 @@ def run(
 
     def skips(cell: Cell) -> bool:
         stored = store.get(cell.name)
+        if cell.name in begun:
+            session.note(cell, stored is not None and stored[0].result is not None)
+            return True
         for path in store.set_aside:
             log(f"damaged file set aside: {path}")
         store.set_aside.clear()
         if stored is None or not stored[0].status.is_final:
             return False
+        session.note(cell, stored[0].result is not None)
         counts["stored"] += 1
         advance(1.0)
         return True
@@ -72,6 +78,7 @@ def run(
         outcome = _outcome(cell, session, advance)
         data = registry.data_facts(cell.data_of) if cell.data_of else {}
         store.put(record_of(cell, outcome, started_at, data), outcome.curve.assign(cell=cell.name))
+        session.note(cell, outcome.result is not None)
         ends(cell, outcome.status)
         counts[outcome.status] += 1
         log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(outcome)}")
@@ -133,5 +140,5 @@ def _outcome_line(outcome: Outcome) -> str:
     if outcome.status is not Status.OK:
         return f"{outcome.status} ({outcome.reason})"
     if outcome.result is None:
-        return "ok"
+        return f"ok, {outcome.reason}" if outcome.reason else "ok"
     return f"train {outcome.result.final_train_loss:.4f}  test {outcome.result.final_test_loss:.4f}"

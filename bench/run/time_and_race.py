@@ -1,12 +1,13 @@
 """Times of training steps, and races to a target: the functions behind `bench time`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bench.device import select_device
 from bench.entries.entrants import Entrant, real_name, resolve
+from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError
 from bench.folders import Folders
@@ -50,6 +51,7 @@ def time_steps(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[StepTime]:
     """Times training steps in interleaved randomized blocks on one device (protocol rule 7).
 
@@ -61,12 +63,13 @@ def time_steps(
       folders: where tuned values and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      log: called with a line for every optimizer that cannot take a step.
 
     Returns:
-      A row for each task and optimizer, in their order.
+      A row for each task and optimizer that can take a step, in their order.
 
     Raises:
-      UsageError: a task or optimizer is unknown, or there is no such device.
+      UsageError: a task or optimizer is unknown, there is no such device, or the reference cannot take a step.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
     select_device(device)
@@ -77,7 +80,21 @@ def time_steps(
         horizon = steps or registry.problem(task).horizon
         names = list(dict.fromkeys(map(real_name, optimizers or quick.optimizers)))
         entrants = _entrants(names, task, horizon, registry, folders)
-        timings = time_entrants(entrants, registry.load(task), horizon, num_blocks=blocks)
+
+        failures: dict[str, str] = {}
+        timings = time_entrants(
+            entrants,
+            registry.load(task),
+            horizon,
+            num_blocks=blocks,
+            failed=lambda entrant, error, of=failures: of.update({entrant.name: failure(error)[1]}),
+        )
+        for name, reason in failures.items():
+            line = f"{task} {name} is not timed: {reason}"
+            if name == entrants[0].name:
+                raise UsageError(f"{line}; it is the reference")
+            log(line)
+        entrants = [entrant for entrant in entrants if entrant.name not in failures]
         seconds = timings.seconds_per_step
         found += [
             StepTime(
@@ -130,7 +147,11 @@ def race(
         frozen = targets.load(task, horizon, local_dir=folders.targets_dir)
         if frozen is None:
             raise UsageError(f"no frozen targets for {task} at {horizon} steps; make them with: bench freeze SUITE")
-        name, reference = real_name(optimizer), frozen.references["all_hand_designed"]
+        name, reference = real_name(optimizer), frozen.references.get("all_hand_designed")
+        if reference is None:
+            raise UsageError(
+                f"no hand-designed optimizer finished when the targets of {task} were frozen: no reference"
+            )
         entrants = _entrants([name, reference], task, horizon, registry, folders)
         loaded = registry.load(task)
         timings = time_entrants(entrants, loaded, horizon, num_blocks=blocks)

@@ -38,11 +38,12 @@ class Controls:
       aa: A/A control: seconds per step of a second copy of the base over the base's, over the blocks of all tasks.
       double_step: seconds per step with every step performed twice, over the base's.
       zero_rate_rank: (rank, of) of the zero-rate control, among the optimizers without a failed run, by restricted mean
-        time to target; ties take the worse rank. By final train loss where there are no frozen targets.
+        time to target; ties take the worse rank. By final train loss where there are no frozen targets. None where the
+        control itself has a failed run.
       zero_rate_success: share of the zero-rate control's runs that reach the easy target.
       tenfold: final train loss at ten times the tuned rate minus the base's, over the seeds of which all runs finished;
         without bounds where a run failed.
-      tenfold_failed: number of failed runs at ten times the rate; they are left out of `tenfold`.
+      tenfold_failed: number of failed runs at ten times the rate where the base finished; left out of `tenfold`.
       by_task: for "aa" and "double_step", the lowest and the highest of the tasks' medians.
       zero_rate_ties: optimizers that share the rank of the zero-rate control.
       untrained: learned optimizer -> steps to the hard target with untrained theta over those with trained theta,
@@ -97,12 +98,14 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
     failed = 0
     if zero_rate in rows.trained:
         place, of, ties = _zero_rate_rank(rows, targets, zero_rate)
-        rank = (place, of) if of > 1 else None
-        reference = references(rows, targets, "all_hand_designed")
+        ran = np.isfinite(rows.losses(zero_rate, rows.tasks, "final_train_loss").to_numpy(dtype=float)).all()
+        rank = (place, of) if of > 1 and ran else None
+        reference = references(rows, targets, "all_hand_designed") if ran else {}
         success = success_rate(rows, targets, list(reference), zero_rate, reference, "easy") if reference else None
     if tenfold in rows.trained:
-        a = rows.losses(tenfold, rows.tasks, "final_train_loss").to_numpy(dtype=float)
-        failed = int(np.isinf(a).sum())
+        a, b = (rows.losses(name, rows.tasks, "final_train_loss") for name in (tenfold, base))
+        finished = np.isfinite(b.reindex(index=a.index, columns=a.columns).to_numpy(dtype=float))
+        failed = int((np.isinf(a.to_numpy(dtype=float)) & finished).sum())
         difference = paired_loss(rows, tenfold, base, "final_train_loss")
     untrained = {name: found for name in rows.untrained if (found := _over_untrained(rows, targets, name))}
     return Controls(

@@ -114,6 +114,7 @@ def time_entrants(
     num_blocks: int = NUM_BLOCKS,
     compile_for: Callable[[Entrant], Program] | None = None,
     tick: Callable[[], None] = lambda: None,
+    failed: Callable[[Entrant, BaseException], None] | None = None,
 ) -> Timings:
     """Times the training step of entrants on a task.
 
@@ -124,24 +125,29 @@ def time_entrants(
       num_blocks: number of interleaved blocks.
       compile_for: entrant -> a program with the grid's chunks; by default programs are compiled here.
       tick: called after every block.
+      failed: called with an entrant that cannot be compiled or take a step, and its exception. It is left out, and the
+        others are timed. Without it, or where none is left, the exception is raised.
 
     Returns:
-      The timings, columns in the order of `entrants`.
+      The timings, columns in the order of those of `entrants` that are timed.
     """
     key, num_steps = run_key("timing", 0), chunk_steps(horizon)
     compile_for = compile_for or (lambda entrant: compile_program(entrant, task, horizon, [num_steps]))
-    programs = [compile_for(entrant) for entrant in entrants]
-
-    def regions_of(repeats: Sequence[int]) -> list[Callable[[], None]]:
-        """A region for each entrant, with its number of chunks."""
-        each = zip(programs, entrants, repeats, strict=True)
-        return [training_region(program, entrant, task, key, num_steps, number) for program, entrant, number in each]
-
-    regions = regions_of([1] * len(entrants))
-    for region in regions:
-        region()
+    timed, programs, regions = [], [], []
+    for number, entrant in enumerate(entrants, 1):
+        try:
+            program = compile_for(entrant)
+            region = training_region(program, entrant, task, key, num_steps, 1)
+            region()
+        except (Exception, SystemExit) as error:  # whatever an optimizer raises
+            if failed is None or (number == len(entrants) and not timed):
+                raise
+            failed(entrant, error)
+            continue
+        timed, programs, regions = [*timed, entrant], [*programs, program], [*regions, region]
     repeats = filling(regions, MIN_REGION_SEC)
-    regions = regions_of(repeats.tolist())
+    each = zip(programs, timed, repeats.tolist(), strict=True)
+    regions = [training_region(program, entrant, task, key, num_steps, number) for program, entrant, number in each]
     seconds = interleave(regions, num_blocks, tick=tick) / (repeats * num_steps)
     compile_sec = [program.compile_sec[f"chunk{num_steps}"] for program in programs]
     return Timings(seconds, np.array(compile_sec), np.array([program.step_bytes for program in programs]))

@@ -1,6 +1,7 @@
 """Tunes hand-designed optimizers on a task family and writes their values where runs find them: `bench tune`."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import tasks
 from baselines import BASELINES, Baseline, tuned_path
 from bench.device import select_device
+from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError, nearest, usage_errors
 from bench.folders import Folders
@@ -17,6 +19,7 @@ from bench.statistics import significant
 from bench.store.files import alone, write_atomically
 from bench.store.record import VERSION
 from bench.tuning import search
+from tasks.data import CacheError, DamagedDataError, MissingDataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Tuned:
       tuned_by: the split of that loss, "validation" or "train".
       on_edge: hyperparameters that were at the edge of their range after the last round: name -> "low" or "high".
       path: path of the record, which has every trial.
+      failure: one line on why there are no values; then nothing was written, and what was there stays.
     """
 
     optimizer: str
@@ -38,6 +42,7 @@ class Tuned:
     tuned_by: str
     on_edge: Mapping[str, str]
     path: Path
+    failure: str | None = None
 
     @property
     def interior(self) -> bool:
@@ -74,7 +79,7 @@ def tune_family(
         widened space, are not counted.
 
     Returns:
-      The outcome for each optimizer, in their order.
+      The outcome for each optimizer, in their order. One that raises, or no trial of which finishes, has a `failure`.
 
     Raises:
       UsageError: the family or an optimizer is unknown, an optimizer uses the values of another row, another process
@@ -98,7 +103,16 @@ def tune_family(
 
         busy = f"another process writes {path}: wait for it, or choose another --output"
         with alone(path.with_suffix(".lock"), busy):
-            found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
+            try:
+                found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
+            except search.NothingFinishes as error:
+                found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, str(error)))
+            except (UsageError, MissingDataError, DamagedDataError, CacheError):
+                raise
+            except Exception as error:  # whatever an optimizer raises; the others go on
+                found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, failure(error)[1]))
+        if found[-1].failure:
+            log(f"{name}: not tuned, nothing written: {found[-1].failure}")
     return found
 
 

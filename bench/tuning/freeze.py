@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.device import select_device
 from bench.entries.entrants import Entrant
+from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError
 from bench.folders import Folders
@@ -108,8 +109,8 @@ def freeze_suite(
         }
         earlier = read_record(path, facts) if path.exists() else None
         left = tuple(entrant.name for entrant in entrants if known_row(earlier, entrant) is None)
-        found.append(Frozen(name, horizon, path, left))
         if not left:
+            found.append(Frozen(name, horizon, path))
             log(f"{name}: nothing to add, {path}")
             advance(1 / len(named))
             continue
@@ -123,8 +124,10 @@ def freeze_suite(
             facts,
             earlier=earlier,
             tick=lambda share=share: advance(share),
+            failed=lambda entrant, error, name=name: log(f"{name}: without {entrant.name}: {failure(error)[1]}"),
         )
         write(path, record)
+        found.append(Frozen(name, horizon, path, tuple(added for added in left if added in record["optimizers"])))
         best = record["references"]["all_hand_designed"]
         levels = record["optimizers"][best]["levels"][CLAIMED]
         shown = ", ".join(f"{target} {level:.4f}" for target, level in levels.items())
@@ -150,6 +153,7 @@ def freeze(
     *,
     earlier: Mapping[str, Any] | None = None,
     tick: Callable[[], None] = lambda: None,
+    failed: Callable[[Entrant, Exception], None] = lambda entrant, error: None,
 ) -> dict[str, Any]:
     """Runs hand-designed optimizers on tuning seeds of a task and computes targets from their curves.
 
@@ -163,9 +167,13 @@ def freeze(
       earlier: the record to extend, of the same task and data. Its optimizers are copied, except entrants whose
         hyperparameters have changed.
       tick: called after every run.
+      failed: called with an entrant that cannot be compiled, and its exception; it is left out.
 
     Returns:
       The record, JSON-ready, for `write`.
+
+    Raises:
+      UsageError: no optimizer has finite losses on half of the seeds: there is no reference.
     """
     grid = evaluation_grid(horizon)
     needed = needed_steps(grid, horizon)
@@ -180,8 +188,12 @@ def freeze(
                 finals = [math.inf if v is None else v for v in row["final_validation_losses"]]
                 final_validation[name] = float(np.median(finals))
     for entrant in changed.values():
-        if entrant.name not in programs:
-            programs[entrant.name] = compile_program(entrant, task, horizon, chunk_lengths(horizon))
+        try:
+            if entrant.name not in programs:
+                programs[entrant.name] = compile_program(entrant, task, horizon, chunk_lengths(horizon))
+        except Exception as error:  # whatever an optimizer raises; the others go on
+            failed(entrant, error)
+            continue
         program = programs[entrant.name]
         curves = {metric: np.full((len(grid), NUM_SEEDS), np.nan) for metric in METRICS}
         finals = []
@@ -208,6 +220,8 @@ def freeze(
         there = [name for name in (members or tuple(rows)) if math.isfinite(final_validation.get(name, math.inf))]
         if there:
             references[group] = min(there, key=lambda name: final_validation[name])
+    if "all_hand_designed" not in references:
+        raise UsageError(f"{task_name}: no hand-designed optimizer finishes on half of the seeds: nothing to freeze")
     return {
         "task": task_name,
         "horizon": horizon,

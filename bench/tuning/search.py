@@ -36,6 +36,10 @@ MAX_ROUNDS = 4  # of widening
 Trial = dict[str, Any]
 
 
+class NothingFinishes(Exception):
+    """No trial of a search has a finite loss with all seeds; the message says how many there were."""
+
+
 def tuning_tasks(family: str) -> list[str]:
     """Names of the two tuning tasks: outer-validation tasks where the family has pools, else its one task twice."""
     if family not in tasks.FAMILIES or not tasks.FAMILIES[family].pools:
@@ -163,6 +167,9 @@ def tune(
 
     Returns:
       The tuning record, JSON-ready, with every trial of every round and the chosen "hyperparameters".
+
+    Raises:
+      NothingFinishes: no trial has a finite loss on all tasks with all seeds.
     """
     names = tuning_tasks(family)
     loaded = {task: load(task) for task in set(names)}
@@ -194,6 +201,8 @@ def tune(
             {"hyperparameters": point, first_runs: list(values)}
             for point, values in zip(points, zip(*per_task, strict=True), strict=True)
         ]
+        if not any(math.isfinite(loss) for trial in trials for loss in trial[first_runs]):
+            raise NothingFinishes(f"all {len(trials)} trials diverged")
         finalists = sorted(range(len(trials)), key=lambda i: float(np.mean(trials[i][first_runs])))[:NUM_FINALISTS]
         chosen = [points[i] for i in finalists]
         further = [FIRST_TUNING_SEED + NUM_TUNING_TASKS + k for k in range(NUM_FURTHER_SEEDS)]
@@ -211,12 +220,15 @@ def tune(
             break
         earlier.append({"space": space_json(space), "trials": trials, "best": best, "on_edge": on_edge})
         space = {n: rng.widened(on_edge[n]) if n in on_edge else rng for n, rng in space.items()}
+    loss = float(np.mean(trials[best][first_runs] + trials[best][further_runs]))
+    if not math.isfinite(loss):
+        raise NothingFinishes(f"none of the best {NUM_FINALISTS} of {len(trials)} trials finishes with all seeds")
     return {
         "optimizer": name,
         "family": family,
         "horizon": horizon,
         "hyperparameters": points[best],
-        f"{baseline.tuned_by}_loss": float(np.mean(trials[best][first_runs] + trials[best][further_runs])),
+        f"{baseline.tuned_by}_loss": loss,
         "best_trial": best,
         "interior": not on_edge,
         "on_edge": on_edge,

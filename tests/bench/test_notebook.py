@@ -284,7 +284,7 @@ def test_freezing_a_suite_writes_what_bench_freeze_writes(command, tmp_path):
 def clock(monkeypatch):
     """A clock of known blocks: each optimizer takes twice as long as the one before."""
 
-    def time_entrants(entrants, task, horizon, *, num_blocks):
+    def time_entrants(entrants, task, horizon, *, num_blocks, failed=None):
         blocks = np.arange(1.0, num_blocks + 1)[:, None] * 2.0 ** np.arange(len(entrants)) / 1000
         return Timings(blocks, np.ones(len(entrants)), np.ones(len(entrants)))
 

@@ -1,20 +1,27 @@
 """Cells are planned in random order, run one after the other whatever becomes of each, and interrupted."""
 
+import functools
 import io
 import signal
 import time
 from dataclasses import dataclass
 
+import optax
 import pandas as pd
 import pytest
 
+from baselines import Baseline
 from bench.cells.base import Cell, Outcome
+from bench.cells.plan import plan
 from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.run.runner import run
 from bench.store.record import Status
+from bench.store.rows import read_rows
 from bench.store.store import Store
+from bench.suites.suite import Suite
 from tests.bench.least_squares import planned
+from tests.helpers import linear_task
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def raises(error):
     return act
 
 
+RAISED_AT = raises(None).__code__.co_firstlineno + 1
 CURVE = pd.DataFrame([(0, "train_loss", 1.0)], columns=["step", "metric", "value"])
 ACTS = {
     "sound": lambda: Outcome(Status.OK, CURVE),
@@ -76,9 +84,9 @@ def test_whatever_becomes_of_a_cell_is_a_row_and_the_others_go_on(acting, tmp_pa
     assert lines == [
         "[1/5] sound: ok",
         "[2/5] diverging: diverged (loss not finite from step 1)",
-        "[3/5] raising: error (RuntimeError: no such thing)",
-        "[4/5] leaving: error (SystemExit: 0)",
-        "[5/5] huge: out_of_memory (MemoryError)",
+        f"[3/5] raising: error (RuntimeError: no such thing (test_runner.py, line {RAISED_AT}))",
+        f"[4/5] leaving: error (SystemExit: 0 (test_runner.py, line {RAISED_AT}))",
+        f"[5/5] huge: out_of_memory (MemoryError (test_runner.py, line {RAISED_AT}))",
     ]
     assert sum(shares) == len(acting)  # each is done in the end, however far it came
     record, curve = store.get(acting[1].name)
@@ -101,6 +109,32 @@ def test_what_is_the_users_to_mend_ends_the_run_with_what_is_finished_stored(act
     with pytest.raises(UsageError, match="no data"):
         run(acting, Registry(), store)
     assert [store.is_complete(cell.name) for cell in acting] == [True, False, False, False, False]
+
+
+def raising(h, horizon):
+    def update(grads, state, params=None):
+        raise RuntimeError("no such thing")
+
+    return optax.GradientTransformation(optax.sgd(0.1).init, update)
+
+
+def test_an_optimizer_that_cannot_take_a_step_leaves_the_clock_to_the_others(tmp_path, monkeypatch):
+    rows = {name: Baseline(functools.partial(raising), {}, {}, "") for name in ("raising", "later")}
+    registry = Registry(task_builders={"linear": linear_task}, baselines=rows)
+    suite = Suite("made", ("adam", "raising", "later"), ("linear",), (0,), steps=4, timing_blocks=2, controls=False)
+    monkeypatch.setattr("bench.training.step_times.MIN_REGION_SEC", 0.001)
+    cells = plan(suite, registry)
+    left = [cell for cell in cells if cell.row != ("linear", "later")]
+    store, lines = Store(tmp_path, "made"), []
+    assert run(left, registry, store, log=lines.append) == {"ok": 2, "error": 1}
+    timing = store.get(cells[-1].name)[0]
+    assert timing.status is Status.OK
+    # One failed on all its seeds before the clock began, the other when it was compiled for it.
+    reason = "without raising (no run has a result); later (RuntimeError: no such thing (test_runner.py, line "
+    assert timing.reason.startswith(reason)
+    assert lines[-1] == f"[3/3] linear timing: ok, {timing.reason}"
+    cells, curves = store.read()
+    assert list(read_rows(cells, curves).blocks["linear"].columns) == ["adam"]
 
 
 @pytest.mark.rule(7)

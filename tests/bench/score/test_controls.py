@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.report import verify_report
+from bench.report.first_screen import controls_table
 from bench.score.controls import Controls, read_controls
 from bench.score.first_screen import as_json, first_screen
 from bench.score.times_to_target import mean_restricted_steps
@@ -20,6 +21,7 @@ from tests.bench.pairs import (
     learning,
     pair,
     rows_on,
+    rows_on_t,
     suite_rows,
     targets_on_t,
 )
@@ -44,6 +46,21 @@ def test_controls_are_read_from_their_rows():
 def test_a_diverged_tenfold_rate_is_worse_and_in_no_mean():
     found = read_controls(controlled(diverging(3)), targets_on_t(LEVELS))
     assert (found.tenfold, found.tenfold_failed) == (None, 5)
+
+
+@pytest.mark.rule(14)
+def test_controls_of_a_base_that_failed_claim_nothing():
+    failed, sound = [diverging(3)] * 5, [falling(0.01)] * 5
+    runs = {REFERENCE: failed, "adam_10x": failed, "adam_frozen": failed, "rmsprop": sound}
+    rows = rows_on_t(runs, roles=dict.fromkeys(("adam_frozen", "adam_10x"), "control"))
+    found = read_controls(rows, targets_on_t(LEVELS))
+    assert (found.tenfold, found.tenfold_failed) == (None, 0)
+    assert (found.zero_rate_rank, found.zero_rate_success) == (None, None)
+    held = {
+        row[0].text.partition(":")[0]: row[3].text
+        for row in controls_table(first_screen(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)).rows
+    }
+    assert set(held.values()) == {"–"}
 
 
 @pytest.mark.rule(14)

@@ -317,6 +317,23 @@ def test_what_an_earlier_search_left_is_used_for_the_same_search_alone(tmp_path)
         assert tuning.read_known(path, {"horizon": 3}) == {}
 
 
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [((1e25, 1e30), "all 32 trials diverged"), ((0.1, 1.0), "none of the best 3 of 32 trials finishes with all seeds")],
+)
+def test_a_search_in_which_nothing_finishes_says_so(space, words, monkeypatch):
+    """Every rate from 1e25 up diverges on all seeds; any other on the seeds of the reruns."""
+    monkeypatch.setattr(tuning, "run_key", lambda task, seed: seed)
+
+    def run(self, task, key, points):
+        return [math.inf if point["learning_rate"] > 1e20 or key > 1001 else 1.0 for point in points]
+
+    monkeypatch.setattr(TrialRunner, "__call__", run)
+    row = Baseline(lambda h, horizon: optax.sgd(h["learning_rate"]), {"learning_rate": LogUniform(*space)}, {}, "")
+    with pytest.raises(tuning.NothingFinishes, match=words):
+        tune("sgd", row, "digits8_mlp", HORIZON, load_bowl)
+
+
 def test_dump_keeps_seven_digits_and_no_infinities():
     text = dump({"a": 1 / 3, "b": [math.inf, math.nan, -1.5], "c": {"d": (1, True, "x")}})
     assert json.loads(text) == {"a": 0.3333333, "b": [None, None, -1.5], "c": {"d": [1, True, "x"]}}

@@ -1,0 +1,72 @@
+"""Tuning a family: an optimizer that cannot go on does not stop the others, and leaves what was there."""
+
+import json
+import math
+
+import pytest
+
+from bench.cli import main as cli
+from bench.errors import EXIT_FAILED_CELLS, EXIT_USAGE
+from bench.tuning import search
+from tests.helpers import assert_one_line
+
+PLUGIN = """
+import optax
+from baselines import Baseline, LogUniform
+
+def row(make, low, high):
+    return Baseline(make, {"learning_rate": LogUniform(low, high)}, {"learning_rate": low}, "")
+
+def raising(h, horizon):
+    raise RuntimeError("no such thing")
+
+OPTIMIZERS = {
+    "wild": row(lambda h, horizon: optax.sgd(h["learning_rate"]), 1e25, 1e30),
+    "raising": row(raising, 0.1, 1.0),
+    "sound": row(lambda h, horizon: optax.sgd(h["learning_rate"]), 0.1, 1.0),
+}
+"""
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Runs `bench ...` with a plug-in: (exit code, standard output, standard error)."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    monkeypatch.setenv("BENCH_RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setattr(search, "NUM_TRIALS", 4)
+    monkeypatch.setattr(search, "MAX_ROUNDS", 1)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as done:
+            cli.main([*args, "--plugin", str(tmp_path / "plugin.py"), "--steps", "10"])
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_what_cannot_be_tuned_is_said_and_written_nowhere_and_the_others_go_on(bench, tmp_path):
+    folder = tmp_path / "results" / "tuned" / "digits8_mlp" / "10"
+    names = ("wild", "raising", "sound")
+    code, out, err = bench("tune", "digits8_mlp", *(part for name in names for part in ("-o", name)), "--json")
+    assert code == EXIT_FAILED_CELLS
+    found = {row["optimizer"]: row for row in json.loads(out)}
+    assert found["wild"]["failure"] == "all 4 trials diverged"
+    assert found["raising"]["failure"] == "RuntimeError: no such thing (plugin.py, line 9)"
+    assert "wild: not tuned, nothing written: all 4 trials diverged" in err
+    assert "failure" not in found["sound"]
+    assert sorted(path.name for path in folder.glob("*.json")) == ["sound.json"]
+    assert math.isfinite(json.loads((folder / "sound.json").read_text())["validation_loss"])
+
+
+def test_targets_are_frozen_without_what_raises_and_not_at_all_where_nothing_finishes(bench, tmp_path):
+    path = tmp_path / "results" / "targets" / "digits8_mlp" / "10.json"
+    code, _, err = bench("freeze", "quick", "-t", "digits8_mlp", "-o", "wild")
+    assert code == EXIT_USAGE
+    assert_one_line(err.strip())
+    assert "digits8_mlp: no hand-designed optimizer finishes on half of the seeds: nothing to freeze" in err
+    assert not path.exists()
+    code, out, _ = bench("freeze", "quick", "-t", "digits8_mlp", "-o", "raising", "-o", "sound")
+    assert code == 0
+    assert "digits8_mlp: without raising: RuntimeError: no such thing" in out
+    assert json.loads(path.read_text())["optimizers"].keys() == {"sound"}
