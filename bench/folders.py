@@ -18,7 +18,7 @@ def _data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where results, reports, data and weights lie.
+    """Where results, reports, data and weights lie; a `~` at the beginning of a folder is the home, as in a shell.
 
     Attributes:
       results_dir: stored cells, tuned values, targets and runs of outer-training; ./results.
@@ -39,6 +39,9 @@ class Folders:
     weights_dir: Path = None  # pyright: ignore[reportAssignmentType] (of another field: after the others)
 
     def __post_init__(self) -> None:
+        for name in ("results_dir", "reports_dir", "cache_dir", "data_dir", "weights_dir"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(folder).expanduser())
         if self.weights_dir is None:
             from learned.elsewhere import default_folder
 

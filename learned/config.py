@@ -173,7 +173,7 @@ def _read_table(name_or_path: str, heirs: tuple[Path, ...] = ()) -> tuple[Path, 
     if path in heirs:
         raise ValueError(f"{path}: inherits from itself")
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     inherited = table.pop("inherits", None)

@@ -14,6 +14,7 @@ import click
 
 from bench.cli import checking, listing, outer, pages, running, timing, tuning
 from bench.cli.options import read_project_file
+from bench.cli.terminal import bear_any_encoding
 from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
 
@@ -52,6 +53,7 @@ for command in COMMANDS:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point: every error one line, every exit code as designed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    bear_any_encoding()
     try:
         cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
         sys.exit(0)

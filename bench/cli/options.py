@@ -1,5 +1,6 @@
 """Options that several commands share, and the project file behind them: flag > environment > bench.toml > default."""
 
+import contextlib
 import functools
 import math
 import tomllib
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from bench.cli.terminal import json_alone
 from bench.errors import UsageError, nearest
 from bench.folders import Folders
 from bench.suites.suite import MOST
@@ -34,7 +36,7 @@ def project_settings(folder: Path = Path()) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     for key, value in table.items():
@@ -65,6 +67,9 @@ def folder_options(command: Callable) -> Callable:
         if isinstance(problem := click.get_current_context().obj, UsageError):
             raise problem
         chosen = {name: kwargs.pop(name) for name in FOLDER_OPTIONS}
+        for name, value in chosen.items():
+            if value and "://" in value:
+                raise UsageError(f"--{name.replace('_', '-')} expects a folder of this machine, got {value!r}")
         return command(folders=Folders(**{name: Path(value) for name, value in chosen.items() if value}), **kwargs)
 
     for name, (variable, text) in reversed(FOLDER_OPTIONS.items()):
@@ -101,7 +106,6 @@ class Formats(click.ParamType):
 
 
 STEPS = click.IntRange(min=1, max=MOST)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="Python file that adds tasks or optimizers."
 )
@@ -113,6 +117,17 @@ devices_option = click.option(
     show_default=True,
     help="Devices that samples are spread over; on a CPU, host devices.",
 )
+
+
+def json_option(command: Callable) -> Callable:
+    """Adds --json; with it nothing but what `print_json` prints comes to standard output."""
+
+    @functools.wraps(command)
+    def wrapped(**kwargs: Any) -> Any:
+        with json_alone() if kwargs["as_json"] else contextlib.nullcontext():
+            return command(**kwargs)
+
+    return click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")(wrapped)
 
 
 def subset_options(command: Callable) -> Callable:

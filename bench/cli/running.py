@@ -179,7 +179,7 @@ def report(
     from bench.report.stored import read_results, report_json, write_report
 
     if as_json:
-        click.echo(report_json(suite, label, folders=folders), nl=False)
+        print_json(report_json(suite, label, folders=folders))
         return
     results = read_results(suite, label, folders=folders)
     page = write_report(suite, label, results=results, folders=folders, figures=figures, tables=tables)

@@ -1,6 +1,8 @@
 """What commands print: tables, JSON and progress; and how a Ctrl-C reaches them."""
 
+import codecs
 import contextlib
+import io
 import json
 import signal
 import sys
@@ -14,6 +16,35 @@ import click
 Log = Callable[[str], None]
 TOLD_EVERY_SEC = 60.0  # where there is no bar: in a pipe, a file, a terminal that cannot move its cursor
 NARROW = 80  # columns below which the bar has neither title nor elapsed time
+
+# Characters that tables, marks and sentences have, for terminals and pipes that cannot show them.
+_PLAIN = {"†": "!", "‡": "~", "§": "*", "¶": "#", "–": "-", "±": "+", "×": "x", "…": ".", "·": "."}
+_standard_output: list[Any] = []  # where `print_json` prints, while all else goes to standard error
+
+
+def bear_any_encoding() -> None:
+    """Sees to it that what standard output or error cannot encode is replaced, as by `LC_ALL=de_DE.ISO-8859-1`."""
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return "".join(_PLAIN.get(char, "?") for char in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("bench", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="bench")
+
+
+@contextlib.contextmanager
+def json_alone() -> Iterator[None]:
+    """Sends all to standard error, also what plug-ins print, but what `print_json` prints."""
+    _standard_output.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _standard_output.pop()
 
 
 def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -33,8 +64,9 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = 
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON on standard output."""
-    click.echo(json.dumps(value, indent=1))
+    """A value as JSON on standard output; text is JSON already."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=1)
+    click.echo(text.rstrip("\n"), file=_standard_output[-1] if _standard_output else None)
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def load_suite(name_or_path: str) -> Suite:
     if path.parent == SUITE_DIR and path.stem not in suite_names():
         raise nearest("suite", name_or_path, suite_names())
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read suite {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, huge numbers, deep nesting

@@ -28,7 +28,6 @@ from tasks.data.sources import (
     POOLS,
     Progress,
     Source,
-    build_command,
     decode,
     source_problem,
 )
@@ -173,7 +172,7 @@ def locate(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Pa
         location["status"] = "available"
         location["remedy"] = f"bench prepare {name}"
     else:
-        location["remedy"] = str(_missing(row, data_dir, cache_dir, problem))
+        location["remedy"] = str(_missing(row, cache_dir, problem))
     try:
         cached = _read_cached(name, row, cache_dir)
     except (DamagedDataError, CacheError) as error:
@@ -227,11 +226,10 @@ def _read_cached(name: str, row: Source, cache_dir: Path) -> tuple[Path, DataSet
 def _decode(name: str, row: Source, data_dir: Path, cache_dir: Path, progress: Progress | None) -> DataSet:
     problem = None if row.builder is None else source_problem(row, data_dir)
     if problem is not None:
-        raise _missing(row, data_dir, cache_dir, problem)
+        raise _missing(row, cache_dir, problem)
     return decode(name, row, data_dir, progress)
 
 
-def _missing(row: Source, data_dir: Path, cache_dir: Path, problem: str) -> MissingDataError:
-    return MissingDataError(
-        f"{row.source} not found: {problem} and in cache {cache_dir}; get it with: {build_command(row, data_dir)}"
-    )
+def _missing(row: Source, cache_dir: Path, problem: tuple[str, str]) -> MissingDataError:
+    found, command = problem
+    return MissingDataError(f"{row.source} not found: {found}, and in cache {cache_dir}; get it with: {command}")

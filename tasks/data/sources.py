@@ -8,6 +8,7 @@ depends on no random number generator and so on no library version.
 import hashlib
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,36 +50,42 @@ def decode(name: str, row: Source, data_dir: Path, progress: Progress | None) ->
 
 def build_command(row: Source, data_dir: Path) -> str:
     """Return the command that downloads and prepares a TFDS data set in the one format we can read."""
-    return (
-        f"pip install 'lopt-bench[data]' && tfds build {row.builder} --file_format=array_record --data_dir {data_dir}"
-    )
+    folder = shlex.quote(str(data_dir))
+    return f"pip install 'lopt-bench[data]' && tfds build {row.builder} --file_format=array_record --data_dir {folder}"
 
 
-def source_problem(row: Source, data_dir: Path) -> str | None:
-    """Return what is wrong with the prepared TFDS folder of `row`, or None if it looks complete.
+def source_problem(row: Source, data_dir: Path) -> tuple[str, str] | None:
+    """Return what is wrong with the prepared TFDS folder of `row` and the command that mends it; None if all is there.
+
+    Data that is prepared in another format, as by `tfds build` without an option, can be converted where it lies.
 
     Looks at the folder only. Asking TFDS instead would answer that "TFRECORD is not supported" when nothing is there.
     """
-    folder = data_dir / str(row.builder)
+    folder, build = data_dir / str(row.builder), build_command(row, data_dir)
     version_folder = folder / row.version
     if not version_folder.is_dir():
         found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         if found:
-            return f"found only {', '.join(found)} in {folder}, and version {row.version} is needed"
-        return f"looked in {folder}"
+            return f"found only {', '.join(found)} in {folder}, and version {row.version} is needed", build
+        return f"looked in {folder}", build
     try:
         info = json.loads((version_folder / "dataset_info.json").read_text())
-        file_format = info.get("fileFormat", "tfrecord")
+        formats = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", ())]
         shards = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return f"{version_folder} has no readable dataset_info.json, its preparation may have been interrupted"
-    if file_format != "array_record":
-        return f"{version_folder} is prepared as {file_format} and array_record is needed, move it away first"
+        return f"{version_folder} has no readable dataset_info.json, its preparation may have been interrupted", build
+    if "array_record" not in formats:
+        convert = f"tfds convert_format --dataset_version_dir={shlex.quote(str(version_folder))}"
+        return (
+            f"{version_folder} is prepared as {', '.join(formats)}, and array_record is needed",
+            f"pip install 'lopt-bench[data]' && {convert} --out_file_format=array_record",
+        )
     for split in row.splits:
         count = shards.get(split, 0)
         present = len(list(version_folder.glob(f"*-{split}.array_record-*-of-{count:05d}")))
         if count == 0 or present < count:
-            return f"{version_folder} is incomplete, {present} of {max(count, 1)} files of its {split} split are there"
+            there = f"{present} of {max(count, 1)} files of its {split} split are there"
+            return f"{version_folder} is incomplete, {there}", build
     return None
 
 

@@ -194,7 +194,7 @@ def test_files_of_results_are_set_aside_and_the_others_stay(bench, stored, tmp_p
     victim, *others = sorted((folder / "quick" / "local").glob(f"*.{suffix}"))
     content = victim.read_bytes()
     victim.write_bytes(damaged(content, damage))
-    altered = victim.read_bytes() != content
+    altered = victim.read_bytes().rstrip() != content.rstrip()  # a record without its last line break is whole
     assert bench("report", "quick") == (EXIT_USAGE if altered else 0)
     kept = Store(folder, "quick")
     assert all(kept.is_complete(path.stem) for path in others)

@@ -107,3 +107,28 @@ def test_a_device_of_the_file_is_that_of_cells_in_processes_too(tmp_path, monkey
     with pytest.raises(SystemExit):
         cli.main(["run", "quick", "--isolate", "--dry-run"])
     assert works[0]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("key", [key for key in SETTINGS if key != "device"])
+def test_a_tilde_is_the_home_wherever_a_folder_is_said(taken, tmp_path, monkeypatch, key):
+    flag, variable = SETTINGS[key]
+    monkeypatch.setenv("HOME", str(tmp_path / "my home #1"))
+    expected = str(tmp_path / "my home #1" / "there")
+    assert taken(flag, "~/there")[key] == expected
+    Path("bench.toml").write_text(f'{key} = "~/there"\n')
+    assert taken()[key] == expected
+    monkeypatch.setenv(variable, "~/there")
+    assert taken()[key] == expected
+
+
+def test_a_file_of_settings_may_have_the_mark_of_utf8_and_any_letters(taken, monkeypatch):
+    monkeypatch.setattr("locale.getencoding", lambda: "ISO-8859-1")
+    Path("bench.toml").write_text('results_dir = "Ergebnisse für später"\n', encoding="utf-8-sig")
+    assert taken()["results_dir"] == "Ergebnisse für später"
+
+
+def test_a_folder_of_another_machine_is_refused(capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["doctor", "--data-dir", "gs://bucket/tfds"])
+    assert done.value.code == 2
+    assert capsys.readouterr().err == ("bench: --data-dir expects a folder of this machine, got 'gs://bucket/tfds'\n")

@@ -1,6 +1,8 @@
 """Loading, preparing and finding a data set, and what is said where it is missing."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks import data
-from tasks.data import cache
+from tasks.data import cache, sources
 from tests.helpers import source_dir
 from tests.tasks.data.small import assert_same, tiny, write_source
 
@@ -102,9 +104,43 @@ def test_a_wrong_version_is_named(name, tmp_path):
     assert "found only 9.9.9 in" in missing_error(name, tmp_path)
 
 
-def test_a_wrong_format_is_named(tmp_path):
-    write_source(tmp_path / "tfds", "mnist28", file_format="tfrecord")
-    assert "prepared as tfrecord" in missing_error("mnist28", tmp_path)
+def test_data_in_another_format_can_be_converted_where_it_lies(tmp_path):
+    """As `tfds build` prepares it without an option; the command can be pasted, whatever the folder's name."""
+    folder = write_source(tmp_path / "my data #1", "mnist28", file_format="tfrecord")
+    with pytest.raises(data.MissingDataError) as caught:
+        data.load("mnist28", data_dir=tmp_path / "my data #1", cache_dir=tmp_path / "cache")
+    said, _, command = str(caught.value).partition("; get it with: ")
+    assert said == (
+        f"mnist not found: {folder} is prepared as tfrecord, and array_record is needed, "
+        f"and in cache {tmp_path / 'cache'}"
+    )
+    _, _, convert = command.partition(" && ")
+    assert shlex.split(convert) == [
+        "tfds",
+        "convert_format",
+        f"--dataset_version_dir={folder}",
+        "--out_file_format=array_record",
+    ]
+
+
+def test_data_in_two_formats_is_read_in_the_one_that_can_be(tmp_path):
+    """What `tfds convert_format` leaves: the first format in `fileFormat`, the other one beside it."""
+    source = source_dir("mnist28") / "mnist" / "3.0.1"
+    folder = tmp_path / "tfds" / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.suffix == ".json":
+            shutil.copyfile(file, folder / file.name)
+        else:
+            (folder / file.name).symlink_to(file)
+    path = folder / "dataset_info.json"
+    info = json.loads(path.read_text()) | {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
+    path.write_text(json.dumps(info))
+    location = data.locate("mnist28", data_dir=tmp_path / "tfds", cache_dir=tmp_path / "cache")
+    assert (location["status"], location["source_dir"]) == ("available", str(folder))
+    reader = sources._TfdsReader(data.DATA_SETS["mnist28"], tmp_path / "tfds", lambda done, total: None)
+    index, image, label = next(reader.examples("train"))
+    assert (index, image.shape, label in range(10), reader.total) == (0, (28, 28, 1), True, 70_000)
 
 
 def test_an_incomplete_source_is_named(tmp_path):
