@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     metavar="[SUITE/]LABEL",
     help="Go on from the cells published under this label; of another suite, from those this one has too.",
 )
+@click.option("--again", is_flag=True, help="Run stored cells again too, as after an update of a library.")
 @json_option
 @plugin_option
 @folder_options
@@ -67,6 +68,7 @@ def run(
     dry_run: bool,
     quiet: bool,
     resume_from: str | None,
+    again: bool,
     as_json: bool,
     plugins: Sequence[str],
     folders: Folders,
@@ -75,6 +77,8 @@ def run(
     """Run a suite (quick by default), skipping what is stored, and report.
 
     It says first what it will do and how long that took elsewhere, and ends with five lines and the path of the report.
+    Where other runs of the suite are stored, the report of this part lies beside that of the whole, which `bench report`
+    writes.
     """
     from rich.console import Console
 
@@ -93,17 +97,21 @@ def run(
     }
     if dry_run:
         plan = plan_suite(chosen, **how)
-        rows = [{"cell": cell.name, "title": cell.title, "stored": plan.is_stored(cell)} for cell in plan.cells]
+        rows = [
+            {"cell": cell.name, "title": cell.title, "stored": plan.is_stored(cell) and not again}
+            for cell in plan.cells
+        ]
         print_json(rows) if as_json else print_table(rows)
         return
     console = Console(stderr=as_json, quiet=quiet, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal  # a pipe has no width
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
         planned = functools.partial(_announce, folders=folders, log=log)
-        done = run_suite(chosen, **how, planned=planned, log=log, advance=advance)
-    page = write_report(chosen.name, done.label, results=done.results, folders=folders)
+        done = run_suite(chosen, **how, again=again, planned=planned, log=log, advance=advance)
+    page = write_report(chosen.name, done.report_label, results=done.results, folders=folders)
     if as_json:
-        print_json({"suite": chosen.name, "cells": done.counts, "report": str(page)})
+        left_out = {"left_out": done.results.left_out} if done.results.left_out else {}
+        print_json({"suite": chosen.name, "cells": done.counts, "report": str(page), **left_out})
     elif quiet:
         click.echo(page)
     else:
@@ -153,6 +161,8 @@ def _print_results(results: Results, folders: Folders, console: Console) -> None
         return
     frozen = targets_of(results, folders.results_dir)
     console.print(terminal_tables(results.cells, results.curves, targets=frozen, headline=learned.HEADLINE))
+    for line in results.left_out:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -171,8 +181,9 @@ def report(
 ) -> None:
     """Write the report of stored results again; --json prints what its first screen shows and writes nothing.
 
-    Of your own runs it takes the latest of each (task, optimizer, seed). It is a page with its figures within it, and
-    every table as CSV beside it; files in other formats are made where asked for, and made anew where they are.
+    Of your own runs it takes those of each row's latest configuration, and says what it leaves out. It is a page with
+    its figures within it, and every table as CSV beside it; files in other formats are made where asked for, and made
+    anew where they are.
     """
     from rich.console import Console
 
@@ -192,7 +203,10 @@ def report(
 @click.argument("b", metavar="B")
 @click.option("--metric", default="final_test_loss", show_default=True, help="A loss of the cells table.")
 @click.option(
-    "--fail-above", type=FiniteRange(min=0), metavar="SHARE", help="Exit 4 where B is worse by more, e.g. 0.05."
+    "--fail-above",
+    type=FiniteRange(min=0),
+    metavar="SHARE",
+    help="Exit 4 where B is worse by more, e.g. 0.05, or lacks a row.",
 )
 @json_option
 @folder_options
@@ -202,16 +216,30 @@ def compare(a: str, b: str, metric: str, fail_above: float | None, as_json: bool
 
     found = compare_results(a, b, metric=metric, folders=folders)
     worse = found.regressions(fail_above) if fail_above is not None else []
+    vanished = found.vanished if fail_above is not None else []
     if as_json:
+        only = [dataclasses.asdict(runs) for runs in found.only]
         plain = [row | {"change": row["change"] and dataclasses.asdict(row["change"])} for row in found.rows]
-        print_json({"a": a, "b": b, "metric": metric, "rows": plain, "regressions": len(worse)})
+        failed = {"regressions": len(worse), "vanished": len(vanished)}
+        left_out = {"left_out": dict(zip(("a", "b"), found.left_out, strict=True))} if any(found.left_out) else {}
+        print_json({"a": a, "b": b, "metric": metric, "rows": plain, "only": only, **failed, **left_out})
     else:
         print_table([_compared(row) for row in found.rows])
+        for runs in found.only:
+            click.echo(str(runs))
+        for side, lines in zip(("A", "B"), found.left_out, strict=True):
+            for line in lines:
+                click.echo(f"{side}: {line}")
+    if vanished:
+        click.echo(
+            f"bench: {len(vanished)} rows of A are not in B: {vanished[0].optimizer} on {vanished[0].task}", err=True
+        )
     if worse:
         first = f"{worse[0]['optimizer']} on {worse[0]['task']}"
         click.echo(
             f"bench: {len(worse)} of {len(found.rows)} rows are worse by more than {fail_above:.1%}: {first}", err=True
         )
+    if worse or vanished:
         sys.exit(EXIT_CHECK_FAILED)
 
 
@@ -219,7 +247,8 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
     change = row["change"]
     text = "no ratio: a run failed, or the mean of A is 0" if change is None else f"{change:+.2%}"
     shown = {name: None if row[name] is None else f"{row[name]:.4f}" for name in ("a", "b")}
-    return {"task": row["task"], "optimizer": row["optimizer"], "pairs": row["pairs"], **shown, "change": text}
+    named = {"task": row["task"], "optimizer": row["optimizer"], "pairs": row["pairs"]}
+    return named | shown | {"change": text, "settings": row["settings"]}
 
 
 @click.command()
@@ -229,7 +258,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--ship", is_flag=True, help="With --outer: the best theta of a finished run becomes an optimizer that ships."
 )
-@click.option("--force", is_flag=True, help="With --ship: replace other weights of that name.")
+@click.option("--force", is_flag=True, help="Replace published runs that these lack; with --ship, other weights.")
 @subset_options
 @plugin_option
 @folder_options
@@ -261,9 +290,9 @@ def publish(
         raise click.MissingParameter(param_type="option", param_hint="'--label'")
     if (suite is None) == (outer is None):
         raise UsageError("expected either a suite or --outer CONFIG")
-    if force and not ship:
-        raise UsageError("--force replaces weights that ship: it goes with --ship")
     if outer is not None:
+        if force and not ship:
+            raise UsageError("--force replaces weights that ship: with --outer it goes with --ship")
         if tasks_ or optimizers or seeds or steps or settings or plugins:
             raise UsageError("--outer publishes the run of a configuration: it takes no part of a suite")
         _publish_outer(outer, label, ship, force, folders)
@@ -276,7 +305,7 @@ def publish(
     assert suite is not None
     assert label is not None
     chosen = choose_suite(suite, tasks_, optimizers, seeds, steps, settings)
-    folder = publish_suite(chosen, label, folders=folders, plugins=plugins, device=device)
+    folder = publish_suite(chosen, label, folders=folders, plugins=plugins, device=device, force=force)
     page = write_report(chosen.name, label, folders=folders)
     click.echo(f"published: {folder}\nreport: {page}")
 

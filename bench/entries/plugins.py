@@ -98,6 +98,10 @@ class Registry:
         self._built[name] = task
         return task
 
+    def forget(self) -> None:
+        """Drops the tasks that were built, and their data; they are built again when they are asked for."""
+        self._built.clear()
+
     def problem(self, name: str) -> tasks.Problem:
         """A task's problem; loads no data for built-in ones."""
         return self._build(name).problem if name in self.task_builders else tasks.family_row(name).problem

@@ -29,6 +29,8 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
     known = load_suite(suite) if suite in suite_names() else None
     head = {"title": f"{suite} ({label})", "suite": suite, "label": label}
     head["description"] = known.description if known else ""
+    if results.left_out:
+        head["description"] += f" Runs of other settings are left out: {'; '.join(results.left_out)}."
     if set(results.cells["kind"]) == {"measure"}:
         from bench.report.measurement import write_measurement  # imports matplotlib
 
@@ -41,6 +43,7 @@ def build_report(results: Results, results_dir: Path, out_dir: Path, suite: str,
         targets=targets_of(results, results_dir),
         headline=learned.HEADLINE,
         costs=_update_costs(results_dir, label),
+        left_out=results.left_out,
         **drawing,
     )
 
@@ -58,6 +61,7 @@ def first_screen_json(results: Results, results_dir: Path, suite: str, label: st
         label=label,
         targets=targets_of(results, results_dir),
         headline=learned.HEADLINE,
+        left_out=results.left_out,
     )
 
 

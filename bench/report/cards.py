@@ -235,14 +235,23 @@ def write_cards(
       The cards, beside the weights.
 
     Raises:
-      UsageError: no such optimizer, published results that are altered, or weights whose folder cannot be written.
+      UsageError: no such optimizer, published results that are altered or that a card shows and that are not here, an
+        installed package, or weights whose folder cannot be written.
     """
     folders, known = folders or Folders(), weights.shipped_names()
+    if {"site-packages", "dist-packages"} & set(weights.WEIGHTS_DIR.parts):
+        raise UsageError(f"{weights.WEIGHTS_DIR} is part of an installed package: cards are written in a clone")
     published.cache_clear()  # in a notebook, results may have been published since
     for name in names:
         if name not in known:
             raise nearest("learned optimizer", name, known)
     paths = []
+    for name in names or known:
+        if missing := missing_results(name, folders.results_dir):  # before any is written
+            raise UsageError(
+                f"the card of {name} shows results that are not in {folders.results_dir}: {', '.join(missing)}; "
+                "nothing is written"
+            )
     for name in names or known:
         with usage_errors():
             paths.append(write(name, folders.results_dir))

@@ -81,10 +81,13 @@ def score_table(screen: Screen, scope: str, slug: str) -> Table:
         "lets seeds and test images vary. Success rate: share of the row's runs that reach the hard target of the best "
         "hand-designed one.",
     ]
+    by_hand = [f"{row.optimizer} ({', '.join(row.set_by_hand)})" for row in found if row.set_by_hand]
     if slug != FIRST:  # said once, under the first of these tables
         notes = []
     if failed:
         notes.append(f"Failed runs, in no mean: {', '.join(failed)}.")
+    if by_hand:
+        notes.append(f"With values set by hand: {', '.join(by_hand)}.")
     name = "all tasks" if scope == ALL else f"task {scope}"
     return Table(slug, f"The learned optimizer against every other, {name}", columns, tuple(rows), tuple(notes))
 

@@ -40,6 +40,7 @@ def write_page(
     targets: Mapping[str, Targets] | None = None,
     headline: str | None = None,
     costs: Frame | None = None,
+    left_out: Sequence[str] = (),
     figures: Sequence[str] = (),
     tables: Sequence[str] = (),
     earlier: Path | None = None,
@@ -60,6 +61,7 @@ def write_page(
       targets: frozen targets by task, for speed-ups; without them there is no verdict on the clock.
       headline: the learned optimizer that claims are judged on.
       costs: what an update costs, from `bench.measure.update_cost.update_costs`.
+      left_out: lines on stored runs that are not among the rows, for `report.json`.
       figures: formats of `FIGURE_FORMATS` that every figure is written in, also what the page leaves out.
       tables: formats of `TABLE_FORMATS` that tables are written in besides CSV.
       earlier: folder of a report that this one is to replace, `out_dir` without it; files of figures and tables that
@@ -77,7 +79,7 @@ def write_page(
 
     out_dir = Path(out_dir)
     write_files(out_dir, page["all_tables"], page["all_figures"] if draw else (), (*figures, *tables), earlier)
-    (out_dir / "report.json").write_text(_as_json(screen), encoding="utf-8")
+    (out_dir / "report.json").write_text(_as_json(screen, left_out), encoding="utf-8")
 
     path = out_dir / "report.html"
     head = {"title": title, "suite": suite, "label": label, "description": description}
@@ -94,9 +96,10 @@ def page_json(
     label: str,
     targets: Mapping[str, Targets] | None = None,
     headline: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> str:
     """What `write_page` writes as `report.json`, the first screen; nothing is drawn or written."""
-    return _as_json(_indexed(cells, curves, suite, label, targets, headline)[1])
+    return _as_json(_indexed(cells, curves, suite, label, targets, headline)[1], left_out)
 
 
 def _indexed(
@@ -116,10 +119,11 @@ def _indexed(
     return rows, first_screen(rows, targets or {}, suite, label, devices, headline)
 
 
-def _as_json(screen: Screen) -> str:
+def _as_json(screen: Screen, left_out: Sequence[str]) -> str:
     from bench.score.first_screen import as_json
 
-    return json.dumps(as_json(screen), indent=1, allow_nan=False) + "\n"
+    found = as_json(screen) | ({"left_out": list(left_out)} if left_out else {})
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 def write_files(

@@ -21,7 +21,7 @@ from bench.store.rows import Rows as Results
 
 HEADLINE_LOSS = "final_test_loss"
 STEP_COST_REFERENCE = "adam"
-FAILED_MARK, STRETCHED_MARK, UNTUNED_MARK = "†", "‡", "§"
+FAILED_MARK, STRETCHED_MARK, UNTUNED_MARK, BY_HAND_MARK = "†", "‡", "§", "¶"
 
 
 @lru_cache(maxsize=4096)
@@ -83,6 +83,7 @@ def display_name(results: Results, optimizer: str, tasks: tuple[str, ...]) -> st
     marks = FAILED_MARK * (num_failed(results, optimizer, tasks) > 0)
     marks += STRETCHED_MARK * bool(stretched(results.runs(optimizer, tasks)).any())
     marks += UNTUNED_MARK * bool(untuned(results.runs(optimizer, tasks)).any())
+    marks += BY_HAND_MARK * bool(by_hand(results.runs(optimizer, tasks)).any())
     return f"{optimizer} {marks}".rstrip()
 
 
@@ -166,6 +167,8 @@ def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str
         notes.append(f"{STRETCHED_MARK} Tuned at another horizon; the schedule was stretched to this one.")
     if untuned(runs).any():
         notes.append(f"{UNTUNED_MARK} Never tuned on this task family: default hyperparameters.")
+    if by_hand(runs).any():
+        notes.append(f"{BY_HAND_MARK} With values set by hand.")
     timed = [task for task in tasks if task in results.blocks]
     if not timed:
         notes.append("Step costs: no timing cell for these rows.")
@@ -200,10 +203,16 @@ def num_diverged(results: Results, optimizer: str, tasks: tuple[str, ...]) -> in
 
 
 def untuned(runs: Frame) -> Frame:
-    """Which runs are of a hand-designed row that was never tuned on its family."""
-    return runs["tuned_horizon"].isna() & (runs["role"] == "hand-designed")
+    """Which runs are of a hand-designed row that was never tuned on its family, nor has values set by hand."""
+    return runs["tuned_horizon"].isna() & (runs["role"] == "hand-designed") & ~by_hand(runs)
 
 
 def stretched(runs: Frame) -> Frame:
-    """Which runs are at another horizon than the one their values were tuned at."""
-    return (runs["tuned_horizon"].notna() & (runs["tuned_horizon"] != runs["horizon"])).fillna(False).astype(bool)
+    """Which runs are at another horizon than the one their values were tuned at, none of them set by hand."""
+    elsewhere = (runs["tuned_horizon"].notna() & (runs["tuned_horizon"] != runs["horizon"])).fillna(False).astype(bool)
+    return elsewhere & ~by_hand(runs)
+
+
+def by_hand(runs: Frame) -> Frame:
+    """Which runs have hyperparameters that were set by hand."""
+    return runs["hyperparameters"].fillna("").str.contains('"set_by_hand"', regex=False).astype(bool)

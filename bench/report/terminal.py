@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from bench.report.first_screen import controls_table, score_entry
 from bench.report.summary import (
+    BY_HAND_MARK,
     FAILED_MARK,
     HEADLINE_LOSS,
     STRETCHED_MARK,
     UNTUNED_MARK,
+    by_hand,
     display_name,
     loss_summary,
     num_failed,
@@ -123,6 +125,8 @@ def tasks(results: Results) -> RenderableType:
             notes.append(f"{STRETCHED_MARK} tuned at another horizon.")
         if untuned(results.train[results.train["task"] == task]).any():
             notes.append(f"{UNTUNED_MARK} not tuned.")
+        if by_hand(results.train[results.train["task"] == task]).any():
+            notes.append(f"{BY_HAND_MARK} set by hand.")
         seeds = results.train[results.train["task"] == task].groupby("optimizer")["seed"].nunique()
         if len(seeds) and seeds.max() >= MIN_SEEDS:
             notes.append(f"±: t {PERCENT} interval over seeds.")

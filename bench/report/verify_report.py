@@ -20,7 +20,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.report.build import build_report
-from bench.store.published import LOCAL
+from bench.store.published import LOCAL, PART
 from bench.store.record import Results, curve_content
 from bench.store.rows import Frame, curves_by_cell
 from bench.store.store import Store
@@ -32,7 +32,7 @@ _IMAGE_DATA = re.compile(r'src="data:[^"]*"')  # drawn with the fonts and librar
 def published_reports(reports_dir: Path) -> list[tuple[str, str]]:
     """(suite, label) of every committed report."""
     found = [(page.parent.parent.name, page.parent.name) for page in sorted(reports_dir.glob("*/*/report.json"))]
-    return [(suite, label) for suite, label in found if label != LOCAL]
+    return [(suite, label) for suite, label in found if label not in (LOCAL, PART)]
 
 
 def verify(results_dir: Path, reports_dir: Path, suite: str, label: str) -> str | None:

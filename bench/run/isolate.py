@@ -38,6 +38,7 @@ class Work:
       time_limit_sec: time limit of a training cell.
       skip: names of cells that an earlier child has started.
       broken: tasks that cannot be built, name -> (status, reason); see `probe`.
+      since: see `bench.run.runner.run`.
     """
 
     suite: dict[str, Any]
@@ -47,6 +48,7 @@ class Work:
     time_limit_sec: float
     skip: tuple[str, ...] = ()
     broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    since: str = ""
 
     @classmethod
     def of(cls, suite: Suite, plugins: Sequence[str], folders: Any, device: str | None, time_limit_sec: float) -> Work:
@@ -220,6 +222,7 @@ def _work() -> None:
                 waits=lambda cell: say(waits=cell.name),
                 ends=lambda cell, status: say(status=status),
                 begun=work.skip,
+                since=work.since,
             )
         except UsageError as error:
             say(error=str(error))

@@ -28,6 +28,7 @@ def run(
     ends: Callable[[Cell, str], None] = lambda cell, status: None,
     waits: Callable[[Cell], None] = lambda cell: None,
     begun: Container[str] = (),
+    since: str = "",
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet.
 
@@ -44,6 +45,7 @@ def run(
       begins: called with each cell that is not stored, before it runs.
       ends: called with the cell and its status after it is stored.
       waits: called with a cell that another process is running, before waiting for it.
+      since: ISO 8601, UTC: what was stored until then is run again; by default nothing is.
       begun: names of cells that an earlier process has begun with: they are left as it left them.
 
     Returns:
@@ -64,7 +66,7 @@ def run(
         for path in store.set_aside:
             log(f"damaged file set aside: {path}")
         store.set_aside.clear()
-        if stored is None or not stored[0].status.is_final:
+        if stored is None or not stored[0].status.is_final or stored[0].started_at <= since:
             return False
         session.note(cell, stored[0].result is not None)
         counts["stored"] += 1

@@ -1,6 +1,7 @@
 """Plans, runs and publishes a suite, or a part of one: the functions behind `bench run` and `bench publish`."""
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from bench.run import isolate as isolate_
 from bench.run import runner
 from bench.store import published
 from bench.store.record import Results
+from bench.store.rows import Frame
 from bench.store.store import Store
 from bench.suites.suite import Suite, load_suite
 
@@ -38,8 +40,9 @@ class SuitePlan:
     work: isolate_.Work | None = None
 
     def is_stored(self, cell: Cell) -> bool:
-        """Whether a cell is stored and undamaged."""
-        return self.store.is_complete(cell.name)
+        """Whether a cell is stored, undamaged and with a result: it is not run again."""
+        stored = self.store.get(cell.name)
+        return stored is not None and stored[0].status.is_final
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,12 +54,15 @@ class SuiteRun:
       counts: number of cells by status; cells that were stored before count as "stored".
       results: the cells, one row each, and their curves, from which a report is made.
       label: the label under which the results are stored.
+      report_label: the label of their report: another one where runs of other rows or seeds are stored beside these, so
+        that the report of a part does not replace that of the whole.
     """
 
     suite: Suite
     counts: dict[str, int]
     results: Results
     label: str = published.LOCAL
+    report_label: str = published.LOCAL
 
 
 def plan_suite(
@@ -115,6 +121,7 @@ def run_suite(
     isolate: bool | None = None,
     resume_from: str | None = None,
     planned: Callable[[SuitePlan], None] = lambda plan: None,
+    again: bool = False,
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
 ) -> SuiteRun:
@@ -132,6 +139,8 @@ def run_suite(
       isolate: whether cells run in a child process; by default they do if there are plug-ins.
       resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells, which are not run again.
       planned: called with the plan, before the first cell runs.
+      again: whether cells that are stored run again too, as after an update of a library; each replaces what is stored
+        when it ends.
       log: called with a line for every cell that ends.
       advance: called with the fraction of the suite that has been run since the last call.
 
@@ -156,13 +165,25 @@ def run_suite(
     def advance_cells(amount: float) -> None:
         advance(amount / len(plan.cells))
 
-    if plan.work:
-        counts = isolate_.run(plan.work, plan.cells, plan.store, log=log, advance=advance_cells)
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds") if again else ""
+    if plan.work and (again or not all(map(plan.is_stored, plan.cells))):
+        plan.registry.forget()  # another process holds the data
+        work = dataclasses.replace(plan.work, since=since)
+        counts = isolate_.run(work, plan.cells, plan.store, log=log, advance=advance_cells)
     else:
         counts = runner.run(
-            plan.cells, plan.registry, plan.store, time_limit_sec=time_limit_sec, log=log, advance=advance_cells
+            plan.cells,
+            plan.registry,
+            plan.store,
+            time_limit_sec=time_limit_sec,
+            log=log,
+            advance=advance_cells,
+            since=since,
         )
-    return SuiteRun(plan.suite, counts, plan.store.read([cell.name for cell in plan.cells]), plan.store.label)
+    results = plan.store.read([cell.name for cell in plan.cells])
+    others = plan.store.runs() - {(*cell.row, cell.config.seed) for cell in plan.cells if cell.row}
+    label = plan.store.label
+    return SuiteRun(plan.suite, counts, results, label, published.PART if others else label)
 
 
 def publish_suite(
@@ -172,6 +193,7 @@ def publish_suite(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
+    force: bool = False,
 ) -> Path:
     """Packs the user's own cells of a suite into two files that can be committed.
 
@@ -181,21 +203,42 @@ def publish_suite(
       folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: the device that the cells ran on; its kind is part of their identity.
+      force: whether they may replace published cells that have runs which these lack.
 
     Returns:
       The folder RESULTS/SUITE/LABEL; `bench.write_report` makes a page of it.
 
     Raises:
-      UsageError: as `plan_suite`; or cells are not stored, or the label is "local" or not a plain name.
+      UsageError: as `plan_suite`; or cells are not stored, a row has runs of two settings, the label is "local" or not
+        a plain name, or what is published under it has more runs.
     """
     published.published_label(label)
     folders = folders or Folders()
     plan = plan_suite(suite, folders=folders, plugins=plugins, device=device, isolate=False)
-    missing = [cell.title for cell in plan.cells if not plan.is_stored(cell)]
+    missing = [cell.title for cell in plan.cells if not plan.store.is_complete(cell.name)]
     if missing:
         shown = "; ".join(missing[:3]) + ("; ..." if len(missing) > 3 else "")
         raise UsageError(
             f"{len(missing)} of {len(plan.cells)} cells of {plan.suite.name} are not stored: {shown}; `bench run` them"
         )
     results = plan.store.read([cell.name for cell in plan.cells])
+    if results.left_out:
+        raise UsageError(
+            f"runs of two settings are no seeds of one row: {'; '.join(results.left_out)}; `bench run --again` them"
+        )
+    there = Store(folders.results_dir, plan.suite.name, label)
+    if not force and (there.folder / "cells.parquet").exists():
+        lost = _runs(there.read()) - _runs(results)
+        if lost:
+            shown = ", ".join(f"{task} {optimizer} seed {seed}" for task, optimizer, seed in sorted(lost)[:3])
+            raise UsageError(
+                f"{plan.suite.name}/{label} has {len(lost)} runs that these lack, such as {shown}: publish under "
+                "another label, or replace them by --force"
+            )
     return published.publish(folders.results_dir, plan.suite.name, label, results)
+
+
+def _runs(results: Results) -> set[tuple[str, str, int]]:
+    """(task, optimizer, seed) of training runs."""
+    train: Frame = results.cells[results.cells["kind"] == "train"]
+    return {(row["task"], row["optimizer"], int(row["seed"])) for row in train.to_dict("records")}

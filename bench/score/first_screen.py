@@ -112,6 +112,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
                 **{name: _json(interval) for name, interval in row.losses.items()},
                 "success_rate": _json(row.success),
                 "failed_runs": row.num_failed,
+                **({"set_by_hand": list(row.set_by_hand)} if row.set_by_hand else {}),
             }
             for row in scores.rows
         ],

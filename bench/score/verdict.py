@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class Row:
     losses: Mapping[str, Interval | None]  # "train_loss", "validation_loss", "test_loss": final
     num_failed: int
     success: Interval | None  # share of runs that reach the reference's hard target
+    set_by_hand: tuple[str, ...] = ()  # hyperparameters
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,14 @@ def _row(
         step_cost=cost,
         losses={f"{split}_loss": interval for split, (interval, _) in finals.items()},
         num_failed=finals["train"][1],
+        set_by_hand=_set_by_hand(rows, tasks, name),
         success=success_rate(rows, targets, tasks, name, reference, PAPER_TARGET),
     )
+
+
+def _set_by_hand(rows: Rows, tasks: Sequence[str], name: str) -> tuple[str, ...]:
+    values = [json.loads(text or "null") or {} for text in rows.runs(name, tuple(tasks))["hyperparameters"]]
+    return tuple(sorted({key for found in values for key in found.get("set_by_hand", ())}))
 
 
 def beyond_floor(ratio: float, floor: float | None) -> bool:

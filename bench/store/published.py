@@ -21,6 +21,7 @@ from bench.store.record import (
 from bench.store.rows import curves_by_cell
 
 LOCAL = "local"
+PART = "part"  # label of the report of a run of a part of what is stored, beside that of the whole
 
 
 def first_altered(cells: pd.DataFrame, curves: pd.DataFrame) -> str | None:
@@ -59,10 +60,10 @@ def published_label(label: str) -> str:
     """The label, if results can be published under it.
 
     Raises:
-      UsageError: it is `local` or not a plain name.
+      UsageError: it is `local`, `part` or not a plain name.
     """
-    if safe_name("label", label) == LOCAL:
-        raise UsageError(f"label {LOCAL!r} is a user's own runs and git-ignored; name the machine instead")
+    if safe_name("label", label) in (LOCAL, PART):
+        raise UsageError(f"label {label!r} is a user's own runs and git-ignored; name the machine instead")
     return label
 
 

@@ -106,6 +106,10 @@ class Outcome(NamedTuple):
     clock: Clock | None = None
 
 
+class OtherSchemaError(ValueError):
+    """A record is of another version of its format."""
+
+
 class AlteredError(ValueError):
     """A record was altered after it was stored."""
 
@@ -115,6 +119,7 @@ class Results(NamedTuple):
 
     cells: pd.DataFrame  # one row a cell, see `cell_row`
     curves: pd.DataFrame  # cell, step, metric, value
+    left_out: tuple[str, ...] = ()  # a line for runs of other settings that are stored and not among the cells
 
 
 def cell_id(config: Mapping[str, Any]) -> str:
@@ -128,15 +133,16 @@ def parse_record(text: str | bytes) -> Record:
 
     Raises:
       AlteredError: the checksum does not match.
-      ValueError: the text is no record, or a record of another schema.
+      OtherSchemaError: it is a record of another schema.
+      ValueError: the text is no record.
     """
     try:
         content = json.loads(text)
+        if isinstance(content, dict) and isinstance(found := content.get("schema"), int) and found != SCHEMA:
+            raise OtherSchemaError(f"expected schema {SCHEMA}, got {found}")
         record = msgspec.convert(content, Record)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if record.schema != SCHEMA:
-        raise ValueError(f"expected schema {SCHEMA}, got {record.schema}")
     if record.checksum != checksum(content):
         raise AlteredError("its record is altered, the checksum does not fit")
     return record

@@ -11,6 +11,7 @@ folder: each claims a cell by a lock, which ends with the process, before it run
 import contextlib
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bench.store.published import LOCAL, first_altered, one_line, parquet
 from bench.store.record import (
     CURVE_COLUMNS,
     SCHEMA,
+    OtherSchemaError,
     Record,
     Results,
     cell_id,
@@ -31,8 +33,10 @@ from bench.store.record import (
     parse_record,
     record_text,
 )
+from bench.store.settings import latest
 from tasks import files
 
+CELL_NAME = re.compile("[0-9a-f]{16}")
 CLAIMS = ".claims"  # folder of the lock files of cells that are being run
 
 
@@ -104,6 +108,8 @@ class Store:
                 raise _DamagedError
             cell_row(record, self.label)
             return record, pd.read_parquet(io.BytesIO(content))
+        except OtherSchemaError:  # of another version of the bench, to which it is left
+            return None
         except (ValueError, KeyError, TypeError):
             raise _DamagedError from None
 
@@ -139,14 +145,14 @@ class Store:
         return self.get(cell) is not None
 
     def read(self, cells: Iterable[str] | None = None) -> Results:
-        """Cells and curves. In a local store: the named cells, or the latest of each (kind, task, optimizer, seed).
+        """Cells and curves. In a local store of the named cells, or of all, those of each row's latest configuration.
 
         Raises:
           UsageError: nothing is stored here, or a published file is damaged.
         """
         if self.label != LOCAL:
             return self._read_published()
-        names = list(cells) if cells is not None else sorted(p.stem for p in self.folder.glob("*.json"))
+        names = list(cells) if cells is not None else self.names()
         found = [entry for entry in map(self.get, names) if entry is not None]
         if self.set_aside:
             damaged = ", ".join(path.name for path in self.set_aside)
@@ -158,10 +164,23 @@ class Store:
             raise UsageError(f"no results of suite {self.suite} in {self.folder}; run: bench run {self.suite}")
         frame = pd.DataFrame([cell_row(r, self.label) | {"record": record_text(r)} for r, _ in found])
         curves = pd.concat([curve for _, curve in found if len(curve)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
-        if cells is None:
-            frame = frame.sort_values("started_at").drop_duplicates(["kind", "task", "optimizer", "seed"], keep="last")
-            curves = curves.loc[curves["cell"].isin(frame["cell"])]
-        return Results(frame.reset_index(drop=True), curves.reset_index(drop=True))
+        frame, left_out = latest(frame)
+        curves = curves.loc[curves["cell"].isin(frame["cell"])]
+        return Results(frame.reset_index(drop=True), curves.reset_index(drop=True), tuple(map(str, left_out)))
+
+    def names(self) -> list[str]:
+        """Names of the stored cells; files of other names, or of another schema, are not ours."""
+        return sorted(path.stem for path in self.folder.glob("*.json") if CELL_NAME.fullmatch(path.stem))
+
+    def runs(self) -> set[tuple[str, str, int]]:
+        """(task, optimizer, seed) of the stored training runs, whatever their configuration."""
+        found = set()
+        for name in self.names():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged is told by `get`
+                config = parse_record((self.folder / f"{name}.json").read_bytes()).config
+                if config["kind"] == "train":
+                    found.add((config["task"], config["optimizer"], config["seed"]))
+        return found
 
     def _read_published(self) -> Results:
         try:

@@ -81,7 +81,7 @@ def train_cell(
 
 def failed_cell(task, optimizer, seed, role="hand-designed"):
     """A run that ended in an error: a record and no curve."""
-    config = {"optimizer": optimizer, "role": role, "seed": seed, "hyperparameters": {}}
+    config = {"optimizer": optimizer, "role": role, "seed": seed, "hyperparameters": {}, "tuned_horizon": HORIZON}
     return _cell("train", task, [], config, status="error", reason="RuntimeError: no such thing")
 
 

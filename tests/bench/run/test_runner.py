@@ -133,8 +133,8 @@ def test_an_optimizer_that_cannot_take_a_step_leaves_the_clock_to_the_others(tmp
     reason = "without raising (no run has a result); later (RuntimeError: no such thing (test_runner.py, line "
     assert timing.reason.startswith(reason)
     assert lines[-1] == f"[3/3] linear timing: ok, {timing.reason}"
-    cells, curves = store.read()
-    assert list(read_rows(cells, curves).blocks["linear"].columns) == ["adam"]
+    found = store.read()
+    assert list(read_rows(found.cells, found.curves).blocks["linear"].columns) == ["adam"]
 
 
 @pytest.mark.rule(7)

@@ -9,11 +9,12 @@ import pytest
 
 from bench.cli import main as cli
 from bench.errors import UsageError
+from bench.folders import Folders
 from bench.score import compare
 from bench.store import published
 from bench.store.record import cell_id
 from bench.store.store import Store
-from tests.bench.synthetic import cells_of, diverging, failed_cell, falling, time_cell
+from tests.bench.synthetic import cells_of, diverging, failed_cell, falling, time_cell, train_cell
 
 ENDS_AT_2, ENDS_AT_1 = falling(0.01), falling(0.02)
 
@@ -41,8 +42,8 @@ def rows(tmp_path):
     """Compares two labels: (task, optimizer) -> row."""
 
     def compared(a="a", b="b", **kwargs):
-        found = compare.compare(tmp_path, f"made/{a}", f"made/{b}", **kwargs)
-        return {(row["task"], row["optimizer"]): row for row in found}
+        found = compare.compare_results(f"made/{a}", f"made/{b}", folders=Folders(results_dir=tmp_path), **kwargs)
+        return {(row["task"], row["optimizer"]): row for row in found.rows}
 
     return compared
 
@@ -245,9 +246,40 @@ def test_runs_of_another_length_do_not_compare(publish, tmp_path):
     kept.put(msgspec.structs.replace(record, config=config, cell=name), curve.assign(cell=name))
     published.publish(tmp_path, "made", "b", kept.read())
     with pytest.raises(UsageError, match="t: horizon is 100 in made/a and 50 in made/b"):
-        compare.compare(tmp_path, "made/a", "made/b")
+        compare.compare_results("made/a", "made/b", folders=Folders(results_dir=tmp_path))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("quick", ("quick", "local")), ("quick/cpu", ("quick", "cpu"))])
 def test_a_set_without_a_label_is_a_users_own(text, expected):
     assert compare.parse_set(text) == expected
+
+
+def test_what_one_side_alone_has_is_named_and_a_row_that_vanished_fails(publish, tmp_path, monkeypatch, capsys):
+    publish("a", {"t": {"adam": [ENDS_AT_2] * 6, "lion": [ENDS_AT_2] * 6}})
+    publish("b", {"t": {"adam": [ENDS_AT_2], "muon": [ENDS_AT_1] * 2}})
+    monkeypatch.setenv("BENCH_RESULTS_DIR", str(tmp_path))
+
+    def said(*more):
+        with pytest.raises(SystemExit) as done:
+            cli.main(["compare", "made/a", "made/b", *more])
+        return done.value.code or 0, *capsys.readouterr()
+
+    code, out, _ = said()
+    assert code == 0
+    lines = ["A only: 5 of 6 seeds of adam on t", "A only: lion on t", "B only: muon on t"]
+    assert out.splitlines()[-3:] == lines
+    code, _, err = said("--fail-above", "0.01")
+    assert (code, err) == (4, "bench: 1 rows of A are not in B: lion on t\n")
+    code, out, _ = said("--fail-above", "0.01", "--json")
+    found = json.loads(out)
+    assert (code, found["vanished"], found["regressions"]) == (4, 1, 0)
+    assert {"side": "A", "task": "t", "optimizer": "adam", "seeds": [1, 2, 3, 4, 5], "of": 6} in found["only"]
+
+
+def test_how_settings_differ_is_said_of_each_row(publish, rows, tmp_path):
+    publish("a", {"t": {"adam": [ENDS_AT_2]}})
+    kept = Store(tmp_path / "b", "made")
+    kept.put(*train_cell("t", "adam", 0, ENDS_AT_2, settings={"hyperparameters": {"learning_rate": 0.3}}))
+    published.publish(tmp_path, "made", "b", kept.read())
+    assert rows()["t", "adam"]["settings"] == "learning_rate none and not 0.3"
+    assert rows("a", "a")["t", "adam"]["settings"] is None
