@@ -6,6 +6,7 @@ difference is named.
 """
 
 import csv
+import importlib.metadata
 import io
 import itertools
 import json
@@ -20,6 +21,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.report.build import build_report
+from bench.report.table import WRITTEN_DIGITS
 from bench.store.published import LOCAL, PART
 from bench.store.record import Results, curve_content
 from bench.store.rows import Frame, curves_by_cell
@@ -91,20 +93,49 @@ def _page(results: Results, results_dir: Path, folder: Path, suite: str, label: 
             old, new = ((root / path).read_text(encoding="utf-8") for root in (folder, fresh))
             if path.suffix == ".html":
                 old, new = (_IMAGE_DATA.sub("", text) for text in (old, new))
-            if old != new:
-                yield f"{folder / path}: {first_difference(path, old, new)}"
+            if old != new and (problem := first_difference(path, old, new)):
+                yield f"{folder / path}: {problem} by {_libraries()}"
 
 
-def first_difference(path: Path, old: str, new: str) -> str:
-    """Where two files first differ, in the terms of the file: row and column of a table, key of a JSON file, line."""
+def _libraries() -> str:
+    """The versions of what numbers are computed with: a difference may be theirs."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy", "pandas"))
+
+
+def same_digits(published: str, computed: str) -> bool:
+    """Whether two fields of a table are one number, up to one unit of the last of the digits that are written.
+
+    A number that lies within rounding of a tie, as one in a million does, is written one unit higher or lower by
+    another version of a library, whose results differ in the last bits of a double. Files of fewer digits are compared
+    exactly: with six of them that befalls one in a thousand million.
+    """
+    if published == computed:
+        return True
+    try:
+        a, b = float(published), float(computed)
+    except ValueError:
+        return False
+    if a == b or not (math.isfinite(a) and math.isfinite(b)) or a * b <= 0:
+        return a == b
+    unit = 10.0 ** (math.floor(math.log10(max(abs(a), abs(b)))) + 1 - WRITTEN_DIGITS)
+    return abs(a - b) < 1.5 * unit
+
+
+def first_difference(path: Path, old: str, new: str) -> str | None:
+    """Where two files first differ, in the terms of the file: row and column of a table, key of a JSON file, line.
+
+    None for tables whose numbers are the same (`same_digits`).
+    """
     if path.suffix == ".csv":
         a, b = (list(csv.reader(io.StringIO(text))) for text in (old, new))
         for number, (x, y) in enumerate(zip(a, b, strict=False)):
             for column, (p, q) in enumerate(itertools.zip_longest(x, y)):
-                if p != q:
+                if p is None or q is None or not same_digits(p, q):
                     header = a[0][column] if column < len(a[0]) else column
                     return f"row {number} ({(x or y)[0]}), column {header}: published {p!r}, the rows give {q!r}"
-        return f"published {len(a)} lines, the rows give {len(b)}" if len(a) != len(b) else "formatted differently"
+        if len(a) != len(b):
+            return f"published {len(a)} lines, the rows give {len(b)}"
+        return None if a != b else "formatted differently"
     if path.suffix == ".json":
         try:
             return _json_difference(json.loads(old), json.loads(new), "") or "formatted differently"
