@@ -77,8 +77,8 @@ def run(
     """Run a suite (quick by default), skipping what is stored, and report.
 
     It says first what it will do and how long that took elsewhere, and ends with five lines and the path of the report.
-    Where other runs of the suite are stored, the report of this part lies beside that of the whole, which `bench report`
-    writes.
+    Where other runs of the suite are stored, the report of this part lies beside that of the whole, which
+    `bench report` writes.
     """
     from rich.console import Console
 
