@@ -160,7 +160,7 @@ def test_the_configuration_of_the_page_on_outer_training_is_one(tmp_path):
 
 
 def test_what_readme_adds_is_what_the_pages_add():
-    """So that it runs: `Use the learned optimizer in your own loop` has a test of its own beside it."""
+    """So that it runs: `Take the optimizer home` has a test of its own beside it."""
     of_pages = {code for blocks in BLOCKS.values() for language, _, code in blocks if language == "python"}
     of_readme = {
         code for language, _, code in BLOCK.findall((REPOSITORY / "README.md").read_text()) if language == "python"
