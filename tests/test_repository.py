@@ -46,6 +46,10 @@ def test_of_a_report_git_has_page_numbers_and_the_images_that_a_page_of_the_proj
         if path.suffix == ".md"
         for target in re.findall(r"!\[[^\]]*\]\(([^)#?]+)\)", path.read_text(encoding="utf-8"))
     }
+    # The site of docs/ has all reports in a folder of its own.
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        targets = re.findall(r'<img src="board/([^"]+)"', page.read_text(encoding="utf-8"))
+        shown |= {REPOSITORY / target for target in targets}
     assert shown
     reports = REPOSITORY / "reports"
     others = {path for path in tracked if path.is_relative_to(reports) and path.suffix not in COMMITTED_OF_A_REPORT}
