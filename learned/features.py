@@ -38,7 +38,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 def shape_features(shape: tuple[int, ...]) -> np.ndarray:
     """Whether the tensor is a vector or a number, and scaled logarithms of fan-in and fan-out, (3,)."""
     fan_in, fan_out = fans(shape)
-    return np.array([len(shape) < 2, np.log10(fan_in) / 2, np.log10(fan_out) / 2], np.float32)
+    return np.array([len(shape) < 2, np.log10(max(fan_in, 1)) / 2, np.log10(max(fan_out, 1)) / 2], np.float32)
 
 
 def tensor_inputs(shared: Array, tensors: Sequence[Array], sizes: Sequence[Array], cosines: Sequence[Array]) -> Array:

@@ -114,10 +114,10 @@ def orthogonal(
         }
 
     def init(params: optax.Params, horizon: int | Array) -> OrthogonalState:
-        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
-        horizon = jnp.asarray(horizon, jnp.float32)
-        momenta = (zeros,) * len(DECAYS)
-        return OrthogonalState(jnp.zeros((), jnp.int32), horizon, momenta, zeros, jnp.zeros(len(LOSS_DECAYS)))
+        # Arrays of their own, the horizon too: a training step may donate the state.
+        *momenta, squares = (jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params) for _ in (*DECAYS, 1))
+        horizon, losses = jnp.array(horizon, jnp.float32), jnp.zeros(len(LOSS_DECAYS))
+        return OrthogonalState(jnp.zeros((), jnp.int32), horizon, tuple(momenta), squares, losses)
 
     def optimizer(theta: Theta, horizon: int | Array = HORIZON) -> optax.GradientTransformationExtraArgs:
         def update(updates, state, params=None, *, value=None, **extra_args):
@@ -132,7 +132,12 @@ def orthogonal(
             second_correction = 1 / (1 - SECOND_DECAY**steps)
             losses = state.losses
             if value is not None:
-                losses = LOSS_DECAYS * losses + (1 - LOSS_DECAYS) * jnp.log(jnp.asarray(value, jnp.float32) + 1e-4)
+                # Below zero, or where it is not finite, there is no logarithm: then the loss is what it was on average.
+                # The barrier keeps the compiled steps, and with them outer-training, the same to the last bit.
+                value, fast = jnp.asarray(value, jnp.float32), LOSS_DECAYS[0]
+                average = jnp.exp(losses[0] / jnp.maximum(1 - fast**state.count, 1 - fast))
+                value = jax.lax.optimization_barrier(jnp.where((value >= 0) & (value < jnp.inf), value, average))
+                losses = LOSS_DECAYS * losses + (1 - LOSS_DECAYS) * jnp.log(value + 1e-4)
             log_losses = losses / (1 - LOSS_DECAYS**steps)
             shared = [time_features(state.count), progress_features(state.count, state.horizon)]
             shared = jnp.concatenate([*shared, log_losses, log_losses[:1] - log_losses[1:]])
@@ -155,6 +160,8 @@ def orthogonal(
 
             def step(i: int) -> Array:
                 g, w, adam, shape = gs[i], ws[i], adams[i], gs[i].shape
+                if not g.size:
+                    return g
                 mixture, (inside, of_adam, shrink, rho) = said[i, : 1 + len(DECAYS)], said[i, 1 + len(DECAYS) :]
                 if len(shape) < 2:
                     return vector_rate * jnp.exp(RATE_SCALE * rho) * ((1 + of_adam) * adam + shrink * w)

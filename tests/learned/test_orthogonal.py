@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,3 +168,34 @@ def test_the_state_takes_16_bytes_a_parameter_and_the_weights_are_few():
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) == 16 * 100 + 4 + 4 + 8
     assert (NUM_TENSOR_INPUTS, NUM_OUTPUTS) == (22, 8)
     assert sum(leaf.size for leaf in theta.values()) == 32 * (22 + 1) + 8 * (32 + 1 + 22)
+
+
+def test_a_loss_below_zero_or_not_finite_is_taken_for_what_it_was_on_average():
+    """A log-likelihood, say: updates are those of the loss before it, and stay finite from there on."""
+    design = orthogonal()
+    optimizer = design.optimizer(example_theta("orthogonal"), HORIZON)
+    update = jax.jit(optimizer.update)
+    for odd in (-0.5, -1e6, np.nan, np.inf, -np.inf):
+        state, kept = optimizer.init(PARAMS), optimizer.init(PARAMS)
+        for inner_step, loss in enumerate((0.7, 0.7, odd, odd)):
+            grads = gradients(inner_step, PARAMS)
+            updates, state = update(grads, state, PARAMS, value=loss)
+            expected, kept = update(grads, kept, PARAMS, value=0.7)
+            assert_trees_close(updates, expected, rtol=1e-3, atol=1e-6)
+    updates, _ = update(grads, optimizer.init(PARAMS), PARAMS, value=-1.0)  # the first of all
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(updates))
+
+
+def test_a_state_that_is_donated_and_leaves_without_elements():
+    params = PARAMS | {"empty": jnp.zeros((0, 4)), "none": jnp.zeros(0)}
+    optimizer = orthogonal().optimizer(example_theta("orthogonal"), jnp.array(9.0))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        updates, state = optimizer.update(params, state, params, value=1.0)
+        return optax.apply_updates(params, updates), state
+
+    params, state = jax.tree.map(jnp.array, params), optimizer.init(params)
+    for _ in range(2):
+        params, state = step(params, state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))

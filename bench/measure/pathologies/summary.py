@@ -85,7 +85,7 @@ def parts_that_ran(cells: Frame) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def wide(curve: Frame) -> dict[str, np.ndarray]:
     """metric -> values in the order of steps."""
-    groups = curve.sort_values("step").groupby("metric", sort=False)["value"]
+    groups = curve.sort_values("step", kind="stable").groupby("metric", sort=False)["value"]
     return {str(name): values.to_numpy(np.float64) for name, values in groups}
 
 
