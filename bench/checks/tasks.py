@@ -55,8 +55,8 @@ def _sizes(subject: TaskSubject) -> str:
     ):
         if not isinstance(value, int) or value < 1:
             raise Broken(f"{name} is {value!r}: expected a whole number, at least 1")
-    if not (math.isfinite(problem.chance_loss) and problem.chance_loss > 0):
-        raise Broken(f"chance_loss is {problem.chance_loss!r}: expected a finite number above 0")
+    if not math.isfinite(problem.chance_loss):
+        raise Broken(f"chance_loss is {problem.chance_loss!r}: expected a finite number")
     sizes = " + ".join(f"{problem.size(split):,}" for split in SPLITS)
     return f"{sizes} examples, horizon {problem.horizon:,}, batches of {problem.batch_size}"
 
@@ -178,7 +178,7 @@ def _task_finite(subject: TaskSubject) -> str:
     loss, chance = float(subject.drawn["loss"]), subject.task.problem.chance_loss
     if not math.isfinite(loss) or not math.isfinite(largest_of(subject.drawn["grads"])):
         raise Broken(f"at the beginning the loss is {loss:.3g}, and its gradients are not all finite")
-    if loss > 100 * chance:
+    if loss - chance > 99 * (abs(chance) or 1.0):
         raise Broken(f"at the beginning the loss is {loss:.3g}, a hundred times that of chance, {chance:.3g}")
     return f"loss {loss:.3g} at the beginning, {chance:.3g} by chance"
 

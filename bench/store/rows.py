@@ -220,7 +220,7 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
     for (task, optimizer), runs in train[train["finished"]].groupby(["task", "optimizer"]):
         if len(seconds := as_floats(runs["compile_sec"]).dropna()):
             compile_sec[str(task), str(optimizer)] = float(seconds.median())
-    for _, cell in timing.sort_values("started_at").iterrows():
+    for _, cell in timing.sort_values("started_at", kind="stable").iterrows():
         rows = ordered.iloc[by_cell.get(cell["cell"], slice(0))]
         metric = rows["metric"].astype(str)
         for prefix, found in (("compile_seconds/", compile_sec), ("step_bytes/", step_bytes)):
@@ -235,7 +235,9 @@ def read_rows(cells: Frame, curves: Frame) -> Rows:
         cell["task"]: ordered.iloc[by_cell.get(cell["cell"], slice(0))].pivot(
             index="step", columns="metric", values="value"
         )
-        for _, cell in cells[(cells["kind"] == "race") & (cells["status"] == "ok")].sort_values("started_at").iterrows()
+        for _, cell in cells[(cells["kind"] == "race") & (cells["status"] == "ok")]
+        .sort_values("started_at", kind="stable")
+        .iterrows()
     }
     timed = [name for table in blocks.values() for name in table.columns]
     # The clock's controls have no training runs; their names are in the configuration of a timing cell.

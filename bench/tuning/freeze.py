@@ -199,13 +199,14 @@ def freeze(
         finals = []
         for column, seed in enumerate(seeds):
             key = run_key(task_name, seed)
-            state = program.init(task, entrant, key)
+            state, ended = program.init(task, entrant, key), False
             for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
-                state, _ = program.chunks[step - previous](task, entrant.variables, state, key, 1)
-                if step in needed:
+                state, losses = program.chunks[step - previous](task, entrant.variables, state, key, 1)
+                ended = ended or not np.isfinite(losses).all()  # diverged, as in `bench run`
+                if step in needed and not ended:
                     for split, loss in program.evaluate.items():
                         curves[f"{split}_loss"][i, column] = loss(task, state.eval_params)
-            finals.append(whole_loss(task, state.eval_params, "validation"))
+            finals.append(math.inf if ended else whole_loss(task, state.eval_params, "validation"))
             tick()
         levels = {metric: levels_of(grid, values, horizon) for metric, values in curves.items()}
         final_validation[entrant.name] = float(np.median([v if math.isfinite(v) else math.inf for v in finals]))

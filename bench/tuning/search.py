@@ -93,10 +93,12 @@ class TrialRunner:
 
         def run(task: tasks.Task, hyperparameters: dict[str, jax.Array], key: jax.Array) -> jax.Array:
             optimizer = baseline.make(hyperparameters, horizon)
-            state, _ = tasks.inner_loop.unroll(
+            state, trace = tasks.inner_loop.unroll(
                 task, optimizer, tasks.inner_loop.init(task, optimizer, key), key, horizon
             )
-            return tasks.inner_loop.eval_loss(task, state.eval_params, baseline.tuned_by, whole=True)
+            loss = tasks.inner_loop.eval_loss(task, state.eval_params, baseline.tuned_by, whole=True)
+            # A run with a loss that is not finite has diverged, as in `bench run`, wherever it gets to.
+            return jnp.where(jnp.isfinite(trace.inner_loss).all(), loss, jnp.inf)
 
         self._run = jax.jit(jax.vmap(run, in_axes=(None, 0, None)) if self.width > 1 else run)
 

@@ -82,3 +82,12 @@ def test_a_broken_task_is_named_for_what_it_is(name):
 
 def test_a_sound_task_passes_every_check():
     assert broken(TASK_CHECKS, TaskSubject(linear_task())) == {}
+
+
+def test_a_loss_below_zero_is_sound_and_so_is_that_of_chance():
+    """A log-likelihood, of which a predictor that knows nothing may have less than zero already."""
+
+    def loss(params, batch):
+        return jnp.mean((batch[0] @ params["w"] - batch[1]) ** 2) - 7.0
+
+    assert broken(TASK_CHECKS, TaskSubject(linear_task(loss=loss, chance_loss=-2.0))) == {}

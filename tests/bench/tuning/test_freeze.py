@@ -1,15 +1,20 @@
 """Freezing: whose losses become targets, on which seeds, and what a later freezing keeps."""
 
 import dataclasses
+import math
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
 
 import tasks
+from baselines import Baseline
 from bench.entries.entrants import Entrant
 from bench.errors import UsageError
+from bench.training.programs import run_key
 from bench.tuning.freeze import freeze
+from bench.tuning.search import TrialRunner
 from bench.tuning.targets import read_record, write
 from tests.helpers import BOWL, assert_one_line
 
@@ -80,3 +85,25 @@ def test_extending_runs_what_is_not_frozen_and_keeps_what_is(tmp_path):
     with pytest.raises(UsageError, match=r"frozen with task_digest x, this is z") as caught:
         read_record(path, facts | {"task_digest": "z"})
     assert_one_line(caught.value)
+
+
+def spiked(rate):
+    """Gradient descent whose third step is from where the loss is infinite, and goes back to the bottom."""
+    inner = optax.sgd(rate)
+
+    def update(grads, count, params):
+        moved, _ = inner.update(grads, inner.init(params), params)
+        away = jax.tree.map(lambda u, p: jnp.where(count == 1, 1e30, jnp.where(count == 2, -p, u)), moved, params)
+        return away, count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def test_a_run_with_a_loss_that_is_not_finite_has_diverged_wherever_it_ends():
+    """As in `bench run`: it is neither a target nor, in tuning, a choice."""
+    task = tasks.Task(dataclasses.replace(BOWL, horizon=8), {}, ())
+    row = Entrant("spiked", "hand-designed", lambda v, horizon: spiked(0.1), {}, {})
+    with pytest.raises(UsageError, match="no hand-designed optimizer finishes"):
+        freeze("bowl", task, [row], 8, {}, {"task_digest": "x"})
+    run = TrialRunner(Baseline(lambda h, horizon: spiked(h["learning_rate"]), {}, {}, ""), 8)
+    assert run(task, run_key("bowl", 0), [{"learning_rate": 0.1}]) == [math.inf]
