@@ -64,6 +64,11 @@ class Cell(abc.ABC):
         return None
 
     @property
+    def is_timed(self) -> bool:
+        """Whether it measures time, and must have its device to itself."""
+        return False
+
+    @property
     def data_of(self) -> str | None:
         """The task whose data the cell reads; None if it reads none."""
         return None if self.failure else self.config.task

@@ -71,6 +71,11 @@ class MeasureCell(Cell):
         return self.config.task
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the measurement times optimizers."""
+        return bool(self.entrants)
+
+    @property
     def data_of(self) -> str | None:
         """The task that the part unrolls; None if it unrolls none."""
         return self.config.facts.get("inner_task")

@@ -43,6 +43,11 @@ class RaceCell(Cell):
         """The task, and "race"."""
         return f"{self.config.task} race"
 
+    @property
+    def is_timed(self) -> bool:
+        """It is."""
+        return True
+
     def execute(self, session: Session, advance: Advance) -> Outcome:
         """Trains both optimizers in turns, each with its own clock."""
         config = self.config

@@ -42,6 +42,11 @@ class TimeCell(Cell):
         """The task, and "timing"."""
         return f"{self.config.task} timing"
 
+    @property
+    def is_timed(self) -> bool:
+        """It is."""
+        return True
+
     def execute(self, session: Session, advance: Advance) -> Outcome:
         """Times every optimizer that can run once in each block; the reason of the outcome names the others."""
         config = self.config

@@ -16,6 +16,7 @@ from bench.cli import checking, listing, outer, pages, running, timing, tuning
 from bench.cli.options import read_project_file
 from bench.cli.terminal import bear_any_encoding
 from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from bench.time_limit import OutOfTime
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except OutOfTime:
+        click.echo("time is over; what was finished is kept; the same command goes on", err=True)
+        sys.exit(0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break what closes down
         click.echo(

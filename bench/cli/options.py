@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 from bench.cli.terminal import json_alone
+from bench.engines.cluster import Cluster, read_cluster_file
 from bench.errors import UsageError, nearest
 from bench.folders import Folders
 from bench.suites.suite import MOST
+from bench.time_limit import duration_sec
 
 PROJECT_FILE = "bench.toml"
 FOLDER_OPTIONS = {
@@ -128,6 +130,44 @@ def json_option(command: Callable) -> Callable:
             return command(**kwargs)
 
     return click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")(wrapped)
+
+
+def engine_options(command: Callable) -> Callable:
+    """Adds --engine and what goes with it, --shard and --time-limit.
+
+    The command gets `cluster` (None without an engine), `shard` and `time_limit_sec`.
+    """
+
+    @functools.wraps(command)
+    def wrapped(
+        engine: str, scheduler: str | None, cluster: str | None, workers: int | None, unlike: str, **kwargs: Any
+    ) -> Any:
+        limit = kwargs.pop("time_limit")
+        kwargs["time_limit_sec"] = math.inf if limit is None else duration_sec(limit, "--time-limit")
+        found = Cluster(scheduler, cluster, workers, unlike == "mark")
+        if engine != "dask" and found != Cluster():
+            raise UsageError("--scheduler, --cluster, --workers and --unlike go with --engine dask")
+        if cluster:
+            read_cluster_file(cluster)
+        return command(cluster=found if engine == "dask" else None, **kwargs)
+
+    options = (
+        click.option("--engine", type=click.Choice(["local", "dask"]), default="local", help="Where cells run."),
+        click.option("--scheduler", metavar="ADDRESS", help="With --engine dask: of the scheduler, tcp://HOST:8786."),
+        click.option("--cluster", metavar="FILE", help="With --engine dask: TOML for Slurm, PBS, LSF or SGE."),
+        click.option("--workers", type=click.IntRange(min=1, max=1024), metavar="N", help="With --engine dask: here."),
+        click.option(
+            "--unlike",
+            type=click.Choice(["refuse", "mark"]),
+            default="refuse",
+            help="With --engine dask: workers of another version or processor.",
+        ),
+        click.option("--shard", metavar="K/N", help="Only the k-th of n parts, as of a job array."),
+        click.option("--time-limit", metavar="2h|55m|90s", help="End cleanly after this time; exit code 0."),
+    )
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def subset_options(command: Callable) -> Callable:

@@ -4,8 +4,8 @@ import click
 
 from bench.cli.options import device_option, devices_option, folder_options, json_option
 from bench.cli.terminal import print_json, progress_bar
-from bench.errors import UsageError
 from bench.folders import Folders
+from bench.time_limit import duration_sec
 
 
 @click.command("outer-train")
@@ -33,7 +33,7 @@ def outer_train_command(
     `bench publish --outer CONFIG` packs the last whole stage into files that can be committed; --resume-from takes up
     such a run on another machine.
     """
-    budget_sec = _seconds(budget)
+    budget_sec = duration_sec(budget, "--budget") if budget is not None else float("inf")
     from rich.console import Console
 
     from bench.outer.run import outer_train
@@ -54,17 +54,3 @@ def outer_train_command(
         print_json({"weights": str(done.weights), **done.facts})
     else:
         click.echo(f"weights: {done.weights}\nuse: bench run -o {done.weights}, or learned.load({str(done.weights)!r})")
-
-
-def _seconds(text: str | None) -> float:
-    """A duration like 2h, 30m or 90s; without one there is no end."""
-    if text is None:
-        return float("inf")
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
-    try:
-        value = float(text[:-1]) * (unit or float("nan"))
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--budget expects a time like 2h, 30m or 90s, got {text!r}")
-    return value

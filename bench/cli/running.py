@@ -14,12 +14,14 @@ from bench.cli.options import (
     FiniteRange,
     Formats,
     device_option,
+    engine_options,
     folder_options,
     json_option,
     plugin_option,
     subset_options,
 )
 from bench.cli.terminal import duration_text, print_json, print_table, progress_bar
+from bench.engines.cluster import Cluster, read_cluster_file
 from bench.errors import EXIT_CHECK_FAILED, EXIT_FAILED_CELLS, UsageError
 from bench.folders import Folders
 from bench.report.page import FIGURE_FORMATS, TABLE_FORMATS
@@ -28,7 +30,7 @@ from bench.suites.choose import choose_suite
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.run.suite import SuitePlan
+    from bench.run.suite import SuitePlan, SuiteRun
     from bench.store.record import Results
 
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 @click.argument("suite", default="quick")
 @subset_options
 @click.option(
-    "--time-limit",
+    "--cell-limit",
     type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Of one training run; of its process, where it has one, a minute more.",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     help="Go on from the cells published under this label; of another suite, from those this one has too.",
 )
 @click.option("--again", is_flag=True, help="Run stored cells again too, as after an update of a library.")
+@engine_options
 @json_option
 @plugin_option
 @folder_options
@@ -63,12 +66,15 @@ def run(
     seeds: str | None,
     steps: int | None,
     settings: Sequence[str],
-    time_limit: float | None,
+    cell_limit: float | None,
     isolate: bool | None,
     dry_run: bool,
     quiet: bool,
     resume_from: str | None,
     again: bool,
+    cluster: Cluster | None,
+    shard: str | None,
+    time_limit_sec: float,
     as_json: bool,
     plugins: Sequence[str],
     folders: Folders,
@@ -78,7 +84,8 @@ def run(
 
     It says first what it will do and how long that took elsewhere, and ends with five lines and the path of the report.
     Where other runs of the suite are stored, the report of this part lies beside that of the whole, which
-    `bench report` writes.
+    `bench report` writes. A shard, or a run that its time limit ends, has none: a final `bench run` on the same folder
+    runs what is left and reports.
     """
     from rich.console import Console
 
@@ -91,12 +98,15 @@ def run(
         "folders": folders,
         "plugins": plugins,
         "device": device,
-        "time_limit_sec": time_limit or float("inf"),
+        "cell_limit_sec": cell_limit or float("inf"),
         "isolate": isolate,
         "resume_from": resume_from,
+        "shard": shard,
     }
     if dry_run:
         plan = plan_suite(chosen, **how)
+        if cluster and cluster.file and not as_json:
+            click.echo(read_cluster_file(cluster.file).script())
         rows = [
             {"cell": cell.name, "title": cell.title, "stored": plan.is_stored(cell) and not again}
             for cell in plan.cells
@@ -107,7 +117,11 @@ def run(
     console.soft_wrap = not console.is_terminal  # a pipe has no width
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
         planned = functools.partial(_announce, folders=folders, log=log)
-        done = run_suite(chosen, **how, again=again, planned=planned, log=log, advance=advance)
+        how |= {"again": again, "time_limit_sec": time_limit_sec, "cluster": cluster}
+        done = run_suite(chosen, **how, planned=planned, log=log, advance=advance)
+    if shard or done.left:
+        _print_part(done, as_json, console)
+        return
     page = write_report(chosen.name, done.report_label, results=done.results, folders=folders)
     if as_json:
         left_out = {"left_out": done.results.left_out} if done.results.left_out else {}
@@ -119,11 +133,31 @@ def run(
             _print_results(done.results, folders, console)
         else:
             console.print("\n".join(closing_lines(done.results, folders.results_dir)))
-        counts = ", ".join(f"{n} {status}" for status, n in done.counts.items())
         console.print(
-            f"cells: {counts} (`bench open` opens the report, `bench report {chosen.name}` prints its tables)"
+            f"{_counted(done)} (`bench open` opens the report, `bench report {chosen.name}` prints its tables)"
         )
         console.print(f"report: {page}", soft_wrap=True)  # in one piece, to be copied
+    _exit_where_cells_failed(done)
+
+
+def _print_part(done: SuiteRun, as_json: bool, console: Console) -> None:
+    """Says what a shard, or a run whose time was over, has come to: exit code 0 where it goes on later."""
+    if as_json:
+        print_json({"suite": done.suite.name, "cells": done.counts, "left": len(done.left)})
+    else:
+        console.print(_counted(done), highlight=False)
+    if done.left:
+        shown = "; ".join(done.left[:3]) + ("; ..." if len(done.left) > 3 else "")
+        click.echo(f"time is over, {len(done.left)} cells are left: {shown}; the same command goes on", err=True)
+    else:
+        _exit_where_cells_failed(done)
+
+
+def _counted(done: SuiteRun) -> str:
+    return f"cells: {', '.join(f'{n} {status}' for status, n in done.counts.items()) or 'none'}"
+
+
+def _exit_where_cells_failed(done: SuiteRun) -> None:
     if set(done.results.cells["status"]) - {"ok", "diverged"}:
         sys.exit(EXIT_FAILED_CELLS)
 

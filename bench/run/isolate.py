@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.engines.shard import Shard
 from bench.errors import UsageError
 from bench.processes import converse, first_message, speaking
 
 if TYPE_CHECKING:
     from bench.cells.base import Cell
+    from bench.entries.plugins import Registry
     from bench.store.store import Store
     from bench.suites.suite import Suite
 
@@ -28,7 +29,7 @@ GRACE_SEC = 60.0  # beyond a cell's time limit, which is not checked while compi
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a child needs to run the cells of a suite; JSON-ready.
+    """What another process needs to plan the cells of a suite and run them; JSON-ready.
 
     Attributes:
       suite: fields of a `Suite`.
@@ -36,6 +37,7 @@ class Work:
       folders: results_dir, tuned_dir, targets_dir, data_dir, cache_dir, weights_dir.
       device: value of `--device`.
       time_limit_sec: time limit of a training cell.
+      shard: "K/N", the part of the cells to run; None for all of them.
       skip: names of cells that an earlier child has started.
       broken: tasks that cannot be built, name -> (status, reason); see `probe`.
       since: see `bench.run.runner.run`.
@@ -46,21 +48,49 @@ class Work:
     folders: dict[str, str]
     device: str | None
     time_limit_sec: float
+    shard: str | None = None
     skip: tuple[str, ...] = ()
     broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     since: str = ""
 
     @classmethod
-    def of(cls, suite: Suite, plugins: Sequence[str], folders: Any, device: str | None, time_limit_sec: float) -> Work:
+    def of(
+        cls,
+        suite: Suite,
+        plugins: Sequence[str],
+        folders: Any,
+        device: str | None,
+        time_limit_sec: float,
+        shard: str | None = None,
+    ) -> Work:
         """The work for a suite. Probes plug-ins first; `folders` is a `bench.folders.Folders`.
 
         Raises:
           UsageError: see `probe`.
         """
         names = ("results_dir", "tuned_dir", "targets_dir", "data_dir", "cache_dir", "weights_dir")
-        places = {name: str(getattr(folders, name)) for name in names}
+        places = {name: str(getattr(folders, name).absolute()) for name in names}
         broken = probe(plugins, suite.tasks, time_limit_sec) if plugins else {}
-        return cls(dataclasses.asdict(suite), tuple(plugins), places, device, time_limit_sec, broken=broken)
+        files = tuple(str(Path(plugin).absolute()) for plugin in plugins)
+        return cls(dataclasses.asdict(suite), files, places, device, time_limit_sec, shard, broken=broken)
+
+    def plan(self) -> tuple[Registry, list[Cell]]:
+        """In the other process: selects the device; returns the tables of tasks and optimizers, and all cells.
+
+        Raises:
+          UsageError: as `bench.run.suite.plan_suite`.
+        """
+        from bench.cells.plan import plan
+        from bench.device import select_device
+        from bench.entries.plugins import build_registry
+        from bench.suites.suite import Suite
+
+        select_device(self.device)
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.suite.items()}
+        folders = {key: Path(value) for key, value in self.folders.items()}
+        registry = build_registry(self.plugins, *(folders[name] for name in ("data_dir", "cache_dir", "weights_dir")))
+        registry.broken.update(self.broken)
+        return registry, plan(Suite(**fields), registry, folders["tuned_dir"], folders["targets_dir"])
 
 
 def probe(plugins: Sequence[str], patterns: Sequence[str], time_limit_sec: float) -> dict[str, tuple[str, str]]:
@@ -168,29 +198,25 @@ def run(
         reason = f"its process {problem['ended']}"
         if problem["late"]:
             reason += f": the limit of {work.time_limit_sec:g} s, and {grace_sec:g} s to compile"
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _record(store, cell, status, reason, started)
+        store_failure(store, cell, status, reason)
         log(f"{cell.title}: {status} ({reason})")
         advance(max(1.0 - share, 0.0))
 
 
-def _record(store: Store, cell: Cell, status: str, reason: str, started: str) -> None:
+def store_failure(store: Store, cell: Cell, status: str, reason: str) -> None:
+    """Stores the outcome of a cell whose process did not come to its end."""
     from bench.cells.base import Outcome
-    from bench.run.runner import record_of
+    from bench.run.runner import now, record_of
     from bench.store.record import Status
 
     outcome = Outcome(Status(status), reason=reason)
-    store.put(record_of(cell, outcome, started, {}), outcome.curve.assign(cell=cell.name))
+    store.put(record_of(cell, outcome, now(), {}), outcome.curve.assign(cell=cell.name))
 
 
 def _work() -> None:
     """What the child runs: the work in its first message."""
-    from bench.cells.plan import plan
-    from bench.device import select_device
-    from bench.entries.plugins import build_registry
     from bench.run.runner import run as run_cells
     from bench.store.store import Store
-    from bench.suites.suite import Suite
 
     what = first_message()
     if "probe" in what:
@@ -201,20 +227,15 @@ def _work() -> None:
                 say(error=str(error))
         return
     work = Work(**what)
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in work.suite.items()}
-    suite, folders = Suite(**fields), {key: Path(value) for key, value in work.folders.items()}
     with speaking() as say:
         try:
-            select_device(work.device)
-            registry = build_registry(
-                work.plugins, *(folders[name] for name in ("data_dir", "cache_dir", "weights_dir"))
-            )
-            registry.broken.update(work.broken)
-            cells = plan(suite, registry, folders["tuned_dir"], folders["targets_dir"])
+            registry, cells = work.plan()
+            if work.shard:
+                cells = Shard.parse(work.shard).part(cells)
             run_cells(
                 cells,
                 registry,
-                Store(folders["results_dir"], suite.name),
+                Store(Path(work.folders["results_dir"]), work.suite["name"]),
                 time_limit_sec=work.time_limit_sec,
                 log=lambda line: say(log=line),
                 advance=lambda share: say(advance=share),

@@ -5,6 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 
+import pandas as pd
+
 from bench.cells.base import Advance, Cell, Outcome, Session
 from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry
@@ -75,15 +77,12 @@ def run(
 
     def run_one(number: int, cell: Cell) -> None:
         begins(cell)
-        cell.prepare(session)
-        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        outcome = _outcome(cell, session, advance)
-        data = registry.data_facts(cell.data_of) if cell.data_of else {}
-        store.put(record_of(cell, outcome, started_at, data), outcome.curve.assign(cell=cell.name))
-        session.note(cell, outcome.result is not None)
-        ends(cell, outcome.status)
-        counts[outcome.status] += 1
-        log(f"[{number}/{len(cells)}] {cell.title}: {_outcome_line(outcome)}")
+        record, curve = perform(cell, session, advance)
+        store.put(record, curve)
+        session.note(cell, record.result is not None)
+        ends(cell, record.status)
+        counts[record.status] += 1
+        log(f"[{number}/{len(cells)}] {cell.title}: {outcome_line(record)}")
 
     elsewhere = []
     for number, cell in enumerate(cells, 1):
@@ -101,6 +100,24 @@ def run(
             if not skips(cell):  # the other process was interrupted
                 run_one(number, cell)
     return {str(status): number for status, number in counts.items()}
+
+
+def perform(cell: Cell, session: Session, advance: Advance = lambda share: None) -> tuple[Record, pd.DataFrame]:
+    """Runs a cell; returns its record and its curve, with the cell's name in every row.
+
+    Raises:
+      UsageError: data is missing.
+    """
+    cell.prepare(session)
+    started_at = now()
+    outcome = _outcome(cell, session, advance)
+    data = session.registry.data_facts(cell.data_of) if cell.data_of else {}
+    return record_of(cell, outcome, started_at, data), outcome.curve.assign(cell=cell.name)
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def record_of(cell: Cell, outcome: Outcome, started_at: str, data: dict[str, str]) -> Record:
@@ -138,9 +155,10 @@ def _outcome(cell: Cell, session: Session, advance: Advance) -> Outcome:
         advance(1.0 - done)
 
 
-def _outcome_line(outcome: Outcome) -> str:
-    if outcome.status is not Status.OK:
-        return f"{outcome.status} ({outcome.reason})"
-    if outcome.result is None:
-        return f"ok, {outcome.reason}" if outcome.reason else "ok"
-    return f"train {outcome.result.final_train_loss:.4f}  test {outcome.result.final_test_loss:.4f}"
+def outcome_line(record: Record) -> str:
+    """How a cell ended: its losses, or what went wrong."""
+    if record.status is not Status.OK:
+        return f"{record.status} ({record.reason})"
+    if record.result is None:
+        return f"ok, {record.reason}" if record.reason else "ok"
+    return f"train {record.result.final_train_loss:.4f}  test {record.result.final_test_loss:.4f}"

@@ -1,7 +1,6 @@
 """Plans, runs and publishes a suite, or a part of one: the functions behind `bench run` and `bench publish`."""
 
 import dataclasses
-import datetime
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +8,19 @@ from pathlib import Path
 from bench.cells.base import Cell
 from bench.cells.plan import plan as plan_cells
 from bench.device import select_device
+from bench.engines.cluster import Cluster
+from bench.engines.shard import Shard
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.run import isolate as isolate_
 from bench.run import runner
 from bench.store import published
-from bench.store.record import Results
+from bench.store.record import NO_RESULTS, Results
 from bench.store.rows import Frame
 from bench.store.store import Store
 from bench.suites.suite import Suite, load_suite
+from bench.time_limit import OutOfTime, time_limit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,19 +32,26 @@ class SuitePlan:
       cells: the cells in the order in which they run; each has a `name`, its digest, and a `title`.
       store: where cells are stored.
       registry: tables of tasks and optimizers.
-      work: what a child process needs to run the cells; None where they run in this process.
+      planned: all cells of the suite; `cells` are those of the shard.
+      work: what another process needs to run the cells; None where they run in this process.
     """
 
     suite: Suite
     cells: list[Cell]
     store: Store
     registry: Registry
+    planned: list[Cell]
     work: isolate_.Work | None = None
 
     def is_stored(self, cell: Cell) -> bool:
         """Whether a cell is stored, undamaged and with a result: it is not run again."""
         stored = self.store.get(cell.name)
         return stored is not None and stored[0].status.is_final
+
+    def results(self) -> Results:
+        """The cells that are stored, and their curves; no row where none is, as of an empty shard."""
+        found = any(map(self.is_stored, self.cells))
+        return self.store.read([cell.name for cell in self.cells]) if found else NO_RESULTS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +65,7 @@ class SuiteRun:
       label: the label under which the results are stored.
       report_label: the label of their report: another one where runs of other rows or seeds are stored beside these, so
         that the report of a part does not replace that of the whole.
+      left: titles of the cells that are not stored, where the time was over.
     """
 
     suite: Suite
@@ -63,6 +73,7 @@ class SuiteRun:
     results: Results
     label: str = published.LOCAL
     report_label: str = published.LOCAL
+    left: tuple[str, ...] = ()
 
 
 def plan_suite(
@@ -71,9 +82,10 @@ def plan_suite(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
-    time_limit_sec: float = math.inf,
+    cell_limit_sec: float = math.inf,
     isolate: bool | None = None,
     resume_from: str | None = None,
+    shard: str | None = None,
 ) -> SuitePlan:
     """Plans the cells of a suite; nothing is trained.
 
@@ -82,9 +94,10 @@ def plan_suite(
       folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
-      time_limit_sec: time limit of building a plug-in's task, and of a training run.
+      cell_limit_sec: time limit of building a plug-in's task, and of a training run.
       isolate: whether cells run in a child process; by default they do if there are plug-ins.
       resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells to copy to the user's own.
+      shard: "K/N": the k-th of n parts of the cells.
 
     Raises:
       UsageError: a task, optimizer or hyperparameter is unknown, a plug-in cannot be imported, there is no such device,
@@ -97,18 +110,20 @@ def plan_suite(
       >>> [cell.title for cell in plan_suite(suite).cells if " adam " in cell.title]
       ['digits8_mlp adam seed 0', 'digits8_mlp adam seed 1']
     """
+    part = Shard.parse(shard) if shard else None
     select_device(device)
     suite = load_suite(suite) if isinstance(suite, str) else suite
     folders, work = folders or Folders(), None
     if isolate or (isolate is None and plugins):  # first, since importing a plug-in may crash the process
-        work = isolate_.Work.of(suite, plugins, folders, device, time_limit_sec)
+        work = isolate_.Work.of(suite, plugins, folders, device, cell_limit_sec, shard)
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir, folders.weights_dir)
     registry.broken.update(work.broken if work else {})
-    cells = plan_cells(suite, registry, folders.tuned_dir, folders.targets_dir)
+    planned = plan_cells(suite, registry, folders.tuned_dir, folders.targets_dir)
+    cells = part.part(planned) if part else planned
     store = Store(folders.results_dir, suite.name)
     if resume_from:
         store.restore(folders.results_dir, resume_from, [cell.name for cell in cells])
-    return SuitePlan(suite, cells, store, registry, work)
+    return SuitePlan(suite, cells, store, registry, planned, work)
 
 
 def run_suite(
@@ -117,13 +132,16 @@ def run_suite(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
-    time_limit_sec: float = math.inf,
+    cell_limit_sec: float = math.inf,
     isolate: bool | None = None,
     resume_from: str | None = None,
     planned: Callable[[SuitePlan], None] = lambda plan: None,
     again: bool = False,
+    shard: str | None = None,
+    time_limit_sec: float = math.inf,
+    cluster: Cluster | None = None,
     log: Callable[[str], None] = lambda line: None,
-    advance: Callable[[float], None] = lambda share: None,
+    advance: Callable[..., None] = lambda share, line="": None,
 ) -> SuiteRun:
     """Runs the cells of a suite that are not stored yet; each is stored as it ends.
 
@@ -135,55 +153,75 @@ def run_suite(
       folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
-      time_limit_sec: time limit of one training run; a child process is killed a minute later.
+      cell_limit_sec: time limit of one training run; another process is killed a minute later.
       isolate: whether cells run in a child process; by default they do if there are plug-ins.
       resume_from: "LABEL", or "SUITE/LABEL" of another suite: published cells, which are not run again.
       planned: called with the plan, before the first cell runs.
       again: whether cells that are stored run again too, as after an update of a library; each replaces what is stored
         when it ends.
+      shard: "K/N": the k-th of n parts of the cells. All parts, in one results folder, add up to the suite.
+      time_limit_sec: time limit of the call. Cells that are running then are run again by the next call.
+      cluster: where cells run, each on a Dask worker; without it they run on this machine one after the other.
       log: called with a line for every cell that ends.
-      advance: called with the fraction of the suite that has been run since the last call.
+      advance: called with the fraction of the cells that has been run since the last call, and, with a cluster, a line
+        about its workers.
 
     Returns:
       The suite, its results and the number of cells by status; `bench.write_report` makes a page of the results.
 
     Raises:
-      UsageError: as `plan_suite`, or a folder cannot be written.
+      UsageError: as `plan_suite`; a folder cannot be written; or there is no such cluster, or none of its workers can
+        run the cells.
       tasks.data.MissingDataError: a task's data is neither cached nor found.
     """
-    plan = plan_suite(
-        suite,
-        folders=folders,
-        plugins=plugins,
-        device=device,
-        time_limit_sec=time_limit_sec,
-        isolate=isolate,
-        resume_from=resume_from,
-    )
-    planned(plan)
+    with time_limit(time_limit_sec) as raise_when_over:
+        plan = plan_suite(
+            suite,
+            folders=folders,
+            plugins=plugins,
+            device=device,
+            cell_limit_sec=cell_limit_sec,
+            isolate=isolate or cluster is not None or None,
+            resume_from=resume_from,
+            shard=shard,
+        )
+        planned(plan)
 
-    def advance_cells(amount: float) -> None:
-        advance(amount / len(plan.cells))
+        def advance_cells(amount: float, line: str = "") -> None:
+            raise_when_over()
+            advance(amount / len(plan.cells), line)
 
-    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds") if again else ""
-    if plan.work and (again or not all(map(plan.is_stored, plan.cells))):
+        counts, left, since = {}, (), runner.now() if again else ""
+        try:
+            counts = _run(plan, cluster, cell_limit_sec, since, log, advance_cells)
+        except OutOfTime:
+            left = tuple(cell.title for cell in plan.cells if not plan.is_stored(cell))
+            counts = {"stored": len(plan.cells) - len(left)}
+    others = plan.store.runs() - {(*cell.row, cell.config.seed) for cell in plan.planned if cell.row}
+    label = plan.store.label
+    return SuiteRun(plan.suite, counts, plan.results(), label, published.PART if others else label, left)
+
+
+def _run(
+    plan: SuitePlan,
+    cluster: Cluster | None,
+    cell_limit_sec: float,
+    since: str,
+    log: runner.Log,
+    advance: Callable[..., None],
+) -> dict[str, int]:
+    """Number of cells by status, after running them here, in another process, or on a cluster."""
+    if plan.work and (since or not all(map(plan.is_stored, plan.cells))):
         plan.registry.forget()  # another process holds the data
         work = dataclasses.replace(plan.work, since=since)
-        counts = isolate_.run(work, plan.cells, plan.store, log=log, advance=advance_cells)
-    else:
-        counts = runner.run(
-            plan.cells,
-            plan.registry,
-            plan.store,
-            time_limit_sec=time_limit_sec,
-            log=log,
-            advance=advance_cells,
-            since=since,
-        )
-    results = plan.store.read([cell.name for cell in plan.cells])
-    others = plan.store.runs() - {(*cell.row, cell.config.seed) for cell in plan.cells if cell.row}
-    label = plan.store.label
-    return SuiteRun(plan.suite, counts, results, label, published.PART if others else label)
+        if cluster:
+            from bench.run import on_workers
+
+            return on_workers.run(cluster, work, plan.cells, plan.planned, plan.store, log=log, advance=advance)
+        return isolate_.run(work, plan.cells, plan.store, log=log, advance=advance)
+    return runner.run(
+        plan.cells, plan.registry, plan.store, time_limit_sec=cell_limit_sec, log=log, advance=advance, since=since
+    )
 
 
 def publish_suite(

@@ -103,6 +103,11 @@ def without_folders(argv: Sequence[str]) -> list[str]:
     return kept
 
 
+def argv() -> list[str]:
+    """The command that is running, without its folders."""
+    return ["bench", *without_folders(sys.argv[1:])]
+
+
 def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
     """The provenance of a record, except the start time, which is a field of its own."""
     return {
@@ -112,6 +117,6 @@ def provenance(data_set: dict[str, Any]) -> dict[str, Any]:
         "flags": {
             name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS") if name in os.environ
         },
-        "argv": ["bench", *without_folders(sys.argv[1:])],
+        "argv": argv(),
         "data": data_set,
     }

@@ -122,6 +122,9 @@ class Results(NamedTuple):
     left_out: tuple[str, ...] = ()  # a line for runs of other settings that are stored and not among the cells
 
 
+NO_RESULTS = Results(pd.DataFrame(columns=["cell", "status"]), pd.DataFrame(columns=CURVE_COLUMNS))
+
+
 def cell_id(config: Mapping[str, Any]) -> str:
     """The digest that identifies a cell: 16 hex digits of its resolved configuration's SHA-256."""
     text = json.dumps({"schema": SCHEMA, **config}, sort_keys=True, allow_nan=False)

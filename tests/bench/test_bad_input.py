@@ -68,7 +68,20 @@ def as_toml(table):
 
 
 FLAGS = st.sampled_from(
-    ["-t", "-o", "--seeds", "--steps", "--set", "--time-limit", "--device", "--plugin", "--resume-from"]
+    [
+        "-t",
+        "-o",
+        "--seeds",
+        "--steps",
+        "--set",
+        "--cell-limit",
+        "--time-limit",
+        "--shard",
+        "--scheduler",
+        "--device",
+        "--plugin",
+        "--resume-from",
+    ]
 )
 SUITE = ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0", "--dry-run", "--no-isolate"]
 

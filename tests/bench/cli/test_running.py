@@ -85,7 +85,7 @@ def test_a_raising_optimizer_is_a_row_and_the_others_go_on(bench, tmp_path, undr
 
 def test_time_limit_exits_three(bench, undrawn):
     args = [*RUN[:-4], "--seeds", "7", "--steps", "20", "--set", "timing_blocks=0"]
-    code, out, _ = bench(*args, "--time-limit", "1e-6", "--json")
+    code, out, _ = bench(*args, "--cell-limit", "1e-6", "--json")
     assert (code, json.loads(out)["cells"]) == (3, {"time_limit": 3})
 
 

@@ -87,7 +87,7 @@ def test_what_hangs_is_ended_after_its_time_limit(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(isolate.run, "__kwdefaults__", isolate.run.__kwdefaults__ | {"grace_sec": 15.0})
     names = ["-o", "sleeping", "-o", "sound", "--seeds", "0"]
     begin = time.monotonic()
-    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--time-limit", "5")
+    code, out, _ = bench(*names, "--plugin", str(tmp_path / "plugin.py"), "--cell-limit", "5")
     assert time.monotonic() - begin < 200
     assert (code, out["cells"]) == (3, {"ok": 1, "time_limit": 1})
     assert rows(tmp_path)["sleeping", 0] == (
@@ -117,7 +117,7 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
     (tmp_path / "plugin.py").write_text(TASKS)
     names = ("crashing", "exiting", "sleeping", "raising", "huge", "another", "sound")
     chosen = [part for name in names for part in ("-t", name)]
-    limits = ["--seeds", "0", "--time-limit", "15", "--plugin", str(tmp_path / "plugin.py")]
+    limits = ["--seeds", "0", "--cell-limit", "15", "--plugin", str(tmp_path / "plugin.py")]
     code, _, _ = bench("-o", "sgd_momentum", *chosen, *limits)
     assert code == 3
     cells = Store(tmp_path / "results", "quick").read().cells
@@ -145,7 +145,7 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
 )
 def test_a_plugin_that_does_not_come_to_an_end_being_imported_is_one_line(bench, tmp_path, content, limit, words):
     (tmp_path / "plugin.py").write_text(content)
-    code, _, err = bench("-o", "adam", "--time-limit", limit, "--plugin", str(tmp_path / "plugin.py"))
+    code, _, err = bench("-o", "adam", "--cell-limit", limit, "--plugin", str(tmp_path / "plugin.py"))
     assert code == 2
     (said,) = err.strip().splitlines()
     assert said.startswith("bench: plug-in")

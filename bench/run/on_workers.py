@@ -1,0 +1,185 @@
+"""Runs cells on the workers of a Dask cluster; the store stays with the process that plans them.
+
+A worker plans the suite itself, once, and then runs the cells that it is told the names of. A name is a digest of the
+version, the task, its data and the hyperparameters: a worker with other data, plug-ins or tuned values has other names,
+and is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import pandas as pd
+
+from bench.cells.base import Cell, Session
+from bench.engines.cluster import Cluster, connected
+from bench.engines.workers import Duty, Facts, Job, run_jobs
+from bench.run.isolate import GRACE_SEC, Work, store_failure
+from bench.run.runner import outcome_line, perform
+from bench.store.provenance import argv, cpu_model, default_device, git_state, versions
+from bench.store.record import Record
+from bench.store.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a worker is compared with.
+
+    Attributes:
+      versions: of Python and the packages that matter.
+      commit: of the source tree.
+      cells: digest of the names of all cells of the suite.
+    """
+
+    versions: dict[str, str]
+    commit: str | None
+    cells: str
+
+    @classmethod
+    def here(cls, cells: Sequence[Cell]) -> Expected:
+        """That of this process."""
+        names = "\n".join(cell.name for cell in cells)
+        return cls(versions(), git_state()["commit"], hashlib.sha256(names.encode()).hexdigest())
+
+
+def check(work: Work, expected: Expected) -> Facts:
+    """On a worker: whether it can run the cells of a suite."""
+    problem, difference = None, []
+    try:
+        mine = Expected.here(list(_planned(_text(work))[1].values()))
+    except Exception as error:  # missing data too, which is no error of this package's
+        mine, problem = dataclasses.replace(expected, versions=versions(), commit=git_state()["commit"]), str(error)
+    for name, version in expected.versions.items():
+        if mine.versions.get(name) != version:
+            difference.append(f"its {name} is {mine.versions.get(name)}, here {version}")
+    if mine.commit != expected.commit:
+        difference.append(f"its commit is {mine.commit}, here {expected.commit}")
+    if problem is None and mine.cells != expected.cells:
+        problem = "it plans other cells: " + (
+            difference[0] if difference else "its data, plug-ins, tuned values differ"
+        )
+    return Facts(_device(), problem, "; ".join(difference), cpu_model())
+
+
+def _device() -> str:
+    device = default_device()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if device.platform != "cpu" else ""
+    return f"{socket.gethostname()} {device.platform} {visible} {device.id if device.platform != 'cpu' else 0}"
+
+
+def run_cell(work: Work, name: str) -> tuple[Record, pd.DataFrame]:
+    """On a worker: runs a cell, and returns what is stored of it.
+
+    Raises:
+      UsageError: data is missing.
+    """
+    session, cells = _planned(_text(work))
+    return perform(cells[name], session)
+
+
+def _text(work: Work) -> str:
+    return json.dumps(dataclasses.asdict(work), sort_keys=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _planned(text: str) -> tuple[Session, dict[str, Cell]]:
+    """The session of a worker, with its compiled programs, and the cells of the suite by name."""
+    work = Work(**json.loads(text))
+    registry, cells = work.plan()
+    return Session(registry, work.time_limit_sec), {cell.name: cell for cell in cells}
+
+
+def run(
+    cluster: Cluster,
+    work: Work,
+    cells: Sequence[Cell],
+    planned: Sequence[Cell],
+    store: Store,
+    *,
+    log: Callable[[str], None] = lambda line: None,
+    advance: Callable[..., None] = lambda amount, line="": None,
+) -> dict[str, int]:
+    """Runs the cells that are not stored yet on the workers of a cluster.
+
+    As `bench.run.runner.run`, but a cell whose worker dies is run again at most twice, and is then stored as "crashed".
+
+    Args:
+      cluster: where the workers are.
+      work: what a worker needs to plan the suite.
+      cells: the cells to run.
+      planned: all cells of the suite, of which `cells` may be a shard.
+      store: where cells are stored.
+      log: called with a line for every cell that ends, and about workers.
+      advance: called with the number of cells that have been run, and a line about workers.
+
+    Returns:
+      Number of cells by status; cells that were stored before count as "stored".
+
+    Raises:
+      UsageError: there is no scheduler, or it is lost; no worker can run the cells; the folder cannot be written.
+    """
+    counts: Counter[str] = Counter()
+    by_name = {cell.name: cell for cell in cells}
+
+    def is_stored(cell: Cell) -> bool:
+        stored = store.get(cell.name)
+        for path in store.set_aside:
+            log(f"damaged file set aside: {path}")
+        store.set_aside.clear()
+        return stored is not None and stored[0].status.is_final and stored[0].started_at > work.since
+
+    @contextlib.contextmanager
+    def takes(job: Job) -> Iterator[bool]:
+        with store.claim(job.name) as ours:
+            yield ours and not is_stored(by_name[job.name])
+
+    def ends(job: Job, result: tuple[Record, pd.DataFrame]) -> None:
+        record, curve = result
+        store.put(msgspec.structs.replace(record, provenance=record.provenance | {"argv": argv()}), curve)
+        count(job, record.status, outcome_line(record))
+
+    def fails(job: Job, status: str, reason: str) -> None:
+        store_failure(store, by_name[job.name], status, reason)
+        count(job, status, f"{status} ({reason})")
+
+    def count(job: Job, status: str, line: str) -> None:
+        counts[status] += 1
+        log(f"[{counts.total()}/{len(cells)}] {job.title}: {line}")
+        advance(1.0)
+
+    def left_of(cells: Sequence[Cell]) -> list[Cell]:
+        found = [cell for cell in cells if not is_stored(cell)]
+        counts["stored"] += len(cells) - len(found)
+        advance(float(len(cells) - len(found)))
+        return found
+
+    left = left_of(cells)
+    if left:
+        expected = Expected.here(planned)
+        duty = Duty(functools.partial(check, work, expected), functools.partial(run_cell, work), takes, ends, fails)
+        with connected(cluster, log) as client:
+            while left:
+                elsewhere = run_jobs(
+                    client,
+                    [Job(cell.name, cell.title, cell.is_timed) for cell in left],
+                    duty,
+                    marks=cluster.marks,
+                    limit_sec=work.time_limit_sec + GRACE_SEC,
+                    log=log,
+                    told=lambda line: advance(0.0, line),
+                )
+                for job in elsewhere:
+                    log(f"{job.title}: another process is running it, waiting")
+                    with store.claim(job.name, wait=True):
+                        pass
+                left = left_of([by_name[job.name] for job in elsewhere])
+    return {str(status): number for status, number in counts.items() if number}
