@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.checks.data import prepare_data as prepare_data
     from bench.checks.installation import examine_installation as examine_installation
     from bench.checks.plugin import check_plugin as check_plugin
+    from bench.engines.cluster import Cluster as Cluster
     from bench.entries.listing import list_optimizers as list_optimizers
     from bench.entries.listing import list_tasks as list_tasks
     from bench.errors import UsageError as UsageError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from bench.tuning.freeze import freeze_suite as freeze_suite
 
 MODULES = {  # public name -> its module
+    "Cluster": "bench.engines.cluster",
     "Folders": "bench.folders",
     "UsageError": "bench.errors",
     "check_plugin": "bench.checks.plugin",

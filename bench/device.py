@@ -52,7 +52,7 @@ def select_device(name: str | None) -> None:
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        devices = jax.devices(platform)
+        devices = jax.local_devices(backend=platform)
     except RuntimeError:
         found = ", ".join(sorted({d.platform for d in jax.devices()}))
         raise UsageError(

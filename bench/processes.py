@@ -92,6 +92,7 @@ class Child:
                     continue
                 return None
             if line is None:
+                self._lines.put(None)  # for the next call
                 raise EndedError(f"died, by {_exit_text(self._process.wait())}")
             return json.loads(line)
 

@@ -7,36 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from bench.errors import UsageError
-
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-class OutOfTime(KeyboardInterrupt):
-    """The time limit is reached. What lets a Ctrl-C pass lets this pass too."""
-
-
-def duration_sec(text: str, option: str) -> float:
-    """Seconds of a duration like 2h, 30m or 90s.
-
-    Args:
-      text: the duration.
-      option: name of the option that it is a value of.
-
-    Raises:
-      UsageError: it is no such text.
-
-    Example:
-      >>> duration_sec("1.5m", "--budget")
-      90.0
-    """
-    try:
-        value = float(text[:-1]) * UNITS.get(text[-1:], math.nan)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise UsageError(f"{option} expects a time like 2h, 30m or 90s, got {text!r}")
-    return value
+from bench.errors import OutOfTime
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ import click
 from bench.cli import checking, listing, outer, pages, running, timing, tuning
 from bench.cli.options import read_project_file
 from bench.cli.terminal import bear_any_encoding
-from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
-from bench.time_limit import OutOfTime
+from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, OutOfTime, UsageError, is_input_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         sys.exit(EXIT_HARNESS_ERROR)
     except Exception as error:
-        if _is_input_error(error):
+        if is_input_error(error):
             click.echo(f"bench: {error}", err=True)
             sys.exit(EXIT_USAGE)
         if os.environ.get("BENCH_DEBUG"):
@@ -88,14 +87,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         text = (str(error).strip() or "no message").splitlines()[0]
         click.echo(f"bench: internal error: {type(error).__name__}: {text}; BENCH_DEBUG=1 shows where", err=True)
         sys.exit(EXIT_HARNESS_ERROR)
-
-
-def _is_input_error(error: Exception) -> bool:
-    """Whether an error of the lower packages, which cannot import `UsageError`, is about what the user gave."""
-    from tasks import UnknownNameError
-    from tasks.data import CacheError, DamagedDataError, MissingDataError
-
-    return isinstance(error, UnknownNameError | CacheError | DamagedDataError | MissingDataError)
 
 
 if __name__ == "__main__":

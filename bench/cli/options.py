@@ -15,7 +15,6 @@ from bench.engines.cluster import Cluster, read_cluster_file
 from bench.errors import UsageError, nearest
 from bench.folders import Folders
 from bench.suites.suite import MOST
-from bench.time_limit import duration_sec
 
 PROJECT_FILE = "bench.toml"
 FOLDER_OPTIONS = {
@@ -77,6 +76,30 @@ def folder_options(command: Callable) -> Callable:
     for name, (variable, text) in reversed(FOLDER_OPTIONS.items()):
         wrapped = click.option(f"--{name.replace('_', '-')}", envvar=variable, metavar="DIR", help=text)(wrapped)
     return wrapped
+
+
+def duration_sec(text: str, option: str) -> float:
+    """Seconds of a duration like 2h, 30m or 90s.
+
+    Args:
+      text: the duration.
+      option: name of the option that it is a value of.
+
+    Raises:
+      UsageError: it is no such text.
+
+    Example:
+      >>> duration_sec("1.5m", "--budget")
+      90.0
+    """
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        value = float(text[:-1]) * (unit or math.nan)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{option} expects a time like 2h, 30m or 90s, got {text!r}")
+    return value
 
 
 class FiniteRange(click.FloatRange):

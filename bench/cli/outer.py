@@ -2,10 +2,9 @@
 
 import click
 
-from bench.cli.options import device_option, devices_option, folder_options, json_option
+from bench.cli.options import device_option, devices_option, duration_sec, folder_options, json_option
 from bench.cli.terminal import print_json, progress_bar
 from bench.folders import Folders
-from bench.time_limit import duration_sec
 
 
 @click.command("outer-train")
@@ -14,6 +13,13 @@ from bench.time_limit import duration_sec
 @click.option("--resume-from", metavar="LABEL", help="Go on from the stage published under this label.")
 @click.option("--budget", metavar="2h|30m|90s", help="Stop after this time with the best theta so far.")
 @devices_option
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=1024),
+    default=1,
+    show_default=True,
+    help="Processes of this machine that samples are spread over, each with as many devices.",
+)
 @json_option
 @folder_options
 @device_option
@@ -23,6 +29,7 @@ def outer_train_command(
     resume_from: str | None,
     budget: str | None,
     devices: int,
+    processes: int,
     as_json: bool,
     folders: Folders,
     device: str | None,
@@ -31,7 +38,7 @@ def outer_train_command(
 
     Checkpoints are written every minute: a run that was stopped or killed goes on with --resume to the same theta.
     `bench publish --outer CONFIG` packs the last whole stage into files that can be committed; --resume-from takes up
-    such a run on another machine.
+    such a run on another machine. Under `srun` the processes of a step make up one run.
     """
     budget_sec = duration_sec(budget, "--budget") if budget is not None else float("inf")
     from rich.console import Console
@@ -45,11 +52,14 @@ def outer_train_command(
             resume_from=resume_from,
             budget_sec=budget_sec,
             num_devices=devices,
+            num_processes=processes,
             device=device,
             folders=folders,
             log=log,
             advance=advance,
         )
+    if not done.is_first:
+        return
     if as_json:
         print_json({"weights": str(done.weights), **done.facts})
     else:

@@ -1,5 +1,6 @@
 """`bench outer-train`: outer-training that keeps weights, card, checkpoints, metrics and a figure on disk."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -7,15 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 import tasks
 from bench.device import use_devices
-from bench.errors import usage_errors
+from bench.errors import UsageError, usage_errors
 from bench.folders import Folders
+from bench.outer import processes
 from bench.outer.folders import FIGURE_FILE, alone, as_config, draw, refuse_a_run, run_folder
 from bench.outer.publish import restore
 from bench.store.provenance import git_state, processor
 from learned import outer
 from learned.config import OuterConfig
+from learned.outer.processes import is_first, made_by_first
 
 SIGNAL_TO_NOISE = "signal_to_noise/"
 
@@ -27,10 +32,12 @@ class OuterRun:
     Attributes:
       weights: file of the best theta so far, for `learned.load`.
       facts: facts of the run: outer step and cost of the best theta, curve of outer-validation losses.
+      is_first: whether this process keeps the files; of several that outer-train together one does.
     """
 
     weights: Path
     facts: dict[str, Any]
+    is_first: bool = True
 
 
 def outer_train(
@@ -40,6 +47,7 @@ def outer_train(
     resume_from: str | None = None,
     budget_sec: float = float("inf"),
     num_devices: int = 1,
+    num_processes: int = 1,
     device: str | None = None,
     folders: Folders | None = None,
     log: Callable[[str], None] = lambda line: None,
@@ -54,7 +62,9 @@ def outer_train(
       resume: whether to continue from the last checkpoint, if there is one.
       resume_from: label of a published run to continue.
       budget_sec: wall-clock limit of this call.
-      num_devices: devices that samples are spread over; on a CPU, host devices, if JAX is not initialized yet.
+      num_devices: devices of each process that samples are spread over; on a CPU, host devices, if JAX is not
+        initialized yet.
+      num_processes: processes of this machine. Those that `srun` started take part without being told.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
       folders: where results and data lie; by default those of the command line. The run goes to
         RESULTS/outer-train/local/NAME.
@@ -67,13 +77,22 @@ def outer_train(
 
     Raises:
       UsageError: there is no such configuration, the folder holds a run that is not resumed or has another
-        configuration, nothing is published to resume from, another process outer-trains there, or there are too few
-        devices.
+        configuration, nothing is published to resume from, another process outer-trains there, there are too few
+        devices, or one of several processes died.
       tasks.data.MissingDataError: the family's data is neither cached nor found.
     """
+    folders = folders or Folders()
+    if processes.number_launched() > 1 and not jax.distributed.is_initialized():
+        processes.join_launched(num_processes, num_devices, device)
+    elif num_processes > 1:
+        options = {"resume": resume, "resume_from": resume_from, "budget_sec": budget_sec, "num_devices": num_devices}
+        done = processes.run_processes(
+            config, num_processes, folders=folders, device=device, log=log, advance=advance, **options
+        )
+        return OuterRun(Path(done["weights"]), done["facts"])
     use_devices(device, num_devices)
-    config, folders = as_config(config), folders or Folders()
-    if resume_from:
+    config = as_config(config)
+    if resume_from and is_first():
         restore(config, folders.results_dir, resume_from)
     where = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
     path, facts = run(
@@ -82,12 +101,12 @@ def outer_train(
         tasks.data_facts(config.family, **where),
         folders.results_dir,
         resume=resume or resume_from is not None,
-        num_devices=num_devices,
+        num_devices=num_devices * jax.process_count(),
         budget_sec=budget_sec,
         log=log,
         advance=lambda steps, line: advance(steps / config.outer_steps, line),
     )
-    return OuterRun(path, facts)
+    return OuterRun(path, facts, is_first())
 
 
 def run(
@@ -136,22 +155,40 @@ def run(
         if "outer_validation_loss" in progress.metrics:
             log(line)
 
-    with alone(folder), usage_errors():
-        if not resume:
-            refuse_a_run(folder)
+    callbacks = outer.Callbacks(
+        on_step=on_step,
+        on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
+        on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
+        on_resume=log,
+        on_checkpoint=functools.partial(draw, folder / FIGURE_FILE, config.name),
+    )
+
+    with contextlib.ExitStack() as stack, usage_errors():
+        made_by_first(functools.partial(_open, folder, resume, stack))
         theta, _, summary = outer.outer_train(
             outer.Engine(config, families, num_devices),
             outer.RunFolder(folder, resume=resume, provenance=extra),
-            callbacks=outer.Callbacks(
-                on_step=on_step,
-                on_best=lambda theta, found: outer.save_best(path, config, theta, found | extra),
-                on_damage=lambda path: log(f"damaged checkpoint set aside: {path}"),
-                on_checkpoint=functools.partial(draw, folder / FIGURE_FILE, config.name),
-            ),
+            callbacks=callbacks if is_first() else outer.Callbacks(),
             budget_sec=budget_sec,
         )
-        outer.save_best(path, config, theta, summary | extra)  # now with the cost of the whole run
+        if is_first():
+            outer.save_best(path, config, theta, summary | extra)  # now with the cost of the whole run
     return path, summary
+
+
+def _open(folder: Path, resume: bool, stack: contextlib.ExitStack) -> None:
+    """Has a folder to itself while the stack lasts.
+
+    Raises:
+      ValueError: another process outer-trains there, or it holds a run that is not resumed; one line, which of several
+        processes all raise.
+    """
+    try:
+        stack.enter_context(alone(folder))
+        if not resume:
+            refuse_a_run(folder)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 def _provenance(facts: dict[str, Any]) -> dict[str, Any]:

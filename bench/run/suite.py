@@ -11,7 +11,7 @@ from bench.device import select_device
 from bench.engines.cluster import Cluster
 from bench.engines.shard import Shard
 from bench.entries.plugins import Registry, build_registry
-from bench.errors import UsageError
+from bench.errors import OutOfTime, UsageError
 from bench.folders import Folders
 from bench.run import isolate as isolate_
 from bench.run import runner
@@ -20,7 +20,7 @@ from bench.store.record import NO_RESULTS, Results
 from bench.store.rows import Frame
 from bench.store.store import Store
 from bench.suites.suite import Suite, load_suite
-from bench.time_limit import OutOfTime, time_limit
+from bench.time_limit import time_limit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ Example with a configuration of `learned/configs`:
 
 The modules, each importing only those above it:
 
+    processes    what passes between processes that outer-train together
     checkpoints  arrays and facts on disk, written atomically
     engine       the compiled parts: one outer step, outer-validation
     record       counts and facts of a run

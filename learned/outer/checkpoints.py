@@ -7,6 +7,7 @@ At the end of a stage of the curriculum no unroll is carried over, so the state 
 file, small enough to be committed, from which another machine can resume.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -31,11 +32,19 @@ class DamagedError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints in a folder. A context manager: closed on leaving."""
+    """The checkpoints in a folder, of one process. A context manager: closed on leaving."""
 
     def __init__(self, folder: Path):
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step of a save
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        if jax.process_count() > 1:  # the others do not take part, and are not waited for
+            folder.mkdir(parents=True, exist_ok=True)
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()},
+                barrier_sync_key_prefix=str(jax.process_index()),
+            )
+            options = dataclasses.replace(options, create=False, multiprocessing_options=alone)
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -77,14 +86,17 @@ class Checkpoints:
         """The arrays of the last one.
 
         Args:
-          like: a pytree of arrays of the same structure, shapes and dtypes, and on the devices to use.
+          like: a pytree of arrays of the same structure, shapes and dtypes, and on the devices to use; numpy arrays
+            are read as such.
           facts: facts of the checkpoint.
 
         Raises:
           DamagedError: it is damaged, or has another structure.
         """
 
-        def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+        def abstract(leaf: Any) -> Any:
+            if isinstance(leaf, np.ndarray):
+                return leaf
             leaf = jnp.asarray(leaf)
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from learned.base import Theta
 from learned.curriculum import stage_ends
+from learned.outer.processes import seconds_of_first
 from learned.outer.record import Metrics, Position, Progress, Record, Trained, facts_of_best, inner_steps_of, summary
 from learned.outer.step import Engine
 from learned.outer.storage import RunFolder, Storage
@@ -36,12 +37,14 @@ class Callbacks:
       on_best: called with (theta, facts) whenever the outer-validation loss improves, to save the best theta.
       on_checkpoint: called with the metrics so far after every checkpoint.
       on_damage: called with the new path of a damaged checkpoint; the run resumes from an earlier one.
+      on_resume: called with a line where a run is resumed by another number of processes.
     """
 
     on_step: Callable[[Progress], None] = _ignore
     on_best: Callable[[Theta, dict[str, Any]], None] = _ignore
     on_checkpoint: Callable[[pd.DataFrame], None] = _ignore
     on_damage: Callable[[Path], None] = _ignore
+    on_resume: Callable[[str], None] = _ignore
 
 
 QUIET = Callbacks()
@@ -54,7 +57,7 @@ def outer_train(
     callbacks: Callbacks = QUIET,
     budget_sec: float = float("inf"),
 ) -> Trained:
-    """Runs outer-training.
+    """Runs outer-training. Where several processes outer-train together, all of them call it.
 
     Args:
       engine: the compiled parts, with configuration, data and devices.
@@ -73,7 +76,7 @@ def outer_train(
     at, metrics = Position(state, Record(), jax.device_get(state.average)), []
     with Storage(folder, engine) if folder else contextlib.nullcontext() as storage:
         if storage:
-            at, metrics = storage.begin(at, callbacks.on_damage)
+            at, metrics = storage.begin(at, callbacks.on_damage, callbacks.on_resume)
         sitting = _Sitting(engine, storage, callbacks, budget_sec, at, metrics)
         try:
             while sitting.at.record.outer_step < engine.config.outer_steps:
@@ -81,7 +84,8 @@ def outer_train(
                 if sitting.is_over():
                     break
         except KeyboardInterrupt:
-            if sitting.at.record.outer_step:
+            # Several processes are not interrupted after the same outer step, and a checkpoint needs all of them.
+            if sitting.at.record.outer_step and jax.process_count() == 1:
                 sitting.save()  # the last completed outer step
             raise
     at, metrics = sitting.at, sitting.metrics
@@ -111,7 +115,8 @@ class _Sitting:
         self._ends = stage_ends(engine.config.stages)
         self._budget_sec = budget_sec
         self._before = at.record
-        self._begin = self._last_saved = time.monotonic()
+        self._begin = time.monotonic()
+        self._elapsed = self._last_saved = 0.0
 
     def is_over(self) -> bool:
         """Whether the budget is spent."""
@@ -142,12 +147,12 @@ class _Sitting:
         metrics = self.metrics[: self.at.record.outer_step]
         self._storage.save(self.at, metrics)
         self._callbacks.on_checkpoint(pd.DataFrame(metrics))
-        self._last_saved = time.monotonic()
+        self._last_saved = self._elapsed
 
     def _is_checkpoint_due(self) -> bool:
         if self._storage is None:
             return False
-        return time.monotonic() - self._last_saved > self._storage.folder.checkpoint_sec
+        return self._elapsed - self._last_saved > self._storage.folder.checkpoint_sec
 
     def _stepped(self) -> tuple[Position, dict[str, float]]:
         """The position after the next update of theta, and the metrics of the update."""
@@ -170,7 +175,8 @@ class _Sitting:
 
     def _counted(self, num_steps: int, skipped: int) -> Record:
         """The record after one more outer step with unrolls of `num_steps` inner steps; skipped is 0 or 1."""
-        record, elapsed = self.at.record, time.monotonic() - self._begin
+        record = self.at.record
+        self._elapsed = elapsed = seconds_of_first(time.monotonic() - self._begin)
         return dataclasses.replace(
             record,
             outer_step=record.outer_step + 1,

@@ -98,7 +98,7 @@ class Engine:
         self.optimizer = outer_optimizer(config)
         static = ("num_steps", "member")
         self.step = jax.jit(self._step, static_argnames=static, out_shardings=(self.shardings, self.whole))
-        self._judge = jax.jit(self._loss_on, static_argnames="which")
+        self._judge = jax.jit(self._loss_on, static_argnames="which", out_shardings=self.whole)
         # Estimators over full unrolls, as of a mixture, carry nothing.
         self._carried_anew = jax.jit(self.estimators[0].init, static_argnums=3, out_shardings=split)
 

@@ -31,6 +31,7 @@ FUNCTIONS = {  # of each command
 # What commands use beside them: limits and choices of options, and how values that a function has returned read.
 ALSO = {
     "Checked",
+    "Cluster",
     "FIGURE_FORMATS",
     "MOST",
     "Results",
@@ -45,6 +46,7 @@ ALSO = {
     "parse_set",
     "plural",
     "printed",
+    "read_cluster_file",
     "shown",
     "targets_of",
     "terminal_tables",
