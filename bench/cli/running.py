@@ -118,7 +118,7 @@ def run(
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
         planned = functools.partial(_announce, folders=folders, log=log)
         how |= {"again": again, "time_limit_sec": time_limit_sec, "cluster": cluster}
-        done = run_suite(chosen, **how, planned=planned, log=log, advance=advance)
+        done = run_suite(chosen, **how, planned=planned, log=log, advance=advance, told=lambda line: advance(0.0, line))
     if shard or done.left:
         _print_part(done, as_json, console)
         return

@@ -127,7 +127,7 @@ def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, 
     """A progress bar with time left on a terminal; elsewhere plain lines, once a minute with the time left.
 
     Yields:
-      (log, advance): log prints a line; advance moves the bar, and may tell a line that is shown beside it.
+      (log, advance): log prints a line; advance moves the bar, and may tell a line to show beside it from then on.
 
     Raises:
       KeyboardInterrupt: from `advance` at the latest, where one was lost.
@@ -144,12 +144,13 @@ def progress_bar(total: float, title: str, console: Any) -> Iterator[tuple[Log, 
         def log(line: str) -> None:  # while a bar is shown, its console prints lines above it
             console.print(line, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
-        def advance(amount: float, line: str = "") -> None:
+        def advance(amount: float, line: str | None = None) -> None:
             nonlocal done, told
             raise_pending()
             done += amount
             if bar is not None:
-                bar.update(bar.task_ids[0], advance=amount, line=line)
+                fields: dict[str, Any] = {} if line is None else {"line": line}
+                bar.update(bar.task_ids[0], advance=amount, **fields)
             elif 0 < done < total and (now := time.monotonic()) - told >= TOLD_EVERY_SEC:
                 told = now
                 left = duration_text((now - begun) / done * (total - done))

@@ -62,6 +62,8 @@ CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 0,
 }
+# A local worker that died is started again however long that takes; a queue's job that is lost is given anew instead.
+PATIENT = {"distributed.deploy.lost-worker-timeout": "1 day"}
 LOCAL: dict[str, Any] = {
     "threads_per_worker": 1,
     "processes": True,
@@ -116,6 +118,7 @@ def connected(cluster: Cluster, log: Callable[[str], None] = lambda line: None) 
             log(f"{spec.jobs} jobs are given to the queue of {spec.queue_system}")
         elif address is None:
             number = cluster.workers or _num_workers()
+            stack.enter_context(dask.config.set(PATIENT))
             address = stack.enter_context(_closed(LocalCluster(n_workers=number, **LOCAL)))
         try:
             client = Client(address, timeout=CONNECT_SEC, set_as_default=False)

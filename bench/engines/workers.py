@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import queue
 import time
 import uuid
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 MAX_REDONE = 2  # times that a job is done again whose worker died
 POLL_SEC = 1.0  # between looks at which workers there are
 FETCH_SEC = 60.0  # for a result to come from its worker
-RESTART_SEC = 30.0  # for a worker that hangs to be restarted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,10 +301,17 @@ class _Crew:
         self.admitted.pop(address, None)
 
     def restart(self, address: str) -> None:
-        """Restarts a worker whose job does not come to an end."""
+        """Ends a worker whose job does not come to an end; the process that watches over it starts it again.
+
+        A worker that does not answer is asked in vain: its check does not come to an end either, and it gets no job.
+        """
         self.forget(address)
-        with contextlib.suppress(Exception):  # one that nothing watches over stays as it is, and is not used
-            self._client.restart_workers([address], timeout=RESTART_SEC, raise_for_error=False)
+        self._client.run(_end, workers=[address], wait=False, on_error="ignore")
+
+
+async def _end() -> None:
+    """On a worker: ends its process, though one of its threads works. (Only what is asynchronous is not waited for.)"""
+    os._exit(1)
 
 
 async def _hold(resource: str, dask_worker: Any) -> None:

@@ -106,7 +106,8 @@ def run(
     store: Store,
     *,
     log: Callable[[str], None] = lambda line: None,
-    advance: Callable[..., None] = lambda amount, line="": None,
+    advance: Callable[[float], None] = lambda amount: None,
+    told: Callable[[str], None] = lambda line: None,
 ) -> dict[str, int]:
     """Runs the cells that are not stored yet on the workers of a cluster.
 
@@ -119,7 +120,8 @@ def run(
       planned: all cells of the suite, of which `cells` may be a shard.
       store: where cells are stored.
       log: called with a line for every cell that ends, and about workers.
-      advance: called with the number of cells that have been run, and a line about workers.
+      advance: called with the number of cells that have been run.
+      told: called with a line about workers and cells whenever something changes.
 
     Returns:
       Number of cells by status; cells that were stored before count as "stored".
@@ -175,7 +177,7 @@ def run(
                     marks=cluster.marks,
                     limit_sec=work.time_limit_sec + GRACE_SEC,
                     log=log,
-                    told=lambda line: advance(0.0, line),
+                    told=told,
                 )
                 for job in elsewhere:
                     log(f"{job.title}: another process is running it, waiting")

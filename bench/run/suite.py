@@ -141,7 +141,8 @@ def run_suite(
     time_limit_sec: float = math.inf,
     cluster: Cluster | None = None,
     log: Callable[[str], None] = lambda line: None,
-    advance: Callable[..., None] = lambda share, line="": None,
+    advance: Callable[[float], None] = lambda share: None,
+    told: Callable[[str], None] = lambda line: None,
 ) -> SuiteRun:
     """Runs the cells of a suite that are not stored yet; each is stored as it ends.
 
@@ -163,8 +164,8 @@ def run_suite(
       time_limit_sec: time limit of the call. Cells that are running then are run again by the next call.
       cluster: where cells run, each on a Dask worker; without it they run on this machine one after the other.
       log: called with a line for every cell that ends.
-      advance: called with the fraction of the cells that has been run since the last call, and, with a cluster, a line
-        about its workers.
+      advance: called with the fraction of the cells that has been run since the last call.
+      told: called with a line about workers and cells, where there is a cluster.
 
     Returns:
       The suite, its results and the number of cells by status; `bench.write_report` makes a page of the results.
@@ -187,41 +188,31 @@ def run_suite(
         )
         planned(plan)
 
-        def advance_cells(amount: float, line: str = "") -> None:
+        def advance_cells(amount: float) -> None:
             raise_when_over()
-            advance(amount / len(plan.cells), line)
+            advance(amount / len(plan.cells))
 
         counts, left, since = {}, (), runner.now() if again else ""
         try:
-            counts = _run(plan, cluster, cell_limit_sec, since, log, advance_cells)
+            if plan.work and (again or not all(map(plan.is_stored, plan.cells))):
+                plan.registry.forget()  # other processes hold the data
+                work = dataclasses.replace(plan.work, since=since)
+                if cluster:
+                    from bench.run import on_workers
+
+                    how = {"log": log, "advance": advance_cells, "told": told}
+                    counts = on_workers.run(cluster, work, plan.cells, plan.planned, plan.store, **how)
+                else:
+                    counts = isolate_.run(work, plan.cells, plan.store, log=log, advance=advance_cells)
+            else:
+                how = {"time_limit_sec": cell_limit_sec, "since": since, "log": log, "advance": advance_cells}
+                counts = runner.run(plan.cells, plan.registry, plan.store, **how)
         except OutOfTime:
             left = tuple(cell.title for cell in plan.cells if not plan.is_stored(cell))
             counts = {"stored": len(plan.cells) - len(left)}
     others = plan.store.runs() - {(*cell.row, cell.config.seed) for cell in plan.planned if cell.row}
     label = plan.store.label
     return SuiteRun(plan.suite, counts, plan.results(), label, published.PART if others else label, left)
-
-
-def _run(
-    plan: SuitePlan,
-    cluster: Cluster | None,
-    cell_limit_sec: float,
-    since: str,
-    log: runner.Log,
-    advance: Callable[..., None],
-) -> dict[str, int]:
-    """Number of cells by status, after running them here, in another process, or on a cluster."""
-    if plan.work and (since or not all(map(plan.is_stored, plan.cells))):
-        plan.registry.forget()  # another process holds the data
-        work = dataclasses.replace(plan.work, since=since)
-        if cluster:
-            from bench.run import on_workers
-
-            return on_workers.run(cluster, work, plan.cells, plan.planned, plan.store, log=log, advance=advance)
-        return isolate_.run(work, plan.cells, plan.store, log=log, advance=advance)
-    return runner.run(
-        plan.cells, plan.registry, plan.store, time_limit_sec=cell_limit_sec, log=log, advance=advance, since=since
-    )
 
 
 def publish_suite(

@@ -38,6 +38,7 @@ ALSO = {
     "SuitePlan",
     "Race",
     "StepTime",
+    "SuiteRun",
     "TABLE_FORMATS",
     "Verdict",
     "closing_lines",
