@@ -107,8 +107,9 @@ def connected(cluster: Cluster, log: Callable[[str], None] = lambda line: None) 
     with _imported():
         import dask
         from distributed import Client, LocalCluster
-    for name in ("distributed", "tornado", "asyncio"):  # what happens to workers is said by the engine
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # what happens to workers is said by the engine
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _allow_many_files()
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))

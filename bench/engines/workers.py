@@ -147,7 +147,7 @@ def run_jobs(
             except UsageError:
                 raise
             except Exception as error:
-                if not _is_of_cluster(error):
+                if client.status != "running" or not _is_of_cluster(error):  # the scheduler was lost, not the worker
                     raise
                 crew.forget(address)
                 lose(address)

@@ -15,14 +15,14 @@ from bench.store.record import CLOCK_COLUMNS
 
 pytestmark = pytest.mark.slow  # processes that train
 
-PART = {"tasks": ["digits8_mlp"], "optimizers": ["sgd_momentum"], "seeds": "0-3", "steps": 300}
-ARGUMENTS = ["run", "quick", "-t", "digits8_mlp", "-o", "sgd_momentum", "--seeds", "0-3", "--steps", "300"]
-ARGUMENTS += ["--set", "timing_blocks=6"]
-NUM_CELLS = 13  # an optimizer and its two controls on four seeds, and the clock
+PART = {"tasks": ["digits8_mlp"], "optimizers": ["sgd_momentum"], "seeds": "0-3", "steps": 100}
+ARGUMENTS = ["run", "quick", "-t", "digits8_mlp", "-o", "sgd_momentum", "--seeds", "0-3", "--steps", "100"]
+ARGUMENTS += ["--set", "timing_blocks=0"]
+NUM_CELLS = 12  # an optimizer and its two controls on four seeds
 
 
 def suite():
-    return bench.choose_suite("quick", **PART, settings=["timing_blocks=6"])
+    return bench.choose_suite("quick", **PART, settings=["timing_blocks=0"])
 
 
 def folders(root):
@@ -31,7 +31,7 @@ def folders(root):
 
 def numbers(results):
     """(kind, optimizer, seed) -> what a cell came to, but for what hangs on the clock."""
-    timed = {*CLOCK_COLUMNS, "started_at", "checksum", "provenance"}
+    timed = {*CLOCK_COLUMNS, "started_at", "checksum", "provenance", "record"}
     curves = results.curves[~results.curves["metric"].str.contains("second|wall_time")]
     by_cell = {cell: rows[["step", "metric", "value"]].to_numpy().tolist() for cell, rows in curves.groupby("cell")}
     rows = results.cells.drop(columns=[name for name in results.cells if name in timed]).to_dict("records")
@@ -69,5 +69,76 @@ def scheduler_and_workers(folder):
         log.close()
 
 
-def kill_worker(children_of_nanny):
-    os.kill(children_of_nanny, signal.SIGKILL)
+def workers_of(scheduler_address):
+    """Processes of the workers of a scheduler."""
+    from distributed import Client
+
+    with Client(scheduler_address, set_as_default=False, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+        return list(client.run(os.getpid).values())
+
+
+def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(undisturbed, tmp_path):
+    """In mid-cell: a cell has just ended on one worker when the other, which has one too, is killed."""
+    said, killed = [], {}
+    with scheduler_and_workers(tmp_path) as (address, scheduler):
+        processes = workers_of(address)
+
+        def log(line):
+            said.append(line)
+            if line.startswith("[2/") and "worker" not in killed:
+                killed["worker"] = processes[0]
+                os.kill(processes[0], signal.SIGKILL)
+            if line.startswith("[6/") and "scheduler" not in killed:
+                killed["scheduler"] = scheduler.pid
+                scheduler.kill()
+
+        with pytest.raises(LostSchedulerError, match="what has ended is stored, the same command goes on"):
+            bench.run_suite(suite(), folders=folders(tmp_path), cluster=bench.Cluster(address), log=log)
+    assert set(killed) == {"worker", "scheduler"}
+    assert sum("its worker died, it is done again" in line for line in said) == 1, said
+    stored = sum(line.startswith("[") for line in said)
+    assert 6 <= stored < NUM_CELLS
+    shares, told = [], []
+    done = bench.run_suite(
+        suite(), folders=folders(tmp_path), cluster=bench.Cluster(workers=2), advance=shares.append, told=told.append
+    )
+    assert done.counts == {"stored": stored, "ok": NUM_CELLS - stored}
+    assert sum(shares) == pytest.approx(1.0)
+    assert any(line.startswith("2 workers") for line in told)
+    assert numbers(done.results) == undisturbed
+    assert not list((tmp_path / "results" / "quick" / "local" / CLAIMS).glob("*"))
+
+
+def test_three_shards_in_three_processes_add_up_to_one_run(undisturbed, tmp_path):
+    environment = os.environ | {
+        "BENCH_RESULTS_DIR": str(tmp_path / "results"),
+        "BENCH_REPORTS_DIR": str(tmp_path / "reports"),
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    shards = [subprocess.Popen(bench_process([*ARGUMENTS, "--json", "--shard", f"{k}/3"]), **pipes) for k in (1, 2, 3)]
+    outputs = [shard.communicate(timeout=300) for shard in shards]
+    assert [shard.returncode for shard in shards] == [0, 0, 0], outputs
+    assert [json.loads(out)["cells"] for out, _ in outputs] == [{"ok": 4}] * 3
+    assert not (tmp_path / "reports").exists()
+    done = bench.run_suite(suite(), folders=folders(tmp_path))
+    assert done.counts == {"stored": NUM_CELLS}
+    assert numbers(done.results) == undisturbed
+
+
+def test_a_run_whose_time_is_over_ends_cleanly_and_goes_on(undisturbed, tmp_path):
+    said = []
+
+    def log(line):
+        said.append(line)
+        if len(said) == 3:
+            time.sleep(100)  # which the end of the time interrupts
+
+    done = bench.run_suite(suite(), folders=folders(tmp_path), time_limit_sec=8.0, log=log)
+    assert done.counts == {"stored": 3}
+    assert len(done.left) == NUM_CELLS - 3
+    assert len(done.results.cells) == 3
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    done = bench.run_suite(suite(), folders=folders(tmp_path))
+    assert done.counts == {"stored": 3, "ok": NUM_CELLS - 3}
+    assert numbers(done.results) == undisturbed
