@@ -148,7 +148,7 @@ class Storage:
                 f"the checkpoint at outer step {outer_step} is of {number} processes, here are {here}: go on with "
                 f"{number} until the stage ends at outer step {end}, where another number may take over"
             )
-        return f"from outer step {outer_step} on {here} processes go on with a run of {number}: rounding changes"
+        return f"from outer step {outer_step} on {here} in place of {number} processes: rounding changes"
 
     def _from_stage(self, fresh: Position) -> Position | None:
         """The position at the end of the last finished stage, with new unrolls for the estimator."""
