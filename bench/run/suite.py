@@ -49,8 +49,8 @@ class SuitePlan:
         return stored is not None and stored[0].status.is_final
 
     def results(self) -> Results:
-        """The cells that are stored, and their curves; no row where none is, as of an empty shard."""
-        found = any(map(self.is_stored, self.cells))
+        """The cells that have run, and their curves; no row where none has, as of an empty shard."""
+        found = any(self.store.has_file(cell.name) for cell in self.cells)
         return self.store.read([cell.name for cell in self.cells]) if found else NO_RESULTS
 
 
@@ -182,7 +182,7 @@ def run_suite(
             plugins=plugins,
             device=device,
             cell_limit_sec=cell_limit_sec,
-            isolate=isolate or cluster is not None or None,
+            isolate=True if cluster else isolate,
             resume_from=resume_from,
             shard=shard,
         )
