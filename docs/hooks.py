@@ -10,7 +10,7 @@ def on_post_build(config: dict) -> None:
     """Called with mkdocs' configuration when all pages are written."""
     from bench.report.site import write_site
 
-    write_site(Path(config["site_dir"], "board"))
+    write_site(Path(config["site_dir"], "board"), documentation="../index.html")
 
 
 class ExampleSections(griffe.Extension):

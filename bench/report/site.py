@@ -70,12 +70,15 @@ class ResultSet:
     told_apart: str = ""
 
 
-def write_site(out: Path | str = "build/site", *, folders: Folders | None = None) -> Path:
+def write_site(
+    out: Path | str = "build/site", *, folders: Folders | None = None, documentation: str | None = None
+) -> Path:
     """Builds the board of all published results.
 
     Args:
       out: folder to write; one that is there is replaced if it is a board.
       folders: where results and reports lie; those of the command line without it.
+      documentation: where the documentation lies, relative to the index, which links it then.
 
     Returns:
       The path of its index. `reports` holds the reports as they are published, `weights` the cards, and
@@ -96,7 +99,7 @@ def write_site(out: Path | str = "build/site", *, folders: Folders | None = None
             locked(out.with_name(f"{out.name}.lock"), wait=True),
             tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made,
         ):
-            _write(Path(made) / "site", folders, published)
+            _write(Path(made) / "site", folders, published, documentation)
             if out.exists():
                 shutil.rmtree(out)
             (Path(made) / "site").replace(out)
@@ -105,7 +108,7 @@ def write_site(out: Path | str = "build/site", *, folders: Folders | None = None
     return out / INDEX
 
 
-def _write(out: Path, folders: Folders, published: list[tuple[str, str]]) -> None:
+def _write(out: Path, folders: Folders, published: list[tuple[str, str]], documentation: str | None) -> None:
     from importlib.resources import files
 
     from learned.weights import shipped_names
@@ -135,6 +138,7 @@ def _write(out: Path, folders: Folders, published: list[tuple[str, str]]) -> Non
             comparisons=[found for found in sets if found.word],
             measurements=[found for found in sets if not found.word],
             cards={name: dict(_facts(text)) for name, text in cards.items()},
+            documentation=documentation,
             claims=f"reports/{CLAIMS}/{claims[0].name}" if claims else None,
         ),
         encoding="utf-8",
