@@ -12,7 +12,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 import learned
 import tasks
 from baselines import BASELINES, Baseline, LogUniform, is_of_optax, of_optax
+from bench.device import require_usual_settings
 from bench.entries.plugin_files import failure, import_file, plugin_path, source_digest
 from bench.errors import UsageError
 from learned.base import External
@@ -35,6 +36,14 @@ class BrokenTask(UsageError):
     def __init__(self, name: str, status: str, reason: str):
         super().__init__(f"plug-in task {name!r} cannot be built: {reason}")
         self.status, self.reason = status, reason
+
+
+class _Facts(NamedTuple):
+    """What is asked of a plug-in's task beside its data."""
+
+    problem: tasks.Problem
+    digest: str  # of its definition
+    data_digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Registry:
     weights_dir: Path | None = None
     broken: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     _built: dict[str, tasks.Task] = dataclasses.field(default_factory=dict, repr=False)
+    _facts: dict[str, "_Facts"] = dataclasses.field(default_factory=dict, repr=False)
 
     def baseline(self, name: str) -> Baseline | None:
         """The hand-designed optimizer with a name: built-in, of optax or of a plug-in; None if there is none.
@@ -77,13 +87,14 @@ class Registry:
         return [*tasks.task_names(), *self.task_builders]
 
     def _build(self, name: str) -> tasks.Task:
-        """A plug-in's task; built once, since planning and every record ask for it.
+        """A plug-in's task. The last one that was built is kept: of several large ones the data is held of one.
 
         Raises:
           BrokenTask: it cannot be built.
         """
         if name in self._built:
             return self._built[name]
+        self.forget()
         if name in self.broken:
             raise BrokenTask(name, *self.broken[name])
         try:
@@ -96,15 +107,24 @@ class Registry:
         if not _is_name(task.problem.family, parts=True):
             raise BrokenTask(name, "error", f"expected a family of {SAFE_NAMES}, got {task.problem.family!r}")
         self._built[name] = task
+        self._facts[name] = _Facts(
+            task.problem, _task_digest(task, self.sources.get(name, ""))[:16], _task_digest(task, "")
+        )
         return task
 
+    def _known(self, name: str) -> "_Facts":
+        """The facts of a plug-in's task, which planning and every record ask for; it is built for them once."""
+        if name not in self._facts:
+            self._build(name)
+        return self._facts[name]
+
     def forget(self) -> None:
-        """Drops the tasks that were built, and their data; they are built again when they are asked for."""
+        """Drops the data of the task that was built; it is built again when it is loaded."""
         self._built.clear()
 
     def problem(self, name: str) -> tasks.Problem:
         """A task's problem; loads no data for built-in ones."""
-        return self._build(name).problem if name in self.task_builders else tasks.family_row(name).problem
+        return self._known(name).problem if name in self.task_builders else tasks.family_row(name).problem
 
     def load(self, name: str) -> tasks.Task:
         """A task with its data on the device."""
@@ -114,16 +134,12 @@ class Registry:
 
     def digest(self, name: str) -> str:
         """Digest that identifies a task's definition."""
-        return (
-            _task_digest(self._build(name), self.sources.get(name, ""))[:16]
-            if name in self.task_builders
-            else tasks.task_digest(name)
-        )
+        return self._known(name).digest if name in self.task_builders else tasks.task_digest(name)
 
     def data_facts(self, name: str) -> dict[str, str]:
         """Name, version, digest and note of a task's data."""
         if name in self.task_builders:
-            digest = _task_digest(self._build(name), "")
+            digest = self._known(name).data_digest
             return {"name": name, "version": "plug-in", "source": "plug-in", "digest": digest, "note": ""}
         return tasks.data_facts(name, data_dir=self.data_dir, cache_dir=self.cache_dir)
 
@@ -137,7 +153,8 @@ def build_registry(
     """The registry of built-in tables, installed plug-ins and plug-in files.
 
     Raises:
-      UsageError: a plug-in cannot be imported or defines nothing, or a name is taken or not allowed.
+      UsageError: a plug-in cannot be imported, defines nothing or sets JAX so that results would be others, or a name is
+        taken or not allowed.
     """
     registry = Registry(data_dir=data_dir, cache_dir=cache_dir, weights_dir=weights_dir)
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):
@@ -165,6 +182,7 @@ def build_registry(
             raise UsageError(
                 f"plug-in {file}: expected TASKS = {{name: function}} or OPTIMIZERS = {{name: Baseline}}, got neither"
             )
+    require_usual_settings()  # a plug-in may have changed them, for all others too
     return registry
 
 
@@ -216,5 +234,5 @@ def _task_digest(task: tasks.Task, source: str) -> str:
     definition = (describe_module(problem.init), problem.sizes, problem.batch_size, source)
     digest = hashlib.sha256(repr(definition).encode())
     for leaf in jax.tree.leaves((task.arrays, task.cfg)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)  # no copy of it
     return digest.hexdigest()

@@ -287,6 +287,12 @@ FILES = {
     "broken.py": "1 / 0\n",
     "empty.py": "x = 1\n",
     "huge.toml": 'tasks = ["digits8_mlp"]\noptimizers = ["adam"]\nseeds = "0"\nsteps = 10000000000\n',
+    "several.py": "import neighbour\n",
+    "neighbour.py": "import absent\n",
+    "wild.py": "import optax\nfrom baselines import Baseline, LogUniform\n"
+    "row = Baseline(lambda h, n: optax.sgd(h['r']), {'r': LogUniform(1e25, 1e30)}, {'r': 1e25}, '')\n"
+    "OPTIMIZERS = {'wild': row}\n",
+    "other/mnist/3.0.1/dataset_info.json": '{"fileFormat": "tfrecord", "splits": []}',
     "quits.py": "raise SystemExit(0)\n",
     "dies.py": "import os; os._exit(0)\n",
     "path.py": "OPTIMIZERS = {'../x': 1}\n",

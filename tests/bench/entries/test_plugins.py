@@ -1,11 +1,15 @@
 """What a plug-in may define, and under which names."""
 
+import gc
+import weakref
+
+import jax
 import pytest
 
 from bench.entries.plugin_files import failure
-from bench.entries.plugins import BrokenTask, build_registry
+from bench.entries.plugins import BrokenTask, Registry, build_registry
 from bench.errors import UsageError
-from tests.helpers import assert_one_line
+from tests.helpers import assert_one_line, linear_task
 
 NAMED = """
 import dataclasses, tasks
@@ -189,3 +193,41 @@ def test_what_raises_is_said_with_the_line_of_the_plugin(tmp_path):
 def test_a_message_that_breaks_off_at_a_colon_goes_on():
     text = "carry input and carry output must have equal types, but they differ:\n\nThe input has type int32[]"
     assert failure(TypeError(text))[1].endswith("but they differ: The input has type int32[]")
+
+
+def test_of_several_tasks_the_data_of_one_is_held(monkeypatch):
+    """Planning asks for the facts of all: each is built for them once, and again when it is its turn to be loaded."""
+    built, kept = [], {}
+
+    def builder(name):
+        def build():
+            built.append(name)
+            task = linear_task()
+            kept[name] = weakref.ref(jax.tree.leaves(task.arrays)[0])
+            return task
+
+        return build
+
+    registry = Registry(task_builders={name: builder(name) for name in "abc"})
+    for name in "abc" * 2:
+        assert registry.problem(name).family == "linear"
+        assert len(registry.digest(name)) == 16
+        assert registry.data_facts(name)["digest"]
+    assert built == ["a", "b", "c"]
+    gc.collect()
+    assert [ref() is not None for ref in kept.values()] == [False, False, True]
+    registry.load("a")
+    assert built == ["a", "b", "c", "a"]
+    registry.forget()
+    gc.collect()
+    assert not any(ref() is not None for ref in kept.values())
+
+
+def test_a_plugin_that_sets_jax_so_that_results_are_others_is_refused(tmp_path):
+    path = tmp_path / "plugin.py"
+    path.write_text("import jax\njax.config.update('jax_enable_x64', True)\n" + NAMED.format(**SOUND_NAMES))
+    try:
+        with pytest.raises(UsageError, match="JAX_ENABLE_X64 is True, and results are made with False"):
+            build_registry([str(path)])
+    finally:
+        jax.config.update("jax_enable_x64", False)
