@@ -65,7 +65,7 @@ def check(work: Work, expected: Expected) -> Facts:
         difference.append(f"its commit is {mine.commit}, here {expected.commit}")
     if problem is None and mine.cells != expected.cells:
         problem = "it plans other cells: " + (
-            difference[0] if difference else "its data, plug-ins, tuned values differ"
+            difference[0] if difference else "its data, plug-ins or tuned values differ"
         )
     return Facts(_device(), problem, "; ".join(difference), cpu_model())
 

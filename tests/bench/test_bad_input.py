@@ -283,6 +283,7 @@ PAGE = Path(cli.__file__).parents[1] / "BAD_INPUT.md"
 EXAMPLES = re.findall(r"^\|[^|]*\| `bench ([^`]*)` \| (`+) ?(.*?) ?\2 \|$", PAGE.read_text(), re.MULTILINE)
 FILES = {
     "broken.toml": "tasks = 3\n",
+    "cluster.toml": 'queue_system = "slurm"\nwaltime = "01:00:00"\n',
     "keys.toml": 'colour = "red"\n',
     "broken.py": "1 / 0\n",
     "empty.py": "x = 1\n",
@@ -318,6 +319,7 @@ PLUGIN_FILE = re.compile(r"\.py\b")  # is imported in a process of its own, wher
     ],
 )
 def test_an_example_of_the_page_says_what_the_page_says(tmp_path, monkeypatch, capsys, command, words):
+    monkeypatch.setattr("bench.engines.cluster.CONNECT_SEC", 0.5)
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
