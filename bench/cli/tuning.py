@@ -3,10 +3,19 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bench.cli.options import STEPS, device_option, folder_options, json_option, plugin_option, subset_options
+from bench.cli.options import (
+    STEPS,
+    device_option,
+    engine_options,
+    folder_options,
+    json_option,
+    plugin_option,
+    subset_options,
+)
 from bench.cli.terminal import print_json, progress_bar
 from bench.errors import EXIT_FAILED_CELLS
 from bench.folders import Folders
@@ -20,6 +29,7 @@ from bench.suites.choose import choose_suite
 @click.option(
     "--output", type=click.Path(file_okay=False), help="Folder of tuned values.  [default: RESULTS_DIR/tuned]"
 )
+@engine_options
 @json_option
 @plugin_option
 @folder_options
@@ -33,6 +43,7 @@ def tune(
     plugins: Sequence[str],
     folders: Folders,
     device: str | None,
+    **engine: Any,
 ) -> None:
     """Tune hand-designed optimizers on a task family: 32 or 64 Halton trials each, by validation loss.
 
@@ -53,6 +64,8 @@ def tune(
             device=device,
             log=log,
             advance=advance,
+            told=lambda line: advance(0.0, line),
+            **engine,
         )
     if as_json:
         print_json(
@@ -76,6 +89,7 @@ def tune(
 @subset_options
 @click.option("--output", type=click.Path(file_okay=False), help="Folder of targets.  [default: RESULTS_DIR/targets]")
 @click.option("--extend", is_flag=True, help="Add optimizers that frozen targets lack; what is frozen stays as it is.")
+@engine_options
 @plugin_option
 @folder_options
 @device_option
@@ -91,6 +105,7 @@ def freeze(
     plugins: Sequence[str],
     folders: Folders,
     device: str | None,
+    **engine: Any,
 ) -> None:
     """Freeze the targets of a suite's tasks: what the tuned hand-designed optimizers reach on tuning seeds."""
     from rich.console import Console
@@ -108,4 +123,6 @@ def freeze(
             device=device,
             log=log,
             advance=advance,
+            told=lambda line: advance(0.0, line),
+            **engine,
         )

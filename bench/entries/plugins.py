@@ -153,8 +153,8 @@ def build_registry(
     """The registry of built-in tables, installed plug-ins and plug-in files.
 
     Raises:
-      UsageError: a plug-in cannot be imported, defines nothing or sets JAX so that results would be others, or a name is
-        taken or not allowed.
+      UsageError: a plug-in cannot be imported, defines nothing or sets JAX so that results would be others, or a name
+        is taken or not allowed.
     """
     registry = Registry(data_dir=data_dir, cache_dir=cache_dir, weights_dir=weights_dir)
     for group, add in (("bench.tasks", _add_task), ("bench.optimizers", _add_optimizer)):

@@ -12,8 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,58 +20,37 @@ import pandas as pd
 
 from bench.cells.base import Cell, Session
 from bench.engines.cluster import Cluster, connected
+from bench.engines.origin import Origin, facts_of_worker
 from bench.engines.workers import Duty, Facts, Job, run_jobs
 from bench.run.isolate import GRACE_SEC, Work, store_failure
 from bench.run.runner import outcome_line, perform
-from bench.store.provenance import argv, cpu_model, default_device, git_state, versions
+from bench.store.provenance import argv
 from bench.store.record import Record
 from bench.store.store import Store
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What a worker is compared with.
+def digest_of(cells: Sequence[Cell]) -> str:
+    """Digest of the names of all cells of a suite."""
+    return hashlib.sha256("\n".join(cell.name for cell in cells).encode()).hexdigest()
 
-    Attributes:
-      versions: of Python and the packages that matter.
-      commit: of the source tree.
-      cells: digest of the names of all cells of the suite.
+
+def check(work: Work, expected: Origin, cells: str) -> Facts:
+    """On a worker: whether it can run the cells of a suite.
+
+    Args:
+      work: what it needs to plan the suite.
+      expected: what its versions are compared with.
+      cells: `digest_of` the cells that it is to plan.
     """
-
-    versions: dict[str, str]
-    commit: str | None
-    cells: str
-
-    @classmethod
-    def here(cls, cells: Sequence[Cell]) -> Expected:
-        """That of this process."""
-        names = "\n".join(cell.name for cell in cells)
-        return cls(versions(), git_state()["commit"], hashlib.sha256(names.encode()).hexdigest())
-
-
-def check(work: Work, expected: Expected) -> Facts:
-    """On a worker: whether it can run the cells of a suite."""
-    problem, difference = None, []
     try:
-        mine = Expected.here(list(_planned(_text(work))[1].values()))
+        mine = digest_of(list(_planned(_text(work))[1].values()))
     except Exception as error:  # missing data too, which is no error of this package's
-        mine, problem = dataclasses.replace(expected, versions=versions(), commit=git_state()["commit"]), str(error)
-    for name, version in expected.versions.items():
-        if mine.versions.get(name) != version:
-            difference.append(f"its {name} is {mine.versions.get(name)}, here {version}")
-    if mine.commit != expected.commit:
-        difference.append(f"its commit is {mine.commit}, here {expected.commit}")
-    if problem is None and mine.cells != expected.cells:
-        problem = "it plans other cells: " + (
-            difference[0] if difference else "its data, plug-ins or tuned values differ"
-        )
-    return Facts(_device(), problem, "; ".join(difference), cpu_model())
-
-
-def _device() -> str:
-    device = default_device()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if device.platform != "cpu" else ""
-    return f"{socket.gethostname()} {device.platform} {visible} {device.id if device.platform != 'cpu' else 0}"
+        return facts_of_worker(expected, str(error))
+    facts = facts_of_worker(expected, None)
+    if mine == cells:
+        return facts
+    reason = facts.difference or "its data, plug-ins or tuned values differ"
+    return dataclasses.replace(facts, problem=f"it plans other cells: {reason}")
 
 
 def run_cell(work: Work, name: str) -> tuple[Record, pd.DataFrame]:
@@ -166,8 +143,8 @@ def run(
 
     left = left_of(cells)
     if left:
-        expected = Expected.here(planned)
-        duty = Duty(functools.partial(check, work, expected), functools.partial(run_cell, work), takes, ends, fails)
+        look = functools.partial(check, work, Origin.here(), digest_of(planned))
+        duty = Duty(look, functools.partial(run_cell, work), takes, ends, fails)
         with connected(cluster, log) as client:
             while left:
                 elsewhere = run_jobs(

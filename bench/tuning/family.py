@@ -1,6 +1,7 @@
 """Tunes hand-designed optimizers on a task family and writes their values where runs find them: `bench tune`."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import jax
 import tasks
 from baselines import BASELINES, Baseline, tuned_path
 from bench.device import select_device
+from bench.engines.cluster import Cluster
+from bench.engines.shard import Shard
 from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry, build_registry
 from bench.errors import UsageError, nearest, usage_errors
@@ -18,7 +21,9 @@ from bench.folders import Folders
 from bench.statistics import significant
 from bench.store.files import alone, write_atomically
 from bench.store.record import VERSION
+from bench.time_limit import time_limit
 from bench.tuning import search
+from bench.tuning.on_workers import check_of, share_out
 from tasks.data import CacheError, DamagedDataError, MissingDataError
 
 
@@ -59,8 +64,12 @@ def tune_family(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
+    shard: str | None = None,
+    time_limit_sec: float = math.inf,
+    cluster: Cluster | None = None,
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
+    told: Callable[[str], None] = lambda line: None,
 ) -> list[Tuned]:
     """Tunes hand-designed optimizers on a task family: Halton trials, by validation loss (protocol rule 1).
 
@@ -74,9 +83,13 @@ def tune_family(
       folders: where results and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      shard: "K/N": the k-th of n parts of the optimizers.
+      time_limit_sec: time limit of the call, at which it raises `bench.errors.OutOfTime`; another call goes on.
+      cluster: where optimizers are tuned, each on a Dask worker; without it they are tuned here one after the other.
       log: called with a line for every optimizer.
       advance: called with the fraction of all searches that has been done since the last call. Further rounds, in a
         widened space, are not counted.
+      told: called with a line about workers, where there is a cluster.
 
     Returns:
       The outcome for each optimizer, in their order. One that raises, or no trial of which finishes, has a `failure`.
@@ -90,30 +103,46 @@ def tune_family(
     folders = folders or Folders()
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
     table = _rows(optimizers, registry)
+    if shard:
+        table = dict(Shard.parse(shard).part(list(table.items())))
     if family not in tasks.FAMILIES and family not in registry.task_builders:
         raise nearest("task family", family, [*tasks.FAMILIES, *registry.task_builders])
     problem = registry.problem(family)
     horizon = steps or problem.horizon
+    output_dir = output_dir or folders.tuned_dir
     found = []
-    for name, row in table.items():
-        path = tuned_path(output_dir or folders.tuned_dir, problem.family, horizon, name)
+    with time_limit(time_limit_sec) as raise_when_over:
+        if cluster is not None:
+            how = {"steps": steps, "output_dir": output_dir.absolute(), "folders": folders, "device": device}
+            one = functools.partial(_tune_one, family, how | {"plugins": tuple(plugins)})
+            check = check_of(search.tuning_tasks(family), folders, plugins, device)
+            return share_out(cluster, list(table), one, check, log=log, advance=advance, told=told)
+        for name, row in table.items():
+            path = tuned_path(output_dir, problem.family, horizon, name)
 
-        def advance_search(share: float) -> None:
-            advance(share / len(table))
+            def advance_search(share: float) -> None:
+                raise_when_over()
+                advance(share / len(table))
 
-        busy = f"another process writes {path}: wait for it, or choose another --output"
-        with alone(path.with_suffix(".lock"), busy):
-            try:
-                found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
-            except search.NothingFinishes as error:
-                found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, str(error)))
-            except (UsageError, MissingDataError, DamagedDataError, CacheError):
-                raise
-            except Exception as error:  # whatever an optimizer raises; the others go on
-                found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, failure(error)[1]))
-        if found[-1].failure:
-            log(f"{name}: not tuned, nothing written: {found[-1].failure}")
+            busy = f"another process writes {path}: wait for it, or choose another --output"
+            with alone(path.with_suffix(".lock"), busy):
+                try:
+                    found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
+                except search.NothingFinishes as error:
+                    found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, str(error)))
+                except (UsageError, MissingDataError, DamagedDataError, CacheError):
+                    raise
+                except Exception as error:  # whatever an optimizer raises; the others go on
+                    found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, failure(error)[1]))
+            if found[-1].failure:
+                log(f"{name}: not tuned, nothing written: {found[-1].failure}")
     return found
+
+
+def _tune_one(family: str, how: Mapping[str, Any], name: str) -> tuple[Tuned, Path, str | None]:
+    """On a worker: tunes an optimizer; returns the outcome, and its record with its path."""
+    (tuned,) = tune_family(family, [name], **how)
+    return tuned, tuned.path, None if tuned.failure else tuned.path.read_text()
 
 
 def _rows(optimizers: Sequence[str], registry: Registry) -> dict[str, Baseline]:

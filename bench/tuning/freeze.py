@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from bench.device import select_device
+from bench.engines.cluster import Cluster
+from bench.engines.shard import Shard
 from bench.entries.entrants import Entrant
 from bench.entries.plugin_files import failure
 from bench.entries.plugins import Registry, build_registry
@@ -21,7 +24,9 @@ from bench.store.provenance import git_state, versions
 from bench.suites.members import suite_entrants, suite_tasks
 from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.suites.suite import Suite, load_suite
+from bench.time_limit import time_limit
 from bench.training.programs import chunk_lengths, compile_program, evaluation_grid, run_key, whole_loss
+from bench.tuning.on_workers import check_of, share_out
 from bench.tuning.targets import (
     CLAIMED,
     GROUPS,
@@ -62,8 +67,12 @@ def freeze_suite(
     folders: Folders | None = None,
     plugins: Sequence[str] = (),
     device: str | None = None,
+    shard: str | None = None,
+    time_limit_sec: float = math.inf,
+    cluster: Cluster | None = None,
     log: Callable[[str], None] = lambda line: None,
     advance: Callable[[float], None] = lambda share: None,
+    told: Callable[[str], None] = lambda line: None,
 ) -> list[Frozen]:
     """Freezes the targets of a suite's tasks: losses of its tuned hand-designed optimizers on tuning seeds.
 
@@ -74,8 +83,12 @@ def freeze_suite(
       folders: where tuned values, targets and data lie; by default those of the command line.
       plugins: Python files that add tasks or optimizers.
       device: "cpu", "gpu" or "gpu:1"; becomes the default device of this process.
+      shard: "K/N": the k-th of n parts of the tasks.
+      time_limit_sec: time limit of the call, at which it raises `bench.errors.OutOfTime`; another call goes on.
+      cluster: where targets are frozen, those of each task on a Dask worker; without it, here.
       log: called with a line for every task.
       advance: called with the fraction of all training runs that has been done since the last call.
+      told: called with a line about workers, where there is a cluster.
 
     Returns:
       The targets of every task, in their order.
@@ -89,8 +102,42 @@ def freeze_suite(
     suite = load_suite(suite) if isinstance(suite, str) else suite
     folders = folders or Folders()
     registry = build_registry(plugins, folders.data_dir, folders.cache_dir)
-    programs: dict[tuple[str, int], dict[str, Any]] = {}
     named = suite_tasks(suite, registry)
+    if shard:
+        named = Shard.parse(shard).part(list(named))
+    with time_limit(time_limit_sec) as raise_when_over:
+        if cluster is not None:
+            places = {"output_dir": (output_dir or folders.targets_dir).absolute(), "folders": folders}
+            how = {"extend": extend, "device": device, "plugins": tuple(plugins), **places}
+            one, names = functools.partial(_freeze_one, suite, how), [name for name, _ in named]
+            check = check_of(names, folders, plugins, device)
+            return share_out(cluster, names, one, check, log=log, advance=advance, told=told)
+
+        def advance_runs(share: float) -> None:
+            raise_when_over()
+            advance(share)
+
+        return _freeze_tasks(suite, named, registry, extend, output_dir, folders, log, advance_runs)
+
+
+def _freeze_one(suite: Suite, how: Mapping[str, Any], name: str) -> tuple[Frozen, Path, str]:
+    """On a worker: freezes the targets of a task; returns the outcome, and its record with its path."""
+    (frozen,) = freeze_suite(dataclasses.replace(suite, tasks=(name,)), **how)
+    return frozen, frozen.path, frozen.path.read_text()
+
+
+def _freeze_tasks(
+    suite: Suite,
+    named: Sequence[tuple[str, int]],
+    registry: Registry,
+    extend: bool,
+    output_dir: Path | None,
+    folders: Folders,
+    log: Callable[[str], None],
+    advance: Callable[[float], None],
+) -> list[Frozen]:
+    """Freezes the targets of tasks (name, horizon), one after the other."""
+    programs: dict[tuple[str, int], dict[str, Any]] = {}
     found = []
     for name, horizon in named:
         path = target_path(output_dir or folders.targets_dir, name, horizon)
