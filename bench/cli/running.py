@@ -122,6 +122,11 @@ def run(
     if shard or done.left:
         _print_part(done, as_json, console)
         return
+    if not (as_json or quiet):  # before the page: what came of the run is told even where no page can be written
+        if set(done.results.cells["kind"]) == {"measure"}:
+            _print_results(done.results, folders, console)
+        else:
+            console.print("\n".join(closing_lines(done.results, folders.results_dir)))
     page = write_report(chosen.name, done.report_label, results=done.results, folders=folders)
     if as_json:
         left_out = {"left_out": done.results.left_out} if done.results.left_out else {}
@@ -129,10 +134,6 @@ def run(
     elif quiet:
         click.echo(page)
     else:
-        if set(done.results.cells["kind"]) == {"measure"}:
-            _print_results(done.results, folders, console)
-        else:
-            console.print("\n".join(closing_lines(done.results, folders.results_dir)))
         console.print(
             f"{_counted(done)} (`bench open` opens the report, `bench report {chosen.name}` prints its tables)"
         )
@@ -227,8 +228,8 @@ def report(
         print_json(report_json(suite, label, folders=folders))
         return
     results = read_results(suite, label, folders=folders)
-    page = write_report(suite, label, results=results, folders=folders, figures=figures, tables=tables)
     _print_results(results, folders, Console())
+    page = write_report(suite, label, results=results, folders=folders, figures=figures, tables=tables)
     click.echo(f"report: {page}")
 
 

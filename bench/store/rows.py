@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import re
@@ -39,6 +40,7 @@ CELL_COLUMNS = (
 )
 
 LEARNED, HAND_DESIGNED, CONTROL = "learned", "hand-designed", "control"
+LONGEST_SLUG = 80
 UNTRAINED = "untrained"  # the control that is a learned optimizer before outer-training
 LOSSES = {
     "mean_train_loss": "mean train loss",
@@ -331,6 +333,8 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     slugs: dict[str, str] = {}
     for name in names:
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "task"
+        if len(slug) > LONGEST_SLUG:  # file systems have names of at most 255 bytes
+            slug = f"{slug[:LONGEST_SLUG]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         taken = {used.lower() for used in slugs.values()}  # some file systems ignore case
         candidate, number = slug, 2
         while candidate.lower() in taken:

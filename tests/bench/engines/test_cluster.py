@@ -1,5 +1,8 @@
 """Clusters: what a cluster file may say, and the script that a queue gets; no queue is needed."""
 
+import subprocess
+import sys
+
 import pytest
 
 from bench.engines.cluster import QUEUES, Cluster, connected, read_cluster_file
@@ -67,6 +70,13 @@ def test_a_queue_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     ):
         pass
     assert_one_line(caught.value)
+
+
+def test_without_an_engine_nothing_of_dask_is_imported():
+    program = (
+        "import sys, bench.run.suite, bench.tuning.freeze\nsys.exit(bool({'dask', 'distributed'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == 0
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(monkeypatch):

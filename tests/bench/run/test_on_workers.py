@@ -11,7 +11,10 @@ import time
 import pytest
 
 import bench
+from bench.engines.workers import LostSchedulerError
 from bench.store.record import CLOCK_COLUMNS
+from bench.store.store import CLAIMS
+from tests.helpers import bench_process
 
 pytestmark = pytest.mark.slow  # processes that train
 

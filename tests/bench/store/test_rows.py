@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.store.rows import read_rows
+from bench.store.rows import read_rows, slugs
 from tests.bench.noisy_rows import chosen, make_frames
 from tests.bench.report.published import made_cells
 from tests.bench.synthetic import diverging, failed_cell, falling, frames, rows_of, time_cell, train_cell
@@ -104,3 +104,11 @@ def test_controls_are_known_by_their_role_and_left_out_of_what_is_compared():
 def test_tasks_with_similar_names_have_files_of_their_own():
     cells, curves = make_frames(chosen("adam"), ("../<b>task", "..-B-task", "b-task"), 0)
     assert set(read_rows(cells, curves).slugs.values()) == {"b-task", "B-task-2", "b-task-3"}
+
+
+def test_names_as_long_as_they_may_be_give_distinct_names_of_files():
+    long = "/".join(["x" * 100] * 3)
+    found = slugs([long, long[:-1], "short"])
+    assert len(set(found.values())) == 3
+    assert found["short"] == "short"
+    assert all(len(f"comparison_{slug}_{'o' * 110}.csv") <= 255 for slug in found.values())
