@@ -5,6 +5,7 @@ import json
 import pytest
 
 import bench
+from bench.tuning.family import Tuned
 
 SUITE = {"tasks": ["digits8_mlp"], "optimizers": ["sgd_momentum"], "steps": 20}
 
@@ -36,8 +37,9 @@ def test_what_a_worker_makes_is_what_this_process_makes(tmp_path):
 
 
 def test_shards_share_out_the_optimizers_of_a_search(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.tuning.family._search", lambda name, *others: name)
+    found = lambda name, *others: Tuned(name, {}, 1.0, "validation", {}, tmp_path)  # noqa: E731
+    monkeypatch.setattr("bench.tuning.family._search", found)
     names = ["sgd_momentum", "adam", "rmsprop"]
     folders = bench.Folders(results_dir=tmp_path)
     parts = [bench.tune_family("digits8_mlp", names, folders=folders, shard=f"{k}/2") for k in (1, 2)]
-    assert parts == [["sgd_momentum", "rmsprop"], ["adam"]]
+    assert [[tuned.optimizer for tuned in part] for part in parts] == [["sgd_momentum", "rmsprop"], ["adam"]]
