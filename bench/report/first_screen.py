@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
+from bench.report.summary import sorted_optimizers
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.controls import Controls
 from bench.score.first_screen import Screen, six_digits
+from bench.score.groups import significance_groups
 from bench.score.speedup import Speedup
-from bench.score.times_to_target import ALL
-from bench.score.verdict import Row, beyond_floor
+from bench.score.times_to_target import ALL, TargetsByTask, reference_text, references, tuned_by_train
+from bench.score.verdict import GROUP_NAMES, Row, beyond_floor
 from bench.statistics import Interval, estimate_text, three_digits
-from bench.store.rows import LEARNED
+from bench.store.rows import LEARNED, Rows
+from bench.tuning.targets import GROUPS
 
-FIRST = "score"  # slug of the table of the first screen
+FIRST = "score"  # slug of the first of the tables of scores
+ALL_HAND_DESIGNED = "all_hand_designed"  # the group of all of them
+FEW = 8  # optimizers that one look takes in: all are leaders then
 TARGETS = ("hard", "medium", "easy")
 SPEEDUP_COLUMNS = tuple(Column(f"{target}_speedup", f"speed-up, {target}", True, True) for target in TARGETS)
 MEASURES: dict[str, tuple[str, Callable[[Row], Interval | None]]] = {  # key -> header, what a row has of it
@@ -48,6 +54,88 @@ CONTROLS: dict[str, tuple[str, str, Callable[[Interval], bool]]] = {
 }
 NO_CONTROLS = Controls("", None, None, None, None, None, 0)
 RACES = (0.9, 1.1)  # predicted over raced (protocol rule 9)
+
+
+def leaders(rows: Rows, targets: TargetsByTask) -> list[str]:
+    """The learned, and whom claims are about, best final test loss first; all where they are few.
+
+    Claims are about the most frequent reference of every group, and about rows tuned by train loss.
+    """
+    order = [name for name in sorted_optimizers(rows, rows.tasks) if name in rows.trained]
+    if len(order) <= FEW:
+        return order
+    named = {Counter(found.values()).most_common(1)[0][0] for g in GROUPS if (found := references(rows, targets, g))}
+    claimed = {*named, *tuned_by_train(rows)}
+    return [name for name in order if name in claimed or rows.role(name) == LEARNED]
+
+
+def lead_sentence(screen: Screen) -> str:
+    """The verdict in one sentence: the reference with the smallest speed-up, which decides it, and the test loss."""
+    scores = screen.scores
+    known = {group: found for group, by in scores.against.items() if (found := by.get("hard")) is not None}
+    if not known or scores.optimizer is None:
+        return scores.verdict
+    group = min(known, key=lambda group: known[group].estimate)
+    found, who = known[group], reference_text(scores.group_references[group])
+    over = GROUP_NAMES[group] + (" optimizer" if group == ALL_HAND_DESIGNED else "")
+    text = (
+        f"{scores.word.capitalize()}: {scores.optimizer} comes to the final validation loss of {over} ({who}) at "
+        f"{score_entry(found).text} times its speed"
+    )
+    if found.bound:
+        text += ", a bound, since on some task half of the runs never arrive"
+    test = screen.headline.test_loss if screen.headline and screen.headline.optimizer == scores.optimizer else None
+    if test is None:
+        return text + "."
+    difference = test.difference
+    way = "no different from" if not difference.excludes(0) else "lower than" if difference.estimate < 0 else "above"
+    if difference.low is None:
+        way = "not judged against"
+    return f"{text}; its final test loss is {way} that of {test.reference} (difference {score_entry(difference).text})."
+
+
+def leaders_table(screen: Screen, rows: Rows, names: Sequence[str], scope: str) -> Table:
+    """Of the leaders what one asks first, in six columns; who cannot be told apart by test loss is in one group.
+
+    Args:
+      screen: from `bench.score.first_screen`.
+      rows: of the suite, controls left out.
+      names: from `leaders`.
+      scope: a task, or `bench.score.times_to_target.ALL`.
+    """
+    found = {row.optimizer: row for row in screen.scores.rows if row.task == scope}
+    order = [name for name in sorted_optimizers(rows, rows.tasks) if name in rows.trained]
+    groups = significance_groups(rows, order)
+    table = []
+    for name in [name for name in names if name in found]:
+        row = found[name]
+        hard = _speedup_entries(screen, row.speedups)[TARGETS.index("hard")]
+        losses = [score_entry(row.losses[key]) for key in ("validation_loss", "test_loss")]
+        group = Entry(NONE_TEXT) if name not in groups else Entry(str(groups[name]), groups[name])
+        table.append((text_entry(name, bold=row.role == LEARNED), hard, score_entry(row.step_cost), *losses, group))
+    columns = (
+        Column("optimizer", "optimizer"),
+        Column("hard_speedup", "speed-up", True, True),
+        Column("step_cost_ratio", "step cost, learned / row", True, True),
+        Column("validation_loss", "validation loss", True, True),
+        Column("test_loss", "test loss", True, True),
+        Column("test_loss_group", "group by test loss", number=True),
+    )
+    more = len(order) - len(table)
+    notes = (
+        "Speed-up in wall-clock of the learned optimizer over the row, to the row's own final validation loss; in a "
+        "learned row over the best hand-designed optimizer. Losses are final. Group: rows that the 95 % interval of "
+        "the difference in test loss, over seeds and test images, cannot tell from the first of their group."
+        + (f" {plural(more, 'row')} more, and all other measures, are under Verdict." if more else ""),
+    )
+    return Table("leaders", "The leaders", columns, tuple(table), notes)
+
+
+def held_counts(controls: Table) -> dict[str, int]:
+    """How many controls are as expected ("yes"), are not ("no"), or are not judged ("unknown")."""
+    column = [column.key for column in controls.columns].index("held")
+    texts = [row[column].text for row in controls.rows]
+    return {"yes": texts.count("yes"), "no": texts.count("no"), "unknown": texts.count(NONE_TEXT)}
 
 
 def score_table(screen: Screen, scope: str, slug: str) -> Table:

@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import measurement_of, write_table
-from bench.report import designs, pathologies
+from bench.report import ablation, designs, pathologies
 from bench.report.page import template, write_files
 from bench.report.provenance import provenance_table
 from bench.report.section import Section
 
 # Measurements that have a page: name -> (their table, cells, curves) -> sections; others are a table.
 PAGES: dict[str, Callable[[pd.DataFrame, Any, Any], Sequence[Section]]] = {
+    "ablation": ablation.sections,
     "designs": designs.sections,
     "pathologies": pathologies.sections,
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["page_json", "terminal_tables", "write_page"]
 
+LONG_TABLE = 12  # rows, beyond which a table is folded
 FIGURE_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = {"csv": "csv", "md": "markdown", "tex": "latex"}  # suffix -> method of `Table`; always the first
 
@@ -185,14 +186,17 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     cards = fairness.cards(results, targets)
     every_mark = {card.optimizer: {entry.task: entry.mark for entry in card.exposures} for card in cards}
     marks = every_mark.get(contender or "", {})
-    styles = figures.optimizer_styles(results)
+    styles = figures.optimizer_styles(results, contender)
     several = len(results.tasks) > 1
     scope = ALL if several else results.tasks[0]
     opening = {
-        "score": first_screen.score_table(screen, scope, first_screen.FIRST),
+        "leaders": first_screen.leaders_table(screen, results, first_screen.leaders(results, targets), scope),
         "controls": first_screen.controls_table(screen),
+        "score": first_screen.score_table(screen, scope, first_screen.FIRST),
     }
     drawn = figures.overview_figures(results, styles, targets, contender, every_mark)
+    of_tasks = {task: figures.task_figures(results, task, styles, targets) for task in results.tasks}
+    first = figures.first(drawn, of_tasks[results.tasks[0]])
     overall = {
         "verdicts": comparison.verdicts(results, results.tasks, floor),
         "tables": [
@@ -203,24 +207,23 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
             *filter(None, [budgets.budget_table(results, results.tasks, "budgets", floor)] if several else []),
             *(comparison.comparison_tables(results, results.tasks) if several else []),
         ],
-        "figures": figures.shown(drawn, results),
+        "figures": [figure for figure in figures.shown(drawn) if figure not in first],
     }
     sections = []
     for task in results.tasks:
         slug = results.slugs[task]
         times = aggregate.time_table(results, targets, task, f"time_{slug}")
-        of_task = figures.task_figures(results, task, styles, targets)
-        drawn += of_task
+        drawn += of_tasks[task]
         sections.append(
             {
                 "task": task,
                 "anchor": f"task-{slug}",
                 "horizon": results.horizon(task) if task in set(results.train["task"]) else None,
                 "mark": marks.get(task, "unknown"),
-                "score": first_screen.score_table(screen, task, f"score_{slug}") if several else None,
-                "figures": figures.shown(of_task, results),
+                "figures": [figure for figure in figures.shown(of_tasks[task]) if figure not in first],
                 "verdicts": comparison.verdicts(results, (task,), floor) if several else [],
                 "tables": [
+                    *([first_screen.score_table(screen, task, f"score_{slug}")] if several else []),
                     summary.summary_table(results, (task,)),
                     *filter(None, [times, budgets.budget_table(results, (task,), f"budgets_{slug}", floor)]),
                     *comparison.comparison_tables(results, (task,)),
@@ -229,7 +232,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         )
     fair = card_tables(cards, costs)
     of_tuning = figures.tuning_figures(results)
-    tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning, results)}
+    tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning)}
     closing = {
         "races": first_screen.races_table(screen),
         "failures": provenance.failures_table(results),
@@ -238,11 +241,14 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         "provenance": provenance.provenance_table(results.train, results.timing),
     }
     tables = [*opening.values(), *overall["tables"], *fair, *tuned["tables"], *closing.values()]
-    tables += [table for section in sections for table in (section["score"], *section["tables"])]
+    tables += [table for section in sections for table in section["tables"]]
     drawn += of_tuning
-    on_page = sum(len(part["figures"]) for part in (overall, tuned, *sections))
+    on_page = len(first) + sum(len(part["figures"]) for part in (overall, tuned, *sections))
     return {
         **opening,
+        "lead": first_screen.lead_sentence(screen),
+        "first": first,
+        "held": first_screen.held_counts(opening["controls"]),
         "overall": overall,
         "sections": sections,
         "fairness": fair,
@@ -279,14 +285,18 @@ def _breakable(text: str) -> Any:
 
 def template(name: str) -> Any:
     """A page of this folder: "page" of a comparison, "measurement" of a measurement."""
+    from importlib.resources import files
+
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     from bench.store.published import LOCAL
 
+    script = files("bench.report").joinpath("page.js").read_text(encoding="utf-8")
     loader = PackageLoader("bench", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
-    environment.globals["LOCAL"] = LOCAL
+    environment.globals |= {"LOCAL": LOCAL, "LONG": LONG_TABLE, "script": Markup(script)}
     return environment.get_template(f"{name}.html.jinja")

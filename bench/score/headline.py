@@ -83,7 +83,7 @@ def read_headline(rows: Rows, targets: TargetsByTask, optimizer: str | None) -> 
         OuterSeed(
             name,
             speedup(rows, targets, rows.tasks, name, best, PAPER_TARGET) if best else None,
-            _difference(rows, name, test_loss.reference) if test_loss else None,
+            test_loss_difference(rows, name, test_loss.reference) if test_loss else None,
         )
         for name in sorted(rows.trained)
         if name.startswith(f"{optimizer}_seed_")
@@ -119,7 +119,7 @@ def _test_loss(rows: Rows, optimizer: str) -> TestLoss | None:
     if not whole:
         return None
     reference = min(whole, key=lambda name: whole[name])
-    difference = _difference(rows, optimizer, reference)
+    difference = test_loss_difference(rows, optimizer, reference)
     if difference is None:
         return None
     own, other = (rows.losses(name, rows.tasks, TEST) for name in (optimizer, reference))
@@ -127,7 +127,7 @@ def _test_loss(rows: Rows, optimizer: str) -> TestLoss | None:
     return TestLoss(reference, difference, below, len(rows.tasks))
 
 
-def _difference(rows: Rows, a: str, b: str) -> Interval | None:
+def test_loss_difference(rows: Rows, a: str, b: str) -> Interval | None:
     """Final test loss of a less that of b; its interval lets test images vary too where every run finished."""
     found = paired_loss(rows, a, b, TEST)
     if found is None or found.low is None:

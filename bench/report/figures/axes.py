@@ -14,11 +14,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from bench.report.figures.drawing import Style
+from bench.report.figures.theme import Style
 from bench.report.summary import sorted_optimizers
 from bench.store.rows import CONTROL, Rows
 
-FAILED_COLOR = "#a00000"
 WIDTH = 5.6  # inches, of an image that a phone shows whole
 SMALL = 8.6  # points; on a phone 400 pixels wide this is 8.5 pixels
 LOG_FROM_RANGE = 10.0  # an axis is logarithmic when its values span more than this factor
@@ -121,7 +120,7 @@ def label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
         return
     data = [(axes.get_xlim()[1], level) for level, _ in shown]
     heights = axes.transAxes.inverted().transform(axes.transData.transform(data))[:, 1]
-    places = spread(heights, gap=0.05)
+    places = spread(heights, gap=0.075)
     for (level, name), height, place in zip(shown, heights, places, strict=True):
         axes.axhline(level, color="#8a8a8a", linewidth=0.8, zorder=1.5)
         axes.annotate(
@@ -154,19 +153,26 @@ def note_above(axes: Axes, text: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def limits_of(low: float, high: float, log_from: float = LOG_FROM_RANGE) -> tuple[float, float, bool]:
+    """Ends of an axis of losses with a margin, and whether it is logarithmic: where they span more than `log_from`."""
+    if low > 0 and high / low > log_from:
+        return low / 1.12, high * 1.12, True
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - margin, high + margin, False
+
+
 def loss_axis(
     set_scale: Any, set_limits: Any, ticks: Any, low: float, high: float, *, log_from: float = LOG_FROM_RANGE
 ) -> None:
-    """A linear axis with a margin, or a logarithmic one where the values span more than the factor `log_from`."""
-    if low > 0 and high / low > log_from:
-        set_scale("log")
-        set_limits(low / 1.12, high * 1.12)
+    """An axis of losses between the ends of `limits_of`."""
+    bottom, top, log = limits_of(low, high, log_from)
+    set_scale("log" if log else "linear")
+    set_limits(bottom, top)
+    if log:
         subs = (1, 1.5, 2, 3, 5, 7) if high / low < LOG_FROM_RANGE else (1, 2, 5) if high / low < 100 else (1,)
         ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
         ticks.set_minor_formatter(NullFormatter())
     else:
-        margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
-        set_limits(low - margin, high + margin)
         ticks.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     ticks.set_major_formatter(FuncFormatter(plain))
 
@@ -194,7 +200,7 @@ def ratio_axis(axes: Axes, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def ceiling_of(starts: Sequence[float], chance: float | None) -> float:
+def ceiling_of(starts: Sequence[float], chance: float | None, factor: float = 1.5) -> float:
     """Losses far above the start say that a run blew up, not how the others compare: an axis stops there."""
     known = [start for start in (*starts, chance) if start is not None and math.isfinite(start)]
-    return 1.5 * max(known) if known and max(known) > 0 else math.inf
+    return factor * max(known) if known and max(known) > 0 else math.inf

@@ -1,4 +1,4 @@
-"""Losses against steps and against seconds: one task to an image, and train loss of every task in small multiples."""
+"""Losses of runs against steps and against seconds: of a task, of the leaders over all tasks, in small multiples."""
 
 from __future__ import annotations
 
@@ -6,39 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.axes import (
-    LOG_FROM_RANGE,
-    WIDTH,
-    ceiling_of,
-    label_levels,
-    legend,
-    loss_axis,
-    note_above,
-    percent,
-    runs_of,
-    short,
-    time_axis,
-    title,
-)
-from bench.report.figures.drawing import Figure, Style
+from bench.report.figures import panels
+from bench.report.figures.axes import heading, legend, percent, runs_of, title
+from bench.report.figures.drawing import Figure
+from bench.report.figures.panels import Panel
+from bench.report.figures.theme import Style
+from bench.report.first_screen import leaders
 from bench.report.summary import sorted_optimizers, step_cost
-from bench.report.table import format_number
-from bench.score.times_to_target import tuned_by_train
-from bench.statistics import MIN_SEEDS
-from bench.store.rows import LEARNED, Frame, Rows
+from bench.report.table import format_number, plural
+from bench.score.times_to_target import references
+from bench.statistics import MIN_SEEDS, geometric_mean
+from bench.store.rows import Rows
 from bench.tuning.targets import CLAIMED, SHARES, Targets
 
 CURVE_NAMES = {"validation_loss": "validation loss", "train_loss": "train loss"}
 CLOCKS = {"timing cell": "training seconds (steps × s/step)", "own clock": "training seconds (own clock)"}
 OVERVIEW_MIN_TASKS = 3
-LEADERS_LEAVE_OUT = 4  # with fewer left out, an image of the others is the same once more
 REFERENCE_GROUP = "all_hand_designed"  # whose best optimizer's losses are the targets drawn
+EVERY = 4  # evaluations of which a small panel shows one
+SIZE = {"height": 4.2, "aspect": 1.3}  # inches: a third of a wide page, the whole of a phone's
+SMALL_SIZE = {"height": 2.5, "aspect": 1.4}
 
 
 def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: Mapping[str, Targets]) -> list[Figure]:
@@ -49,29 +40,143 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
             continue
         for metric in CURVE_NAMES:
             if order := _drawable(rows, task, metric):
-                slug = f"{metric}_{axis}_{rows.slugs[task]}"
-                figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets, slug))
+                figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets))
     return figures
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Leaders
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str, Targets]) -> list[Figure]:
-    """Losses against seconds on the first task, of the learned and of whom claims are about; none if few are left out.
+    """Losses of the leaders over all tasks where one axis holds them; else validation losses on the first task.
 
-    Those are the references of its targets, the best of every group, and hand-designed rows tuned by train loss.
+    None for one task, whose own figures are the same.
     """
-    task = rows.tasks[0]
-    if task not in targets or not seconds_source(rows, task):
+    if len([task for task in rows.tasks if any(_drawable(rows, task, metric) for metric in CURVE_NAMES)]) < 2:
         return []
-    leaders = {*targets[task].references.values(), *tuned_by_train(rows)}
-    figures = []
+    names, figures = leaders(rows, targets), []
     for metric in CURVE_NAMES:
-        drawable = _drawable(rows, task, metric)
-        order = [name for name in drawable if name in leaders or rows.role(name) == LEARNED]
-        if len(drawable) - len(order) < LEADERS_LEAVE_OUT:
+        found = _shared_panel(rows, metric, names, targets)
+        if found is None and metric == CLAIMED:
+            found = _first_panel(rows, metric, names, targets)
+        if found is None:
             continue
-        slug = f"leaders_{metric}_seconds"
-        figures.append(_curve_figure(rows, task, metric, "seconds", order, styles, targets, slug, shown=("hard",)))
+        several = len(found.tasks) > 1
+        panel, order = found.panel, [name for name in names if name in found.panel.optimizers]
+        ends = ", ".join(f"{name} {_end(panel, name)}" for name in order)
+        what = f"{plural(len(found.tasks), 'task') if several else found.tasks[0]}: {CURVE_NAMES[metric]}"
+        over = f"{plural(len(found.tasks), 'task')} and all seeds" if several else f"seeds, on {found.tasks[0]}"
+        figures.append(
+            Figure(
+                slug=f"leaders_{metric}_{found.axis}",
+                alt=f"Line plot of {panel.y_label} against {panel.x_label}, over {over}. Last value of each line: "
+                f"{ends}.{_levels_alt(panel.levels)}",
+                caption=f"{panel.y_label.capitalize()} against {panel.x_label}: {found.how} "
+                + _band_sentence(rows, found.tasks, "tasks and seeds" if several else "seeds"),
+                draw=lambda found=found, what=what, order=order: _draw_leaders(rows, found, what, order, styles),
+                chart=lambda panel=panel: panel.chart(styles, 51, bands=True),
+            )
+        )
     return figures
+
+
+@dataclass(frozen=True)
+class _Leading:
+    """The leaders' panel, the tasks whose runs it has, how these come to one axis, and what it is of."""
+
+    panel: Panel
+    tasks: tuple[str, ...]
+    how: str
+    axis: str = "seconds"
+
+
+def _shared_panel(rows: Rows, metric: str, names: Sequence[str], targets: Mapping[str, Targets]) -> _Leading | None:
+    """The runs of all tasks together: of one family as they are, of several relative to each task's reference."""
+    tasks = tuple(task for task in rows.tasks if _drawable(rows, task, metric))
+    if len(tasks) < 2 or any(seconds_source(rows, task) != "timing cell" for task in tasks):
+        return None
+    names = [n for n in names if all(n in rows.blocks[t] and (t, n, metric) in rows.series for t in tasks)]
+    lengths = {len(rows.series[task, name, metric]) for task in tasks for name in names}
+    if not names or len(lengths) != 1:
+        return None
+    family = rows.train[rows.train["task"].isin(tasks)]
+    reference = references(rows, targets, REFERENCE_GROUP)
+    costs = {(task, name): _cost(rows, name, task) for task in tasks for name in names}
+    if family["family"].nunique() == 1 and len({rows.horizon(task) for task in tasks}) == 1:
+        parts = {
+            name: [
+                (
+                    rows.series[task, name, metric].index.to_numpy(float)
+                    * geometric_mean([costs[t, name] for t in tasks]),
+                    rows.series[task, name, metric],
+                )
+                for task in tasks
+            ]
+            for name in names
+        }
+        levels = {"chance": rows.chance_loss(tasks[0])}
+        if metric == CLAIMED and all(target_levels(targets, task).get("hard") for task in tasks):
+            hard = [target_levels(targets, task)["hard"] for task in tasks]
+            levels["hard"] = geometric_mean(hard)
+        how = f"all runs of {plural(len(tasks), 'task')}, steps times the mean cost of a step over the tasks."
+        if "hard" in levels:
+            how += (
+                " Hard: the frozen target, the loss that the best tuned hand-designed optimizer of a task ends at on "
+                "the tuning seeds, mean over the tasks."
+            )
+        panel = Panel("", panels.long(parts, 2), levels, "training seconds", CURVE_NAMES[metric])
+        return _Leading(panel, tasks, how)
+    levels_of = {task: target_levels(targets, task).get("hard") for task in tasks}
+    if metric != CLAIMED or not all(level and level > 0 for level in levels_of.values()):
+        return None
+    if any(step_cost(rows, reference[task], task) is None for task in tasks):
+        return None
+    parts = {}
+    for name in names:
+        ratio = geometric_mean([costs[task, name] / _cost(rows, reference[task], task) for task in tasks])
+        tables = [(task, rows.series[task, name, metric]) for task in tasks]
+        parts[name] = [
+            (np.round(table.index.to_numpy(float) / rows.horizon(task), 2) * ratio, table / float(levels_of[task] or 1))
+            for task, table in tables
+        ]
+    how = (
+        f"all runs of {plural(len(tasks), 'task')} of several families on one axis. Both are relative to each task's "
+        "best tuned hand-designed optimizer: time to what its whole run takes, loss to the one that it ends at on the "
+        "tuning seeds."
+    )
+    labels = "time / that of the best hand-designed", f"{CURVE_NAMES[metric]} / its last"
+    return _Leading(Panel("", panels.long(parts, 2), {"hard": 1.0}, *labels), tasks, how)
+
+
+def _first_panel(rows: Rows, metric: str, names: Sequence[str], targets: Mapping[str, Targets]) -> _Leading | None:
+    task = next((task for task in rows.tasks if _drawable(rows, task, metric)), None)
+    if task is None:
+        return None
+    axis = "seconds" if seconds_source(rows, task) else "steps"
+    shown = [name for name in _drawable(rows, task, metric) if name in names] or _drawable(rows, task, metric)
+    levels = target_levels(targets, task)
+    panel = _panel(rows, task, metric, axis, shown, {name: level for name, level in levels.items() if name == "hard"})
+    clock = _clock_sentence(rows, task) if axis == "seconds" else ""
+    return _Leading(panel, (task,), f"task {task}. {clock}".rstrip(), axis)
+
+
+def _end(panel: Panel, name: str) -> str:
+    line = panel.lines[panel.lines["optimizer"] == name]
+    return format_number(float(line["median"].iloc[-1]), 3) if len(line) else "no finite value"
+
+
+def _draw_leaders(rows: Rows, found: _Leading, what: str, order: Sequence[str], styles: Mapping[str, Style]) -> Canvas:
+    canvas = panels.draw([found.panel], styles, order, **SIZE)
+    heading(canvas, what)
+    legend(canvas, rows, order, styles, found.tasks)
+    return canvas
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tasks
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
@@ -111,20 +216,22 @@ def target_levels(targets: Mapping[str, Targets], task: str) -> dict[str, float]
 
 def _curve_figure(
     rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
-    targets: Mapping[str, Targets], slug: str, shown: Sequence[str] = tuple(SHARES),
+    targets: Mapping[str, Targets],
 ) -> Figure:  # fmt: skip
-    """Levels of the targets shown are drawn with validation loss only: it is what they are of."""
-    name, known = CURVE_NAMES[metric], target_levels(targets, task) if metric == CLAIMED else {}
-    levels = {target: known[target] for target in shown if target in known}
+    """Levels of the targets are drawn with validation loss only: it is what they are of."""
+    name, levels = CURVE_NAMES[metric], target_levels(targets, task) if metric == CLAIMED else {}
     clock = _clock_sentence(rows, task) if axis == "seconds" else ""
     ends = ", ".join(f"{optimizer} {_last_value(rows, task, optimizer, metric)}" for optimizer in order)
+    leading = set(leaders(rows, targets)) & set(order) or set(order)
+    hidden = frozenset(order) - leading
+    panel = cache(lambda: _panel(rows, task, metric, axis, order, levels, hidden))
     return Figure(
-        slug=slug,
-        alt=f"Line plot of {name} against {axis} on task {task}. Last value of each line: {ends}."
-        + _levels_alt(levels),
+        slug=f"{metric}_{axis}_{rows.slugs[task]}",
+        alt=f"Line plot of {name} against {axis} on task {task}. Last value of each row: {ends}." + _levels_alt(levels),
         caption=f"{name.capitalize()} against {axis}. {clock}{_band_sentence(rows, (task,))}"
         + _levels_sentence(targets, task, levels),
-        draw=lambda: _draw_figure(rows, task, metric, axis, order, styles, levels),
+        draw=lambda: _draw_figure(rows, panel(), task, f"{name} against {axis}", order, styles),
+        chart=lambda: panel().chart(styles, 26, bands=False),
     )
 
 
@@ -157,15 +264,14 @@ def _clock_sentence(rows: Rows, task: str) -> str:
     return "Seconds: each run's own training clock, averaged over seeds (not every row here has a timing cell). "
 
 
-def _band_sentence(rows: Rows, tasks: tuple[str, ...]) -> str:
+def _band_sentence(rows: Rows, tasks: tuple[str, ...], over: str = "seeds") -> str:
     sizes = {len(runs_of(rows, name, (task,))[0]) for task in tasks for name in rows.trained} - {0}
     if max(sizes) < MIN_SEEDS:
-        band = f"range over seeds (fewer than {MIN_SEEDS})" if max(sizes) > 1 else "none, one seed"
-    elif min(sizes) < MIN_SEEDS:
-        band = f"25th to 75th percentile over seeds, or their range below {MIN_SEEDS} seeds"
+        band = f"range over {over} (fewer than {MIN_SEEDS})" if max(sizes) > 1 else "none, one seed"
     else:
-        band = "25th to 75th percentile over seeds"
-    text = f"Line: median over seeds; band: {band}."
+        band = f"25th to 75th percentile over {over}, or their range below {MIN_SEEDS} seeds"
+        band = band if min(sizes) < MIN_SEEDS else f"25th to 75th percentile over {over}"
+    text = f"Line: median over {over}; band: {band}."
     if any(runs_of(rows, name, tasks)[1] for name in rows.trained):
         text += " A cross marks the step after which a run has failed; the thin line beyond it is of the others only."
     return text
@@ -200,114 +306,49 @@ def _last_value(rows: Rows, task: str, name: str, metric: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _panel(
+    rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], levels: Mapping[str, float],
+    hidden: frozenset[str] = frozenset(), every: int = 2,
+) -> Panel:  # fmt: skip
+    """Losses of a task, and a line at chance."""
+    source = seconds_source(rows, task) if axis == "seconds" else ""
+    parts = {name: [(_times(rows, task, name, metric, source), rows.series[task, name, metric])] for name in order}
+    x_label = CLOCKS[source] if source else "training steps"
+    chance = rows.chance_loss(task)
+    shown = {**levels, **({"chance": chance} if math.isfinite(chance) else {})}
+    return Panel(task, panels.long(parts, every), shown, x_label, CURVE_NAMES[metric], hidden)
+
+
+def _cost(rows: Rows, name: str, task: str) -> float:
+    cost = step_cost(rows, name, task)
+    assert cost is not None
+    return cost.estimate
+
+
+def _times(rows: Rows, task: str, name: str, metric: str, source: str) -> np.ndarray:
+    """Steps of the evaluations, or seconds by a clock."""
+    frame = rows.series[task, name, metric]
+    x = frame.index.to_numpy(dtype=float)
+    if source == "timing cell":
+        return x * _cost(rows, name, task)
+    if source == "own clock":
+        clock = rows.series[task, name, "wall_time_sec"].reindex(index=frame.index)
+        return clock.mean(axis=1).interpolate().to_numpy(dtype=float)
+    return x
+
+
 def _draw_figure(
-    rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
-    levels: Mapping[str, float],
-) -> Canvas:  # fmt: skip
-    canvas = Canvas(figsize=(WIDTH, 4.5), layout="constrained")
-    axes = canvas.add_subplot()
-    leaving = _draw_curves(axes, rows, task, metric, axis, order, styles, levels)
-    if leaving:
-        note_above(axes, f"Leaves the top: {', '.join(map(short, leaving))}")
-    title(canvas, task, f"{CURVE_NAMES[metric]} against {axis}")
-    legend(canvas, rows, order, styles, (task,))
+    rows: Rows, panel: Panel, task: str, what: str, order: Sequence[str], styles: Mapping[str, Style]
+) -> Canvas:
+    canvas = panels.draw([panel], styles, order, **SIZE)
+    title(canvas, task, what)
+    legend(canvas, rows, [name for name in order if name not in panel.hidden], styles, (task,))
     return canvas
 
 
 def _draw_overview(rows: Rows, tasks: Sequence[str], axis: str, styles: Mapping[str, Style]) -> Canvas:
-    num_columns = min(3, len(tasks))
-    num_rows = math.ceil(len(tasks) / num_columns)
-    canvas = Canvas(figsize=(10.5, 2.5 * num_rows + 0.8), layout="constrained")
-    names: set[str] = set()
-    for i, task in enumerate(tasks):
-        axes = canvas.add_subplot(num_rows, num_columns, i + 1)
-        order = _drawable(rows, task, CLAIMED)
-        _draw_curves(axes, rows, task, CLAIMED, axis, order, styles, {})
-        axes.set_title(short(task, 40), fontsize=9.5, loc="left")
-        names |= set(order)
-    legend(canvas, rows, [n for n in sorted_optimizers(rows, rows.tasks) if n in names], styles, rows.tasks)
+    order = [n for n in sorted_optimizers(rows, rows.tasks) if any(n in _drawable(rows, t, CLAIMED) for t in tasks)]
+    drawn = [_panel(rows, t, CLAIMED, axis, _drawable(rows, t, CLAIMED), {}, every=EVERY) for t in tasks]
+    canvas = panels.draw(drawn, styles, order, **SMALL_SIZE)
+    legend(canvas, rows, order, styles, rows.tasks)
     return canvas
-
-
-@dataclass(frozen=True)
-class _Line:
-    name: str
-    x: np.ndarray  # (num_points,)
-    frame: Frame  # (num_points x num_seeds)
-
-
-def _draw_curves(
-    axes: Axes, rows: Rows, task: str, metric: str, axis: str, order: Sequence[str], styles: Mapping[str, Style],
-    levels: Mapping[str, float],
-) -> list[str]:  # fmt: skip
-    """Draws median and band of every optimizer, and the levels; returns who leaves the top."""
-    source = seconds_source(rows, task) if axis == "seconds" else ""
-    drawn = [_line(rows, task, name, metric, source) for name in order]
-    chance = rows.chance_loss(task)
-    # The start counts for the range even where a logarithmic time axis cannot show it: one scale for both time axes.
-    starts = [float(line.frame.iloc[0].max()) for line in drawn]
-    ceiling = ceiling_of(starts, chance)
-    ends = [np.nanmax(line.x) for line in drawn]
-    log_x = axis == "seconds" and min(ends) > 0 and max(ends) / min(ends) > LOG_FROM_RANGE
-    if log_x:  # step 0 has no place on a logarithmic axis: lines begin at the first evaluation after it
-        drawn = [_Line(line.name, line.x[line.x > 0], line.frame[line.x > 0]) for line in drawn]
-
-    tops, bottoms = [start for start in starts if np.isfinite(start)], list(levels.values())
-    leaving, crosses = [], []
-    for line in drawn:
-        medians, bounds, cross = _draw_line(axes, line, styles[line.name])
-        if not len(medians):
-            continue
-        tops += [medians.max(), *bounds]
-        bottoms += [medians.min(), *bounds]
-        crosses += [(*cross, styles[line.name])] if cross else []
-        if medians.max() > ceiling:
-            leaving.append(line.name)
-
-    loss_axis(axes.set_yscale, axes.set_ylim, axes.yaxis, min(bottoms or tops), min(max(tops), ceiling))
-    time_axis(axes, min(np.nanmin(line.x) for line in drawn), max(ends), log=log_x)
-    for x_last, y_last, style in crosses:
-        look = {"color": style.color, "markeredgecolor": "white", "markersize": 9, "zorder": 8}
-        axes.plot(x_last, min(y_last, axes.get_ylim()[1]), marker="X", clip_on=False, **look)
-    label_levels(axes, {**levels, "chance": chance})
-    axes.set_xlabel((CLOCKS[source] if source else "training steps") + (", log scale" if log_x else ""))
-    axes.set_ylabel(CURVE_NAMES[metric] + (", log scale" if axes.get_yscale() == "log" else ""))
-    return leaving
-
-
-def _line(rows: Rows, task: str, name: str, metric: str, source: str) -> _Line:
-    frame = rows.series[task, name, metric]
-    x = frame.index.to_numpy(dtype=float)
-    if source == "timing cell":
-        cost = step_cost(rows, name, task)
-        assert cost is not None
-        x = x * cost.estimate
-    elif source == "own clock":
-        clock = rows.series[task, name, "wall_time_sec"].reindex(index=frame.index)
-        x = clock.mean(axis=1).interpolate().to_numpy(dtype=float)
-    return _Line(name, x, frame)
-
-
-def _draw_line(axes: Axes, line: _Line, style: Style) -> tuple[np.ndarray, list[float], tuple[float, float] | None]:
-    """Draws median and band; returns the finite medians, the ends of the band, and where the first run has failed.
-
-    A mean may lie outside the band: one late run lifts it, on a logarithmic axis far.
-    """
-    values = line.frame.to_numpy(dtype=float)
-    alive = np.isfinite(values)
-    whole = alive.all(axis=1)
-    num_whole = len(whole) if whole.all() else int(np.argmin(whole))
-    median = np.array([np.median(row[ok]) if ok.any() else np.nan for row, ok in zip(values, alive, strict=True)])
-    look: dict[str, Any] = {"color": style.color, "zorder": style.zorder, "solid_capstyle": "round"}
-    axes.plot(line.x[:num_whole], median[:num_whole], linestyle=style.linestyle, linewidth=style.linewidth, **look)
-    cross, bounds = None, []
-    if num_whole < len(median):
-        axes.plot(line.x[num_whole:], median[num_whole:], linestyle="-", linewidth=0.9, **look)
-        if num_whole:
-            cross = (line.x[num_whole - 1], median[num_whole - 1])
-    if values.shape[1] > 1 and num_whole:
-        percentiles = (25, 75) if values.shape[1] >= MIN_SEEDS else (0, 100)
-        low, high = np.percentile(values[:num_whole], percentiles, axis=1)
-        axes.fill_between(line.x[:num_whole], low, high, color=style.color, alpha=0.14, linewidth=0, zorder=2)
-        bounds = [float(low.min()), float(high.max())]
-    return median[np.isfinite(median)], bounds, cross

@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.figures.axes import LOG_FROM_RANGE, SMALL, WIDTH, heading, legend_of
-from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, MARKERS, Figure
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import COLORS, LEARNED_COLORS, MARKERS
 from bench.store.rows import Frame
 
-COLORS = (*HAND_DESIGNED_COLORS[:5], *LEARNED_COLORS)
+DESIGN_COLORS = (*COLORS[:5], *LEARNED_COLORS)
 
 
 def loss_against_cost(table: Frame, panels: Mapping[str, str]) -> Figure:
@@ -41,7 +42,7 @@ def _draw(table: Frame, panels: Mapping[str, str]) -> Canvas:
     drawn = canvas.subplots(1, len(panels), squeeze=False).ravel()
     handles, names = [], []
     for i, (_, row) in enumerate(table.iterrows()):
-        look = {"color": COLORS[i % len(COLORS)], "linewidth": 1.4}
+        look = {"color": DESIGN_COLORS[i % len(DESIGN_COLORS)], "linewidth": 1.4}
         marked = {"marker": MARKERS[i % len(MARKERS)], "markersize": 7, "markerfacecolor": "none"}
         for axes, (family, loss) in zip(drawn, panels.items(), strict=True):
             cost, low, high = (row[f"step/{family}{end}"] for end in ("", "/low", "/high"))

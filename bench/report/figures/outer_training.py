@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.report.figures.axes import FAILED_COLOR, WIDTH, heading, plain, short
-from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
+from bench.report.figures.axes import WIDTH, heading, plain, short
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import COLORS, FAILED_COLOR, LEARNED_COLORS
 
 SMOOTHED = 50  # outer steps at most, by a running median: single estimates scatter over decades
 
@@ -35,7 +36,7 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
     heading(canvas, f"{short(name)}: outer-training so far")
     columns = {str(name): values.to_numpy(np.float64) for name, values in metrics.items()}
     steps, windows = columns["outer_step"], columns["num_steps"]
-    _scatter(loss, steps, columns["outer_loss"], HAND_DESIGNED_COLORS[0], "outer-training classes")
+    _scatter(loss, steps, columns["outer_loss"], COLORS[0], "outer-training classes")
     if "outer_validation_loss" in columns:
         judged = np.isfinite(columns["outer_validation_loss"])
         loss.plot(
@@ -48,15 +49,15 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
             label="outer-validation classes",
         )
     loss.set_ylabel("outer-loss")
-    length.step(steps, columns["horizon"], where="post", color=HAND_DESIGNED_COLORS[5], label="a whole unroll")
+    length.step(steps, columns["horizon"], where="post", color=COLORS[5], label="a whole unroll")
     if np.any(columns["horizon"] != windows):
-        length.step(steps, windows, where="post", color=HAND_DESIGNED_COLORS[4], label="a window")
+        length.step(steps, windows, where="post", color=COLORS[4], label="a window")
     length.set_ylabel("inner steps")
     length.set_ylim(0, 1.7 * columns["horizon"].max())  # room for the legend
-    _scatter(norm, steps, columns["gradient_norm"], HAND_DESIGNED_COLORS[0], "before clipping")
+    _scatter(norm, steps, columns["gradient_norm"], COLORS[0], "before clipping")
     norm.set_ylabel("gradient norm")
     names = [name for name in columns if name.startswith("signal_to_noise/")]
-    for color, column in zip((HAND_DESIGNED_COLORS[1], *HAND_DESIGNED_COLORS[2:]), names, strict=False):
+    for color, column in zip((COLORS[1], *COLORS[2:]), names, strict=False):
         _scatter(noise, steps, columns[column], color, column.partition("/")[2])
     noise.axhline(1.0, color="#999999", linewidth=0.8)
     noise.set_ylabel("signal to noise\n(1: noise alone)")

@@ -15,24 +15,25 @@ from bench.measure.pathologies import influence, unrolls
 from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.summary import or_infinite, parts_that_ran, wide
 from bench.report.figures.axes import SMALL, WIDTH, heading, legend_of, plain
-from bench.report.figures.drawing import HAND_DESIGNED_COLORS, LEARNED_COLORS, Figure
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import COLORS, LEARNED_COLORS
 from bench.store.rows import Frame
 
 THETA_COLORS: Mapping[str, str] = {
-    "initial": HAND_DESIGNED_COLORS[0],
+    "initial": COLORS[0],
     "trained": LEARNED_COLORS[0],
-    "overstepping": HAND_DESIGNED_COLORS[2],
+    "overstepping": COLORS[2],
 }
 # Estimator -> how it reads, its colour, its dashes.
 ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
-    "reparam": ("reparameterization", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
-    "es": ("ES", HAND_DESIGNED_COLORS[2], (0, (6, 1.5))),
+    "reparam": ("reparameterization", COLORS[0], (0, (6, 1.5))),
+    "es": ("ES", COLORS[2], (0, (6, 1.5))),
     "merged": ("merged, shared samples", LEARNED_COLORS[0], "-"),
     "merged_independent": ("merged, independent samples", "#000000", (0, (1, 1))),
-    "pes": ("PES, one window", HAND_DESIGNED_COLORS[1], (0, (2.2, 0.9))),
-    "nres": ("NRES, one window", HAND_DESIGNED_COLORS[3], (0, (2.2, 0.9))),
-    "tbptt": ("truncated backpropagation", HAND_DESIGNED_COLORS[0], (0, (6, 1.5))),
-    "truncated_es": ("truncated ES", HAND_DESIGNED_COLORS[2], (0, (6, 1.5))),
+    "pes": ("PES, one window", COLORS[1], (0, (2.2, 0.9))),
+    "nres": ("NRES, one window", COLORS[3], (0, (2.2, 0.9))),
+    "tbptt": ("truncated backpropagation", COLORS[0], (0, (6, 1.5))),
+    "truncated_es": ("truncated ES", COLORS[2], (0, (6, 1.5))),
 }
 
 
@@ -108,7 +109,7 @@ def slice_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
             columns = wide(curve)
             for axes, length in zip(row, unrolls.SLICED_LENGTHS, strict=True):
                 raw_at, smoothed_at = columns["raw_at"], columns["smoothed_at"]
-                axes.plot(raw_at, columns[f"raw/{length}"], color=HAND_DESIGNED_COLORS[0], linewidth=0.8)
+                axes.plot(raw_at, columns[f"raw/{length}"], color=COLORS[0], linewidth=0.8)
                 axes.plot(smoothed_at, columns[f"smoothed/{length}"], color=LEARNED_COLORS[0], linewidth=2)
                 axes.set_title(f"{theta} theta, {length:,} steps", loc="left", fontsize=SMALL)
                 axes.tick_params(labelsize=SMALL)
@@ -116,7 +117,7 @@ def slice_figure(curves: Mapping[str, Frame], alt: str) -> Figure:
         for axes in panels[-1]:
             axes.set_xlabel("distance along a normal direction", fontsize=SMALL)
         heading(canvas, "The outer-loss along a line through theta")
-        colors = (HAND_DESIGNED_COLORS[0], LEARNED_COLORS[0])
+        colors = (COLORS[0], LEARNED_COLORS[0])
         legend_of(canvas, [Line2D([], [], color=color) for color in colors], ["as it is", "smoothed"])
         return canvas
 
@@ -233,7 +234,7 @@ def heavy_tail_figure(table: Frame, alt: str) -> Figure:
         canvas = Canvas(figsize=(WIDTH, 3.8), layout="constrained")
         axes = canvas.add_subplot()
         names = list(dict.fromkeys(table["name"]))
-        for color, name in zip(HAND_DESIGNED_COLORS, names, strict=False):
+        for color, name in zip(COLORS, names, strict=False):
             _band(axes, table[table["name"] == name], color)
         axes.axhline(1.0, color="#999999", linewidth=0.8)
         axes.set_ylim(0, None)
@@ -242,7 +243,7 @@ def heavy_tail_figure(table: Frame, alt: str) -> Figure:
         axes.tick_params(labelsize=SMALL)
         heading(canvas, "Merging with a heavy-tailed estimate")
         labels = [name.removeprefix("mean of ").removesuffix(" merged") for name in names]
-        _legend(canvas, {label: (color, "-") for label, color in zip(labels, HAND_DESIGNED_COLORS, strict=False)})
+        _legend(canvas, {label: (color, "-") for label, color in zip(labels, COLORS, strict=False)})
         return canvas
 
     caption = "Lognormal samples of mean 1 merged with normal ones of the same mean and variance; unbiased would be 1."

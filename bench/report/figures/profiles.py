@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bench.report.figures.axes import WIDTH, heading, legend, listed, optimizers_on, percent, ratio_axis, runs_of
 from bench.report.figures.curves import target_levels
-from bench.report.figures.drawing import Figure, Style
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import Style
 from bench.report.summary import sorted_optimizers
 from bench.report.table import PERCENT, plural
 from bench.score.times_to_target import PAPER_TARGET, steps_to_target

@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.report.comparison import Comparison, compare
-from bench.report.figures.axes import FAILED_COLOR, SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
+from bench.report.figures.axes import SMALL, WIDTH, legend_of, ratio_axis, runs_of, short, title
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
-from bench.report.figures.drawing import Figure, Style
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import FAILED_COLOR, Style
 from bench.report.summary import HEADLINE_LOSS
 from bench.report.table import PERCENT, format_interval
 from bench.score.speedup import Speedup, format_speedup, speedup
@@ -138,7 +139,7 @@ def _draw_speedups(
     ends = [1.0, *(x.estimate for x in values)]
     ends += [end for x in values for end in (x.low, x.high) if end and math.isfinite(end)]
     low, high = min(ends) / 1.35, max(ends) * 1.2
-    canvas, axes, heights = _canvas_of(lines, row_height=0.5)
+    canvas, axes, heights = _canvas_of(lines, row_height=0.4)
     ratio_axis(axes, low, high)
     axes.text(
         1.02, 1.0, "hard", transform=axes.transAxes, va="top", fontsize=SMALL, color="#666666", fontstyle="italic"
@@ -247,7 +248,7 @@ def _difference_alt(found: Comparison | None, text: str) -> str:
 def _draw_losses(
     style: Style, contender: str, lines: Sequence[Line], found: Mapping[str, Comparison], texts: Mapping[str, str]
 ) -> Canvas:
-    canvas, axes, heights = _canvas_of(lines, row_height=0.36)
+    canvas, axes, heights = _canvas_of(lines, row_height=0.3)
     ends = [0.0]
     for line, height in zip(lines, heights, strict=True):
         if line.kind == "mark":

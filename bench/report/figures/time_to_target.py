@@ -23,7 +23,8 @@ from bench.report.figures.axes import (
     title,
 )
 from bench.report.figures.curves import REFERENCE_GROUP, target_levels
-from bench.report.figures.drawing import Figure, Style
+from bench.report.figures.drawing import Figure
+from bench.report.figures.theme import Style
 from bench.report.table import PERCENT, format_number
 from bench.score.times_to_target import median_steps, survival
 from bench.statistics import MIN_SEEDS, kaplan_meier
@@ -71,7 +72,6 @@ def survival_figure(
         "A bar at the end of a line: runs that never arrive, watched for the whole horizon (censored). Lines at "
         "100 % lie on each other.",
         draw=lambda: _draw(rows, task, styles, known, levels, reference, axis),
-        tall=True,
     )
 
 

@@ -7,29 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from bench.report.figures.axes import (
-    FAILED_COLOR,
     SMALL,
     WIDTH,
     ceiling_of,
     legend,
     legend_of,
+    limits_of,
     loss_axis,
     plain,
     short,
     title,
 )
-from bench.report.figures.drawing import Figure, Style
+from bench.report.figures.drawing import Figure, detached
+from bench.report.figures.theme import FAILED_COLOR, Style
 from bench.report.table import format_number, plural
 from bench.report.tuning import NO_TRIALS, Tuning, TuningGroup
-from bench.store.rows import Rows, as_floats
+from bench.store.rows import Frame, Rows, as_floats
 
 OFF_THE_AXIS = 1e6
+KINDS = {"trial": ("o", 16), "chosen": ("*", 130), "diverged": ("X", 36), "above": ("^", 30)}  # marker, points squared
+FAILED = ("diverged", "above")
 
 
 def figures(group: TuningGroup, rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
@@ -76,64 +80,69 @@ def _sensitivity_figure(group: TuningGroup, rows: Rows, styles: Mapping[str, Sty
 
 
 def _draw_sensitivity(group: TuningGroup, shown: list[Tuning], ceiling: float, styles: Mapping[str, Style]) -> Canvas:
-    num_columns = 2 if len(shown) == 4 else min(3, len(shown))
-    num_rows = math.ceil(len(shown) / num_columns)
-    canvas = Canvas(figsize=(WIDTH, 1.5 * num_rows + 1.3), layout="constrained")
-    panels = canvas.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     finite = [loss for tuning in shown for loss in tuning.losses if math.isfinite(loss)]
     top = min(max(finite), ceiling)
     if not min(finite) < top:  # every trial blew up
         top = max(finite)
-    loss_axis(panels[0].set_yscale, panels[0].set_ylim, panels[0].yaxis, min(finite), top)
-    rates = [rate for tuning in shown for rate in tuning.learning_rates]
-    panels[0].set_xscale("log")
-    panels[0].set_xlim(min(rates) / 1.5, max(rates) * 1.5)
-    panels[0].xaxis.set_major_locator(FixedLocator(_decades(min(rates), max(rates))))
-    panels[0].xaxis.set_minor_locator(NullLocator())
-    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    for axes, tuning in zip(panels, shown, strict=False):
-        _draw_trials(axes, tuning, top, styles[tuning.optimizer])
-    for axes in panels[len(shown) :]:
-        axes.remove()
-    for i in range(max(len(shown) - num_columns, 0), len(shown)):  # the lowest panel of each column has the numbers
-        panels[i].tick_params(axis="x", labelbottom=True)
-        panels[i].set_xlabel("learning rate", fontsize=SMALL)
-    scale = ", log scale" if panels[0].get_yscale() == "log" else ""
-    canvas.supylabel(f"validation loss{scale}", fontsize=9.5)
+    edge = limits_of(min(finite), top)[1]
+    data: Frame = pd.DataFrame(
+        [
+            (tuning.optimizer, rate, min(loss, edge), _kind(loss, top, i == tuning.chosen))
+            for tuning in shown
+            for i, (rate, loss) in enumerate(zip(tuning.learning_rates, tuning.losses, strict=True))
+        ],
+        columns=["optimizer", "rate", "loss", "kind"],
+    )
+    data["color"] = data["optimizer"].where(~data["kind"].isin(FAILED), "failed")
+    palette = {tuning.optimizer: styles[tuning.optimizer].color for tuning in shown} | {"failed": FAILED_COLOR}
+    num_columns = 2 if len(shown) == 4 else min(3, len(shown))
+    height = 1.5
+    grid = sns.FacetGrid(
+        data, col="optimizer", col_wrap=num_columns, height=height, aspect=WIDTH / num_columns / height, despine=False
+    )
+    kinds: dict[str, Any] = {name: [look[i] for look in KINDS.values()] for i, name in enumerate(("markers", "sizes"))}
+    grid.map_dataframe(
+        sns.scatterplot, x="rate", y="loss", hue="color", palette=palette, style="kind", style_order=list(KINDS),
+        size="kind", size_order=list(KINDS), markers=kinds["markers"], sizes=kinds["sizes"], edgecolor="white",
+        linewidth=0.4, legend=False, clip_on=False, zorder=4,
+    )  # fmt: skip
+    grid.set_titles("")
+    canvas, first = detached(grid.figure), grid.axes.flat[0]
+    loss_axis(first.set_yscale, first.set_ylim, first.yaxis, min(finite), top)
+    first.set_xscale("log")
+    first.set_xlim(data["rate"].min() / 1.5, data["rate"].max() * 1.5)
+    first.xaxis.set_major_locator(FixedLocator(_decades(data["rate"].min(), data["rate"].max())))
+    first.xaxis.set_minor_locator(NullLocator())
+    first.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for axes, tuning in zip(grid.axes.flat, shown, strict=True):
+        axes.axvline(tuning.learning_rate, color=palette[tuning.optimizer], linewidth=1, zorder=2)
+        axes.set_title(short(tuning.optimizer, 20), loc="left", fontsize=SMALL)
+        axes.tick_params(which="both", labelsize=SMALL)
+        axes.label_outer(remove_inner_ticks=False)
+    grid.set_axis_labels("learning rate", "", fontsize=SMALL)
+    canvas.supylabel("validation loss" + (", log scale" if first.get_yscale() == "log" else ""), fontsize=9.5)
     title(canvas, _name(group), "tuning trials")
-    dot: Any = {"linestyle": "", "color": "#666666"}
     handles = [
-        Line2D([], [], marker="o", markersize=4, **dot),
-        Line2D([], [], marker="*", markersize=11, **dot),
-        Line2D([], [], marker="x", markersize=6, linestyle="", color=FAILED_COLOR),
-        Line2D([], [], marker="^", markersize=5, linestyle="", color=FAILED_COLOR),
-    ]
-    legend_of(canvas, handles, ["trial", "chosen", "diverged", "above"])
+        Line2D([], [], linestyle="", marker=marker, markersize=1.1 * math.sqrt(size),
+               color=FAILED_COLOR if kind in FAILED else "#666666", markeredgecolor="white")
+        for kind, (marker, size) in KINDS.items()
+    ]  # fmt: skip
+    legend_of(canvas, handles, list(KINDS))
     return canvas
+
+
+def _kind(loss: float, top: float, chosen: bool) -> str:
+    if chosen:
+        return "chosen"
+    if math.isinf(loss):
+        return "diverged"
+    return "trial" if loss <= top else "above"
 
 
 def _decades(low: float, high: float) -> list[float]:
     """Powers of ten between two learning rates, at most three of them: a panel is narrow."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     return [10.0**power for power in range(first, last + 1, max(math.ceil((last - first + 1) / 3), 1))]
-
-
-def _draw_trials(axes: Axes, tuning: Tuning, top: float, style: Style) -> None:
-    rates, losses = np.array(tuning.learning_rates), np.array(tuning.losses)
-    inside = losses <= top
-    axes.scatter(rates[inside], losses[inside], s=13, color=style.color, alpha=0.8, linewidths=0, zorder=3)
-    edge = axes.get_ylim()[1]
-    for which, marker, size in ((np.isinf(losses), "x", 22), (np.isfinite(losses) & ~inside, "^", 16)):
-        look = {"marker": marker, "s": size, "color": FAILED_COLOR, "zorder": 5, "clip_on": False}
-        axes.scatter(rates[which], np.full(int(which.sum()), edge), linewidths=1.1, **look)
-    chosen = rates[tuning.chosen]
-    axes.axvline(chosen, color=style.color, linewidth=1, zorder=2)
-    axes.plot(
-        chosen, min(losses[tuning.chosen], edge), marker="*", markersize=12, color=style.color,
-        markeredgecolor="black", markeredgewidth=0.7, zorder=6,
-    )  # fmt: skip
-    axes.set_title(short(tuning.optimizer, 20), loc="left", fontsize=SMALL)
-    axes.tick_params(labelsize=SMALL)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 """How a figure is rendered: when it is asked for, to the same bytes, in few colours."""
 
+import colorsys
 import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from baselines import BASELINES
 from bench.report import figures
-from bench.report.figures import drawing
+from bench.report.figures import drawing, theme
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import OPTIMIZERS, make_frames
 from tests.bench.report.figures.drawn import by_slug, every_figure
@@ -102,10 +104,50 @@ def test_bands_that_overlap_keep_their_tints():
     assert beyond.mean() < 2e-3
 
 
-def test_rules_share_a_colour_with_their_scheduled_form_and_no_two_rows_look_alike():
-    names = dict.fromkeys(BASELINES, OPTIMIZERS["adam"]) | {"lopt": OPTIMIZERS["lopt"]}
-    styles = figures.optimizer_styles(read_rows(*make_frames(names, ("t",), 1, num_points=3, timed=False)))
-    assert styles["adam"].color == styles["adam_cosine"].color
-    assert styles["adam"].marker != styles["adam_cosine"].marker
-    assert len({(style.color, style.linestyle) for style in styles.values()}) == len(names)
-    assert styles["lopt"].linewidth > max(style.linewidth for name, style in styles.items() if name != "lopt")
+def hue_of(color):
+    return colorsys.rgb_to_hls(*to_rgb(color))[0]
+
+
+def test_a_role_has_a_hue_and_no_two_rows_look_alike():
+    names = dict.fromkeys(BASELINES, OPTIMIZERS["adam"]) | {"lopt": OPTIMIZERS["lopt"], "other": OPTIMIZERS["lopt"]}
+    rows = read_rows(*make_frames(names, ("t",), 1, num_points=3, timed=False))
+    styles = figures.optimizer_styles(rows, "other")
+    assert len({(style.color, str(style.dashes)) for style in styles.values()}) == len(names)
+    by_role = {}
+    for name, style in styles.items():
+        by_role.setdefault(theme.role_of(name, rows.role(name)), []).append(style)
+    hues = {role: [hue_of(style.color) for style in by_role[role]] for role in theme.ROLES if role in by_role}
+    assert set(hues) == {"constant rate", "scheduled", "orthogonalizing"}
+    assert all(max(found) - min(found) < 0.07 for found in hues.values())
+    assert (styles["adam"].color, styles["muon"].color) != (styles["adam_cosine"].color, styles["muon_cosine"].color)
+    assert styles["other"].color == theme.LEARNED_COLORS[0]  # the headline's
+    assert styles["lopt"].linewidth > max(style.linewidth for name, style in styles.items() if name in BASELINES)
+
+
+@pytest.mark.parametrize("name", ["muon", "muonw_cosine", "soap_muon_cosine", "my_muon"])
+def test_rows_of_muon_are_orthogonalizing_whatever_their_rate(name):
+    assert theme.role_of(name, "hand-designed") == "orthogonalizing"
+    assert theme.role_of("mine_cosine", "hand-designed") == "scheduled"
+    assert theme.role_of("prodigy", "hand-designed") == "scheduled"  # as its row in the table says
+    assert theme.role_of(name, "control") == "control"
+
+
+# Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency" (2009): of
+# severity 1.0, for linear RGB.
+DEFICIENCIES = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_roles_are_told_apart_by_colour_blind_readers(deficiency):
+    def seen(color):
+        rgb = np.array(to_rgb(color))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1) ** (1 / 2.2)
+
+    middles = [theme.shades(role, 1)[0] for role in theme.ROLES if role != "control"] + list(theme.LEARNED_COLORS)
+    for i, one in enumerate(middles):
+        for other in middles[:i]:
+            assert np.linalg.norm(seen(one) - seen(other)) > 0.2, (one, other)

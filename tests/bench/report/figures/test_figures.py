@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from bench.report import figures
+from bench.report.figures import heat_maps
+from bench.report.figures.theme import themed
+from bench.statistics import three_digits
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import OPTIMIZERS, chosen, make_frames
 from tests.bench.pairs import FLAT, REFERENCE, raced
@@ -63,19 +66,42 @@ def test_losses_may_be_flat_negative_or_end_at_once(values):
     assert drawn[0].data_uri.startswith("data:image/webp;base64,")  # takes longer to make than the others together
 
 
-def test_of_many_tasks_the_page_shows_what_says_most_and_steps_only_where_there_are_no_seconds():
-    few, many, untimed = (
-        read_rows(*make_frames(chosen("adam", "lopt"), tasks, 2, num_points=6, timed=timed))
-        for tasks, timed in (("ab", True), ("abc", True), ("abc", False))
+def test_the_page_shows_what_says_most_and_steps_only_where_there_are_no_seconds():
+    timed, untimed = (
+        read_rows(*make_frames(chosen("adam", "lopt"), ("a", "b", "c"), 2, num_points=6, timed=clock))
+        for clock in (True, False)
     )
-    assert len(figures.shown(every_figure(few, {}, "lopt", {}), few)) == len(every_figure(few, {}, "lopt", {}))
-    shown = {figure.slug for figure in figures.shown(every_figure(many, {}, "lopt", {}), many)}
+    shown = {figure.slug for figure in figures.shown(every_figure(timed, {}, "lopt", {}))}
     assert {slug for slug in shown if slug.endswith("_a")} == {
         "train_loss_seconds_a",
         "validation_loss_seconds_a",
         "final_test_loss_a",
     }
-    assert "overview_validation_loss_steps" in shown
+    assert "final_test_loss_heat_map" in shown
     drawn = [f for f in every_figure(untimed, {}, "lopt", {}) if "seconds" not in f.slug]
-    slugs = {figure.slug for figure in figures.shown(drawn, untimed)}
-    assert {"train_loss_steps_a", "validation_loss_steps_a"} <= slugs
+    assert {"train_loss_steps_a", "validation_loss_steps_a"} <= {figure.slug for figure in figures.shown(drawn)}
+
+
+def test_the_first_screen_has_the_leaders_or_a_lone_tasks_losses_and_the_speed_ups():
+    for tasks, expected in (("t", "validation_loss_seconds_t"), ("tu", "leaders_validation_loss_seconds")):
+        rows = read_rows(*make_frames(chosen("adam", "lopt"), tasks, 2, num_points=6))
+        targets, styles = frozen_from(rows, "adam"), figures.optimizer_styles(rows)
+        overview = figures.overview_figures(rows, styles, targets, "lopt", {})
+        of_task = figures.task_figures(rows, "t", styles, targets)
+        assert [figure.slug for figure in figures.first(overview, of_task)] == [expected, "speedup_by_task"]
+
+
+def test_the_heat_map_has_the_mean_of_every_optimizer_on_every_task_and_marks_failures():
+    statuses = {("a", "lopt", 0): "diverged"}
+    rows = read_rows(*make_frames(chosen("adam", "muon", "lopt"), ("a", "b"), 3, statuses, num_points=6))
+    figure = heat_maps.test_loss_figure(rows)
+    with themed():
+        (axes,) = figure.draw().axes
+    texts = [text.get_text() for text in axes.texts]
+    means = {name: rows.losses(name, ("a", "b"), "final_test_loss") for name in ("adam", "muon", "lopt")}
+    assert f"{three_digits(means['adam']['b'].mean())}" in texts
+    assert f"{three_digits(means['lopt']['a'][1:].mean())}†" in texts
+    assert len(texts) == 6
+    ratio = (means["adam"].mean() / means["muon"].mean()).max()
+    assert f"to {ratio:.3g}; " in figure.alt or f"to {ratio:.3g}." in figure.alt
+    assert heat_maps.test_loss_figure(read_rows(*make_frames(chosen("adam"), ("a",), 1, num_points=3))) is None

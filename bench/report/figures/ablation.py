@@ -1,0 +1,110 @@
+"""The ablation of outer-training: the loss of each estimator with each curriculum, and how its runs went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+
+from bench.measure.ablation import ESTIMATORS, UNROLLS
+from bench.report.figures.axes import heading, legend_of
+from bench.report.figures.drawing import Figure, detached
+from bench.report.figures.heat_maps import ASCENDING, heat_map
+from bench.report.figures.theme import BAND, COLORS, DASHES, LEARNED_COLORS
+from bench.statistics import geometric_mean, three_digits
+from bench.store.rows import Frame
+
+PALETTE: dict[str, Any] = dict(zip(ESTIMATORS, (*COLORS[:4], LEARNED_COLORS[0], LEARNED_COLORS[1]), strict=True))
+LINES: dict[str, Any] = dict(zip(ESTIMATORS, (*DASHES[:4], "", DASHES[5]), strict=True))
+X_LABELS = {"inner_steps": "inner steps of outer-training", "seconds": "seconds of outer-training"}
+
+
+def heat_map_figure(table: Frame) -> Figure:
+    """Final validation loss of the best theta, estimator x unrolls, a panel for each design.
+
+    Args:
+      table: from `bench.measure.ablation.table`; where several seeds have a cell it shows their geometric mean.
+    """
+    panels = {str(design): _grid(rows) for design, rows in table.groupby("design", sort=False)}
+    parts = [
+        f"{design}: " + ", ".join(f"{e} with {u} unrolls {three_digits(x)}" for (e, u), x in grid.stack().items())
+        for design, grid in panels.items()
+    ]
+    return Figure(
+        slug="ablation_heat_map",
+        alt=f"Heat map of final validation loss, estimators by curricula. {'; '.join(parts)}.",
+        caption="Final validation loss on evaluation classes of the best theta of each run; geometric mean over "
+        "evaluation tasks and outer seeds. Darker is worse, on one logarithmic scale for all panels.",
+        draw=lambda: _draw_heat_maps(panels),
+    )
+
+
+def _grid(rows: Frame) -> Frame:
+    losses = rows.groupby(["estimator", "unrolls"])["final_validation_loss"]
+    means = losses.agg(lambda x: geometric_mean(x.to_numpy())).unstack()
+    return means.reindex(index=_known(ESTIMATORS, rows["estimator"]), columns=_known(UNROLLS, rows["unrolls"]))
+
+
+def _known(order: Sequence[str] | Frame, names: Frame) -> list[str]:
+    return [name for name in order if name in set(names)]
+
+
+def _draw_heat_maps(panels: dict[str, Frame]) -> Canvas:
+    tallest = max(len(grid) for grid in panels.values())
+    canvas = Canvas(figsize=(1.6 + 3.2 * len(panels), 1.4 + 0.42 * tallest), layout="constrained")
+    values = np.concatenate([grid.to_numpy().ravel() for grid in panels.values()])
+    norm = LogNorm(np.nanmin(values), max(np.nanmax(values), 1.01 * np.nanmin(values)))
+    for axes, (design, grid) in zip(canvas.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+        texts = grid.map(lambda x: "" if np.isnan(x) else three_digits(x))
+        heat_map(axes, grid, texts, norm, ASCENDING, labels=("unrolls", ""))
+        axes.set_title(design, loc="left")
+    heading(canvas, "final validation loss after outer-training")
+    return canvas
+
+
+def runs_figure(runs: Frame, column: str, x: str, what: str, caption: str, *, log: bool = False) -> Figure:
+    """A metric of all runs along outer-training, a panel for each design and curriculum.
+
+    Args:
+      runs: from `bench.report.ablation.binned`.
+      column: of the metric.
+      x: "inner_steps" or "seconds".
+      what: the metric in words.
+      caption: how to read it, beside what lines and bands are.
+      log: whether its axis is logarithmic.
+    """
+    known = runs.dropna(subset=column)
+    last: Frame = known.sort_values(x).groupby(["design", "unrolls", "estimator", "seed"], sort=False)[column].last()
+    ends = last.groupby(level=["design", "unrolls", "estimator"], sort=False).median()
+    parts = [f"{d}, {u} unrolls, {e} {three_digits(value)}" for (d, u, e), value in ends.items()]
+    return Figure(
+        slug=f"ablation_{column}_{x}",
+        alt=f"Line plots of {what} against {X_LABELS[x]}. Median over seeds at the end: {'; '.join(parts)}.",
+        caption=f"{caption} Line: median over outer seeds; band: their range.",
+        draw=lambda: _draw_runs(known, column, x, what, log),
+        wide=True,
+    )
+
+
+def _draw_runs(known: Frame, column: str, x: str, what: str, log: bool) -> Canvas:
+    names = _known(ESTIMATORS, known["estimator"])
+    grid = sns.relplot(
+        known, kind="line", x=x, y=column, hue="estimator", style="estimator", hue_order=names, style_order=names,
+        palette={name: PALETTE[name] for name in names}, dashes={name: LINES[name] for name in names}, legend=False,
+        row="design", col="unrolls", col_order=_known(UNROLLS, known["unrolls"]), estimator="median",
+        errorbar=("pi", 100), err_kws={"alpha": BAND, "linewidth": 0}, height=2.4, aspect=1.4,
+        facet_kws={"sharex": x == "inner_steps", "sharey": "row", "margin_titles": False},
+    )  # fmt: skip
+    grid.set_titles("{row_name}, {col_name} unrolls", loc="left")
+    grid.set_axis_labels(X_LABELS[x], what)
+    if log:
+        grid.set(yscale="log")
+    canvas = detached(grid.figure)
+    handles = [Line2D([], [], color=PALETTE[n], linestyle=(0, LINES[n]) if LINES[n] else "-") for n in names]
+    legend_of(canvas, handles, names)
+    return canvas
