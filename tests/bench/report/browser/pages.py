@@ -17,7 +17,7 @@ FLAGS = [
     *("--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--no-first-run",
 ]
-SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+SIZES = {"wide": (1400, 1000), "narrow": (400, 860)}
 
 
 REPORTS_DIR = REPOSITORY / "reports"
@@ -48,7 +48,7 @@ LEVELS = {"hard": 0.35, "medium": 0.5, "easy": 1.0}  # losses; those of the made
 def write_made_up_report(folder):
     """Two tasks, failures, controls, targets, and names that would break a careless page."""
     tasks = ("digits_mlp", "digits_conv")
-    cells, curves = make_frames(ROWS, tasks, statuses=STATUSES, curve_metrics=("train_loss",))  # fewer figures
+    cells, curves = make_frames(ROWS, tasks, statuses=STATUSES, num_points=11, curve_metrics=("validation_loss",))
     levels = {name: {"train_loss": LEVELS, "validation_loss": LEVELS} for name in ("adam", "muon", HOSTILE)}
     targets = {
         task: Targets(task, 500, levels, dict.fromkeys(GROUPS, "adam"), made_at="", digest="", identities={})
