@@ -12,7 +12,17 @@ from bench.measure.ablation import BUDGET, CLAIMS, FAMILY, FOLLOWED, HORIZON, NU
 from bench.report.figures import ablation as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
-from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, text_entry, whole_entry
+from bench.report.table import (
+    PERCENT,
+    Column,
+    Entry,
+    Table,
+    format_interval,
+    format_number,
+    plural,
+    text_entry,
+    whole_entry,
+)
 from bench.statistics import MIN_SEEDS, Interval, t_interval
 from bench.store.rows import Frame
 
@@ -106,6 +116,7 @@ def _losses(table: Frame) -> Section:
                 _number(group["outer_validation_loss"].median()),
                 _number(group["untrained"].median()),
                 whole_entry(group["outer_steps"].median()),
+                whole_entry(group["skipped"].sum()),
                 _number(group["seconds"].median()),
             )
         )
@@ -113,6 +124,7 @@ def _losses(table: Frame) -> Section:
         "outer_validation_loss": "outer-validation loss, best",
         "untrained": "final validation loss, untrained",
         "outer_steps": "outer steps",
+        "skipped": "updates skipped, in all",
         "seconds": "seconds",
     }
     columns = (
@@ -151,13 +163,14 @@ def _outer_losses(runs: Frame) -> Section:
 
 
 def _gradients(table: Frame, runs: Frame) -> Section:
-    skipped = table[table["skipped"] > 0].groupby(KEYS, sort=False)["skipped"].sum()
-    parts = [f"{int(n)} with {design}, {estimator}, {unrolls}" for (design, estimator, unrolls), n in skipped.items()]
-    paragraphs = [
-        f"Updates skipped because the gradient was not finite: {listed(parts)}."
-        if parts
-        else "No update was skipped: every gradient was finite."
-    ]
+    some = table[table["skipped"] > 0]
+    paragraphs = ["No update was skipped: every gradient was finite."]
+    if len(some):
+        most = some.loc[some["skipped"].idxmax()]
+        paragraphs = [
+            f"{plural(len(some), 'run')} of {len(table)} skipped updates because the gradient was not finite, at most "
+            f"{int(most['skipped'])}: {most['design']} with {most['estimator']} and {most['unrolls']} unrolls."
+        ]
     caption = "Norm of the estimated outer-gradient before clipping."
     figure = drawn.runs_figure(runs, "gradient_norm", "inner_steps", "gradient norm", caption, log=True)
     return Section("gradient-norm", "Gradients", paragraphs, [figure], [])
@@ -166,8 +179,10 @@ def _gradients(table: Frame, runs: Frame) -> Section:
 def _merge_weights(runs: Frame) -> Section:
     """How much of the merged gradient is of backpropagation."""
     ends = runs.groupby(KEYS, sort=False)["merge_weight"].median()
-    parts = [f"{format_number(value, 3)} with {d}, {e}, {u}" for (d, e, u), value in ends.items()]
-    paragraphs = [f"Median weight of the backpropagated gradient in the merged one: {listed(parts)}."]
+    lowest, highest = (
+        f"{format_number(ends[key], 3)} ({', '.join(key)} unrolls)" for key in (ends.idxmin(), ends.idxmax())
+    )
+    paragraphs = [f"Median weight of the backpropagated gradient in the merged one: {lowest} to {highest}."]
     caption = "Weight of the backpropagated gradient in the merged one, by inverse variance; the rest is that of ES."
     figure = drawn.runs_figure(runs, "merge_weight", "inner_steps", "weight of backpropagation", caption)
     return Section("merge-weight", "Merge weights", paragraphs, [figure], [])

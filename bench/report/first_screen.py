@@ -72,7 +72,7 @@ def leaders(rows: Rows, targets: TargetsByTask) -> list[str]:
 def lead_sentence(screen: Screen) -> str:
     """The verdict in one sentence: the reference with the smallest speed-up, which decides it, and the test loss."""
     scores = screen.scores
-    known = {group: found for group, by in scores.against.items() if (found := by.get("hard")) is not None}
+    known = {group: found for group in GROUP_NAMES if (found := scores.against.get(group, {}).get("hard")) is not None}
     if not known or scores.optimizer is None:
         return scores.verdict
     group = min(known, key=lambda group: known[group].estimate)

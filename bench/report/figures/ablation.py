@@ -10,9 +10,10 @@ import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from bench.measure.ablation import ESTIMATORS, UNROLLS
-from bench.report.figures.axes import heading, legend_of
+from bench.report.figures.axes import heading, legend_of, plain
 from bench.report.figures.drawing import Figure, detached
 from bench.report.figures.heat_maps import ASCENDING, heat_map
 from bench.report.figures.theme import BAND, COLORS, DASHES, LEARNED_COLORS
@@ -100,10 +101,17 @@ def _draw_runs(known: Frame, column: str, x: str, what: str, log: bool) -> Canva
         errorbar=("pi", 100), err_kws={"alpha": BAND, "linewidth": 0}, height=2.4, aspect=1.4,
         facet_kws={"sharex": x == "inner_steps", "sharey": "row", "margin_titles": False},
     )  # fmt: skip
+    grid.set_titles("")
     grid.set_titles("{row_name}, {col_name} unrolls", loc="left")
     grid.set_axis_labels(X_LABELS[x], what)
-    if log:
-        grid.set(yscale="log")
+    for axes in grid.axes.flat:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(plain))
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(plain))
+        axes.label_outer()
     canvas = detached(grid.figure)
     handles = [Line2D([], [], color=PALETTE[n], linestyle=(0, LINES[n]) if LINES[n] else "-") for n in names]
     legend_of(canvas, handles, names)

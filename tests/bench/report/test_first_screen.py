@@ -7,12 +7,13 @@ import pytest
 from bench.report import first_screen
 from bench.report.first_screen import controls_table
 from bench.report.table import NONE_TEXT
+from bench.score import headline
 from bench.score.first_screen import first_screen as screen_of
 from bench.score.races import Race
 from bench.statistics import Interval
 from tests.bench.pairs import CONTENDER, LEVELS, REFERENCE, SLOW, learning, raced, targets_on_t
 from tests.bench.report.reading import entries
-from tests.bench.synthetic import falling
+from tests.bench.synthetic import falling, rows_of
 
 
 @pytest.mark.rule(14)
@@ -112,3 +113,53 @@ def test_a_control_that_is_not_as_expected_says_so():
     held = {row[0].text.partition(":")[0]: row[3].text for row in first_screen.controls_table(found).rows}
     assert held["the same optimizer entered twice"] == "no"
     assert [row[3].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last
+
+
+def leading(names, learned="lopt"):
+    """Rows of equal curves, and a screen of them."""
+    rows = rows_of({"t": {name: [falling(0.01)] * 5 for name in names}}, roles={learned: "learned"})
+    return rows, screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", learned)
+
+
+def test_the_table_of_leaders_has_six_columns_and_says_how_many_rows_more_there_are():
+    names = ("adam", "muon", "sgd_momentum", "rmsprop", "lion", "adafactor", "ema", "soap", "lopt")
+    rows, screen = leading(names)
+    leaders = first_screen.leaders(rows, screen.targets)
+    assert set(leaders) == {"adam", "lopt"}
+    table = first_screen.leaders_table(screen, rows, leaders, "t")
+    assert len(table.columns) == 6
+    assert {row[0].value for row in table.rows} == set(leaders)
+    assert entries(table, "lopt")["test_loss_group"].text == "1"  # equal curves are told apart by nothing
+    assert "7 rows more" in table.notes[0]
+
+
+def test_the_lead_is_the_verdict_against_the_strongest_in_one_sentence():
+    text = first_screen.lead_sentence(screen_of_race())
+    assert text.startswith("Faster: lopt comes to the final validation loss of the best hand-designed optimizer (adam)")
+    assert "at 2.00 [2.00, 2.00] times its speed" in text
+    slow = first_screen.lead_sentence(screen_of_race(SLOW, 2.0))
+    assert slow.startswith("Slower: ")
+    assert "at <0.500 times its speed, a bound, since on some task half of the runs never arrive" in slow
+    rows = rows_of({"t": {"adam": [falling(0.01)] * 5}})
+    assert first_screen.lead_sentence(screen_of(rows, {}, "s", "l", "cpu", None)).startswith("No learned optimizer")
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (Interval(-0.2, -0.3, -0.1, 5), "is lower than that of adam (difference -0.200 [-0.300, -0.100])"),
+        (Interval(0.2, 0.1, 0.3, 5), "is above that of adam (difference 0.200 [0.100, 0.300])"),
+        (Interval(0.2, -0.1, 0.3, 5), "is no different from that of adam"),
+        (Interval(0.2, None, None, 2), "is not judged against that of adam (difference 0.200)"),
+    ],
+)
+def test_the_lead_says_how_the_test_loss_compares(difference, words):
+    screen = screen_of_race()
+    claims = headline.Headline("lopt", (), {}, headline.TestLoss("adam", difference, 0, 1), ())
+    assert words in first_screen.lead_sentence(dataclasses.replace(screen, headline=claims))
+
+
+def test_controls_are_counted_by_whether_they_are_as_expected():
+    found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), zero_rate_rank=(3, 3))
+    counts = first_screen.held_counts(first_screen.controls_table(found))
+    assert counts == {"yes": 1, "no": 1, "unknown": 3}
