@@ -74,7 +74,7 @@ def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
                 alt=f"Line plot of {panel.y_label} against {panel.x_label}, over {over}. Last value of each line: "
                 f"{ends}.{_levels_alt(panel.levels)}",
                 caption=f"{panel.y_label.capitalize()} against {panel.x_label}: {found.how} "
-                + _band_sentence(rows, found.tasks, "tasks and seeds" if several else "seeds"),
+                + _band_sentence(rows, found.tasks, order, metric, "tasks and seeds" if several else "seeds"),
                 draw=lambda found=found, what=what, order=order: _draw_leaders(rows, found, what, order, styles),
                 chart=lambda panel=panel: panel.chart(styles, 51, bands=True),
             )
@@ -196,7 +196,7 @@ def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
                 alt=f"Small multiples of validation loss against {axis}, one panel for each of {len(shown)} tasks; the "
                 "final values are in the summary tables.",
                 caption=f"Validation loss against {axis}, every task. Each panel has its own axes.{clock} "
-                + _band_sentence(rows, tuple(shown)),
+                + _band_sentence(rows, shown, rows.trained, CLAIMED),
                 draw=lambda axis=axis, shown=shown: _draw_overview(rows, shown, axis, styles),
                 wide=True,
             )
@@ -225,11 +225,11 @@ def _curve_figure(
     leading = set(leaders(rows, targets)) & set(order) or set(order)
     hidden = frozenset(order) - leading
     panel = cache(lambda: _panel(rows, task, metric, axis, order, levels, hidden))
+    band = _band_sentence(rows, (task,), [name for name in order if name not in hidden], metric)
     return Figure(
         slug=f"{metric}_{axis}_{rows.slugs[task]}",
         alt=f"Line plot of {name} against {axis} on task {task}. Last value of each row: {ends}." + _levels_alt(levels),
-        caption=f"{name.capitalize()} against {axis}. {clock}{_band_sentence(rows, (task,))}"
-        + _levels_sentence(targets, task, levels),
+        caption=f"{name.capitalize()} against {axis}. {clock}{band}" + _levels_sentence(targets, task, levels),
         draw=lambda: _draw_figure(rows, panel(), task, f"{name} against {axis}", order, styles),
         chart=lambda: panel().chart(styles, 26, bands=False),
     )
@@ -264,15 +264,18 @@ def _clock_sentence(rows: Rows, task: str) -> str:
     return "Seconds: each run's own training clock, averaged over seeds (not every row here has a timing cell). "
 
 
-def _band_sentence(rows: Rows, tasks: tuple[str, ...], over: str = "seeds") -> str:
-    sizes = {len(runs_of(rows, name, (task,))[0]) for task in tasks for name in rows.trained} - {0}
-    if max(sizes) < MIN_SEEDS:
+def _band_sentence(rows: Rows, tasks: Sequence[str], names: Sequence[str], metric: str, over: str = "seeds") -> str:
+    """What line and band of these optimizers are, by the runs that each has a curve of, as `panels.band_width` has it.
+
+    Runs of several tasks count together where they are drawn `over` "tasks and seeds".
+    """
+    found = [[len(rows.series[t, n, metric].columns) for t in tasks if (t, n, metric) in rows.series] for n in names]
+    sizes = [sum(own) for own in found] if over != "seeds" else [size for own in found for size in own]
+    band = f"25th to 75th percentile over {over}"
+    if min(sizes) < MIN_SEEDS:
         band = f"range over {over} (fewer than {MIN_SEEDS})" if max(sizes) > 1 else "none, one seed"
-    else:
-        band = f"25th to 75th percentile over {over}, or their range below {MIN_SEEDS} seeds"
-        band = band if min(sizes) < MIN_SEEDS else f"25th to 75th percentile over {over}"
     text = f"Line: median over {over}; band: {band}."
-    if any(runs_of(rows, name, tasks)[1] for name in rows.trained):
+    if any(runs_of(rows, name, tuple(tasks))[1] for name in names):
         text += " A cross marks the step after which a run has failed; the thin line beyond it is of the others only."
     return text
 

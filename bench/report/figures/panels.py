@@ -84,7 +84,7 @@ class Panel:
         return self._lines(self.shown)
 
     def _lines(self, data: Frame) -> Frame:
-        width = band_width(self.data)
+        width = band_width(self.visible)
         grouped = data.dropna(subset="loss").groupby(["optimizer", "x"], sort=True)["loss"]
         ends = {"low": (100 - width) / 200, "high": (100 + width) / 200}
         found = pd.DataFrame({"median": grouped.median(), **{name: grouped.quantile(q) for name, q in ends.items()}})
@@ -179,7 +179,7 @@ def draw(
     look = looks(styles, names)
     grid = sns.relplot(
         data[data["whole"]], kind="line", size="optimizer", estimator="median", **common, **several, **look,
-        errorbar=("pi", min(map(band_width, (panel.visible for panel in panels)))),
+        errorbar=("pi", max(map(band_width, (panel.visible for panel in panels)))),
         err_kws={"alpha": BAND, "linewidth": 0}, height=height, aspect=aspect,
         facet_kws={"sharex": False, "sharey": False},
     )  # fmt: skip

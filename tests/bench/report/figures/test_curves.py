@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from bench.report import figures
 from bench.report.figures import curves
 from bench.report.figures.theme import themed
@@ -96,3 +98,16 @@ def test_a_line_ends_thin_where_a_run_has_failed():
     ends = {round(line.get_linewidth(), 1): line.get_xdata()[-1] for line in axes.lines if len(line.get_xdata()) > 2}
     assert ends == {2.6: 100, 1.6: 50, 0.9: 100}
     assert "A cross marks" in figure.caption
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "band"), [(2, "range over tasks and seeds (fewer"), (3, "25th to 75th percentile")]
+)
+def test_the_band_is_of_percentiles_where_tasks_and_seeds_together_are_enough(num_seeds, band):
+    runs = {name: [falling(0.01, 3.0 + seed) for seed in range(num_seeds)] for name in ("adam", "lopt")}
+    rows = rows_of(dict.fromkeys("tu", runs), {t: {"adam": [1.0] * 6, "lopt": [1.0] * 6} for t in "tu"})
+    rows.train["family"] = "f"
+    figure = curves.leader_figures(rows, figures.optimizer_styles(rows), {})[0]
+    assert band in figure.caption
+    line = figure.chart()["lines"][0]
+    assert (line["low"][0], line["median"][0], line["high"][0]) == ((3.0, 3.5, 4.0), (3.25, 4.0, 4.75))[num_seeds - 2]
