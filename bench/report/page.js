@@ -85,7 +85,7 @@ const chart = figure => {
   // Only numbers and colours of our own go into the markup; names are set as text.
   const draw = () => {
     width = Math.max(plot.clientWidth, 260);
-    const height = Math.round(Math.min(0.62 * width, 380));
+    const height = Math.round(Math.min(Math.max(0.62 * width, 260), 380));
     const shown = data.lines.filter(line => on.has(line.name));
     const ends = (shown.length ? shown : data.lines).map(line => line.x.at(-1));
     const first = data.logX ? xs[0] : 0;
@@ -119,7 +119,7 @@ const chart = figure => {
       <text class="y" transform="translate(13 ${(height - SPACE.bottom) / 2}) rotate(-90)" text-anchor="middle"></text>
       ${Object.values(data.levels).map(v => v >= y.low && v <= y.high ?
         `<text class="level" x="${width - SPACE.right + 4}" y="${y(v) + 4}"></text>` : "").join("")}</svg>`;
-    const label = (kind, words, log) => { plot.querySelector(kind).textContent = words + (log ? ", log scale" : ""); };
+    const label = (kind, words, log) => { plot.querySelector(kind).textContent = words + (log ? " (log)" : ""); };
     label("text.x", data.xLabel, data.logX);
     label("text.y", data.yLabel, data.logY);
     const named = Object.entries(data.levels).filter(([, v]) => v >= y.low && v <= y.high);

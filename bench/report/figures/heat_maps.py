@@ -21,6 +21,7 @@ from bench.store.rows import HAND_DESIGNED, LEARNED, Frame, Rows
 
 AROUND_ONE = "vlag"  # blue below, red above: told apart by colour-blind readers, and by lightness from the middle
 ASCENDING = "mako_r"
+FEW_TASKS = 4  # fit half a page
 FAR = 2.0  # a ratio from which on all are of one colour
 
 
@@ -47,7 +48,7 @@ def test_loss_figure(rows: Rows) -> Figure | None:
         caption="Mean final test loss, the best optimizer on top. Colour: its ratio to the lowest hand-designed mean "
         f"of the task, blue below 1, red above, of one colour from {FAR:g} times on. †: some runs failed, in no mean.",
         draw=lambda: _draw_losses(rows, ratios, texts),
-        wide=True,
+        wide=len(rows.tasks) > FEW_TASKS,
     )
 
 
