@@ -14,6 +14,7 @@ from bench.store.rows import Frame
 PACKAGES = ("jax", "jaxlib", "optax", "flax")  # whose versions change results
 # Parts of a configuration that the cells of a task share.
 OF_TASK = ("version", "task_digest", "data_digest", "family", "horizon", "batch_size", "num_params", "device_kind")
+APART = ("seed", "suite", "hyperparameters", "set_by_hand", "tuned_horizon", "tuned_on")
 NAMES = {"source": "plug-in", "theta_sha256": "weights", "task_digest": "task", "data_digest": "data"}
 
 
@@ -38,9 +39,9 @@ class LeftOut(NamedTuple):
 
 
 def setting_of(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the result of a training run depends on but its seed, as a flat table."""
-    flat = {name: value for name, value in config.items() if name not in ("seed", "suite", "hyperparameters")}
-    flat |= config.get("hyperparameters") or {}
+    """All that the result of a training run depends on but its seed, as a flat table; not how values were found."""
+    flat = {**config, **(config.get("hyperparameters") or {})}
+    flat = {name: value for name, value in flat.items() if name not in APART}
     versions, device = provenance.get("versions", {}), provenance.get("device", {})
     flat |= {package: versions.get(package) for package in PACKAGES}
     return flat | ({"CPU": device.get("cpu")} if device.get("platform") == "cpu" else {})
@@ -49,8 +50,7 @@ def setting_of(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """How two settings differ: "learning_rate 0.3 and not 0.03", at most three differences."""
     found = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-    values = [name for name in found if name not in ("set_by_hand", "tuned_horizon", "tuned_on")]
-    told = [_told(name, old.get(name), new.get(name)) for name in values or found]
+    told = [_told(name, old.get(name), new.get(name)) for name in found]
     return ", ".join(told[:3]) + (", ..." if len(told) > 3 else "")
 
 

@@ -129,6 +129,7 @@ def tune_family(
                 try:
                     found.append(_search(name, row, family, horizon, registry, path, log, advance_search))
                 except search.NothingFinishes as error:
+                    path.with_suffix(".runs").unlink(missing_ok=True)
                     found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, str(error)))
                 except (UsageError, MissingDataError, DamagedDataError, CacheError):
                     raise

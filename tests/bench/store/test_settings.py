@@ -100,3 +100,9 @@ def test_files_of_strangers_and_of_another_schema_are_left_alone(tmp_path):
     assert {name: (store.folder / name).read_text() for name in strangers} == strangers
     with pytest.raises(UsageError, match="no results"):
         Store(tmp_path, "other").read()
+
+
+def test_how_the_same_values_were_found_makes_no_other_row(tmp_path):
+    by_hand = {"hyperparameters": {"learning_rate": 0.3, "set_by_hand": ["learning_rate"]}, "tuned_horizon": None}
+    found = stored(tmp_path, (0, HERE, {}), (1, HERE, {}), (1, by_hand, {})).read()
+    assert (sorted(found.cells["seed"]), found.left_out) == ([0, 1], ())
