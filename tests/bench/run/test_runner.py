@@ -181,3 +181,10 @@ def test_a_lost_interruption_is_raised_again(steps_left):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, begin)
+
+
+def test_what_is_stored_is_run_again_where_it_is_asked_for(acting, tmp_path):
+    store = Store(tmp_path, "made")
+    first = run(acting, Registry(), store)
+    assert run(acting, Registry(), store, since="2000-01-01T00:00:00+00:00")["stored"] == 2
+    assert run(acting, Registry(), store, since="9999-01-01T00:00:00+00:00") == first
