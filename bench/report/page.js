@@ -46,7 +46,10 @@ const sortable = table => {
 // --------------------------------------------------------------------------------------------------------------------
 
 const SPACE = {left: 56, right: 62, top: 8, bottom: 44};
-const shortest = value => String(Number(value.toPrecision(3)));
+const shortest = value => {
+  const rounded = Number(value.toPrecision(3));
+  return rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
+};
 
 const ticks = (low, high, log, most) => {
   if (log) {

@@ -150,7 +150,7 @@ def long(parts: Mapping[str, Sequence[tuple[Any, Frame]]], every: int = 1) -> Fr
             frame = frame.assign(x=np.asarray(x, np.float64)[kept], whole=whole[kept])
             frames.append(frame.melt(["x", "whole"], var_name="run", value_name="loss").assign(optimizer=name))
     data = pd.concat(frames, ignore_index=True)
-    data["whole"] = data.groupby(["optimizer", "x"])["whole"].transform("all")
+    data["whole"] = data.groupby(["optimizer", "x"])["whole"].transform("all").astype(bool)
     return data.dropna(subset="x")
 
 

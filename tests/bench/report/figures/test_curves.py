@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from bench.report import figures
-from bench.report.figures import curves
+from bench.report.figures import curves, panels
 from bench.report.figures.theme import themed
 from bench.report.first_screen import leaders
 from tests.bench import synthetic
@@ -111,3 +113,9 @@ def test_the_band_is_of_percentiles_where_tasks_and_seeds_together_are_enough(nu
     assert band in figure.caption
     line = figure.chart()["lines"][0]
     assert (line["low"][0], line["median"][0], line["high"][0]) == ((3.0, 3.5, 4.0), (3.25, 4.0, 4.75))[num_seeds - 2]
+
+
+def test_a_clock_that_is_not_known_takes_no_run_with_it():
+    found = panels.long({"a": [(np.array([0.0, 1.0, math.nan]), pd.DataFrame({0: [3.0, 2.0, 1.0]}))]})
+    assert found["whole"].tolist() == [True, True]
+    assert found["whole"].dtype == bool
