@@ -127,15 +127,18 @@ def test_a_marked_image_is_half_the_first_training_image_of_its_class_moved():
     assert len(shifts) > 2
 
 
-def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family():
-    trained, judged = (tasks.members(name) for name in ("imagenet_nets", "imagenet_other_nets"))
+@pytest.mark.parametrize(
+    "pair", [("imagenet_nets", "imagenet_other_nets"), ("imagenet_small_nets", "imagenet_held_out_nets")]
+)
+def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family(pair):
+    trained, judged = (tasks.members(name) for name in pair)
     nets = [{repr(row.problem.init) for row in part} for part in (trained, judged)]
     assert not nets[0] & nets[1]
     evaluated = {
         repr(row.problem.init) for row in tasks.FAMILIES.values() if not row.problem.family.startswith("imagenet")
     }
     paper = {repr(tasks.FAMILIES["imagenet32_cnn3"].problem.init)}  # its net is that of CIFAR-10 too
-    assert not (nets[0] | nets[1] - paper) & evaluated
+    assert not ((nets[0] | nets[1]) - paper) & evaluated
     assert {row.data_set for row in (*trained, *judged)} == {"imagenet32"}
     assert tasks.members("digits8_mlp") == (tasks.FAMILIES["digits8_mlp"],)
     with pytest.raises(tasks.UnknownNameError, match="did you mean imagenet_nets"):
