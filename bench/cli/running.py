@@ -327,7 +327,7 @@ def publish(
         raise UsageError("expected either a suite or --outer CONFIG")
     if outer is not None:
         if force and not ship:
-            raise UsageError("--force replaces weights that ship: with --outer it goes with --ship")
+            raise UsageError("--force replaces weights that ship: it goes with --ship")
         if tasks_ or optimizers or seeds or steps or settings or plugins:
             raise UsageError("--outer publishes the run of a configuration: it takes no part of a suite")
         _publish_outer(outer, label, ship, force, folders)
