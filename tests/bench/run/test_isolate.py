@@ -127,8 +127,8 @@ def test_a_task_that_cannot_be_built_is_rows_and_the_others_go_on(bench, tmp_pat
         "crashing": ("crashed", "cannot be built: its process died, by signal SIGSEGV"),
         "exiting": ("crashed", "cannot be built: its process died, by exit code 0"),
         "sleeping": ("time_limit", "cannot be built: its process was ended after 15 s"),
-        "raising": ("error", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere'"),
-        "huge": ("out_of_memory", "MemoryError"),
+        "raising": ("error", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere' (plugin.py, line 9)"),
+        "huge": ("out_of_memory", "MemoryError (plugin.py, line 10)"),
         "another": ("error", "expected a tasks.Task, got int"),
     }
     page = (tmp_path / "reports" / "quick" / "local" / "report.html").read_text()
