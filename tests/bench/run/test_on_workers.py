@@ -33,13 +33,16 @@ def folders(root):
 
 
 def numbers(results):
-    """(kind, optimizer, seed) -> what a cell came to, but for what hangs on the clock."""
+    """(kind, task, optimizer, seed) -> what a cell came to, but for what hangs on the clock."""
     timed = {*CLOCK_COLUMNS, "started_at", "checksum", "provenance", "record"}
     curves = results.curves[~results.curves["metric"].str.contains("second|wall_time")]
     by_cell = {cell: rows[["step", "metric", "value"]].to_numpy().tolist() for cell, rows in curves.groupby("cell")}
     rows = results.cells.drop(columns=[name for name in results.cells if name in timed]).to_dict("records")
     return {
-        (row["kind"], row["optimizer"], row["seed"]): (json.dumps(row, sort_keys=True), str(by_cell.get(row["cell"])))
+        (row["kind"], row["task"], row["optimizer"], row["seed"]): (
+            json.dumps(row, sort_keys=True),
+            str(by_cell.get(row["cell"])),
+        )
         for row in rows
     }
 
