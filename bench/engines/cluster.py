@@ -62,6 +62,7 @@ CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 0,
 }
+DASHBOARD = "127.0.0.1:0"  # any port: two commands on one machine are not in each other's way
 # A local worker that died is started again however long that takes; a queue's job that is lost is given anew instead.
 PATIENT = {"distributed.deploy.lost-worker-timeout": "1 day"}
 LOCAL: dict[str, Any] = {
@@ -69,7 +70,7 @@ LOCAL: dict[str, Any] = {
     "processes": True,
     "memory_limit": 0,
     "host": "127.0.0.1",
-    "dashboard_address": None,
+    "dashboard_address": DASHBOARD,
     "silence_logs": logging.CRITICAL,
 }
 PROLOGUE = ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]
@@ -193,7 +194,7 @@ class QueueSpec:
         try:
             return getattr(dask_jobqueue, QUEUES[self.queue_system])(
                 **{"processes": 1, **self.options, "job_script_prologue": prologue},
-                scheduler_options={"dashboard_address": None},
+                scheduler_options={"dashboard_address": DASHBOARD},
                 silence_logs="critical",
             )
         except (ValueError, TypeError, OSError) as error:
