@@ -79,8 +79,8 @@ MODULES = {  # public name -> its module
     "time_steps": "bench.run.time_and_race",
     "tune_family": "bench.tuning.family",
     "verify_reports": "bench.report.verify_all",
-    "write_claims": "bench.report.claims",
     "write_cards": "bench.report.cards",
+    "write_claims": "bench.report.claims",
     "write_report": "bench.report.stored",
     "write_site": "bench.report.site",
 }

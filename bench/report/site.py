@@ -118,10 +118,10 @@ def _write(out: Path, folders: Folders, published: list[tuple[str, str]], docume
         shutil.copytree(folders.reports_dir / suite / label, out / "reports" / suite / label)
         sets.append(_read_set(folders, suite, label))
     sets.sort(key=lambda found: (-found.cells, found.suite, found.label))
-    claims = sorted(folders.reports_dir.joinpath(CLAIMS).glob("*.html"))
+    claims = sorted(folders.reports_dir.joinpath(CLAIMS).glob("*/*.html"))
     for page in claims:
-        (out / "reports" / CLAIMS).mkdir(parents=True, exist_ok=True)
-        shutil.copy(page, out / "reports" / CLAIMS)
+        (out / "reports" / CLAIMS / page.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, out / "reports" / CLAIMS / page.parent.name)
     render = template("site").render
     (out / "weights").mkdir()
     cards = {name: path_of(name).read_text(encoding="utf-8") for name in shipped_names()}
@@ -139,7 +139,7 @@ def _write(out: Path, folders: Folders, published: list[tuple[str, str]], docume
             measurements=[found for found in sets if not found.word],
             cards={name: dict(_facts(text)) for name, text in cards.items()},
             documentation=documentation,
-            claims=f"reports/{CLAIMS}/{claims[0].name}" if claims else None,
+            claims=f"reports/{CLAIMS}/{claims[0].parent.name}/{claims[0].name}" if claims else None,
         ),
         encoding="utf-8",
     )

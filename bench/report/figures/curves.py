@@ -36,10 +36,13 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
     """Train and validation loss of a task against steps and against seconds, target levels in those of train loss."""
     figures = []
     for axis in ("steps", "seconds"):
-        if axis == "seconds" and not seconds_source(rows, task):
+        source = seconds_source(rows, task) if axis == "seconds" else ""
+        if axis == "seconds" and not source:
             continue
         for metric in CURVE_NAMES:
-            if order := _drawable(rows, task, metric):
+            order = _drawable(rows, task, metric)
+            # A run that ended at once has no clock at its only point.
+            if order := [name for name in order if np.isfinite(_times(rows, task, name, metric, source)).any()]:
                 figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets))
     return figures
 

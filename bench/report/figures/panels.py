@@ -177,8 +177,9 @@ def draw(
     names = sorted(dict.fromkeys(data["optimizer"]), key=lambda name: -list(order).index(name))
     common: dict[str, Any] = {"x": "x", "y": "loss", "hue": "optimizer", "style": "optimizer", "legend": False}
     look = looks(styles, names)
+    whole = data[data["whole"]] if data["whole"].any() else data  # no run has come to a second point
     grid = sns.relplot(
-        data[data["whole"]], kind="line", size="optimizer", estimator="median", **common, **several, **look,
+        whole, kind="line", size="optimizer", estimator="median", **common, **several, **look,
         errorbar=("pi", max(map(band_width, (panel.visible for panel in panels)))),
         err_kws={"alpha": BAND, "linewidth": 0}, height=height, aspect=aspect,
         facet_kws={"sharex": False, "sharey": False},

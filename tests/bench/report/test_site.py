@@ -71,11 +71,11 @@ def test_every_link_leads_to_a_file_and_every_card_is_a_page(folders, tmp_path):
 
 def test_the_claims_are_linked_once_there_is_a_page_of_them(folders, tmp_path):
     assert "was shown" not in shown(write_site(tmp_path / "site", folders=folders))
-    (folders.reports_dir / "claims").mkdir()
-    (folders.reports_dir / "claims" / "claims.html").write_text("<h1>Claims</h1>")
+    (folders.reports_dir / "claims" / "here").mkdir(parents=True)
+    (folders.reports_dir / "claims" / "here" / "index.html").write_text("<h1>Claims</h1>")
     index = write_site(tmp_path / "site", folders=folders)
     assert "was shown" in shown(index)
-    assert (index.parent / "reports" / "claims" / "claims.html").is_file()
+    assert (index.parent / "reports" / "claims" / "here" / "index.html").is_file()
 
 
 def test_a_board_is_replaced_whole_and_another_folder_is_left_alone(folders, tmp_path):
