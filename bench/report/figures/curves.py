@@ -40,9 +40,7 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
         if axis == "seconds" and not source:
             continue
         for metric in CURVE_NAMES:
-            order = _drawable(rows, task, metric)
-            # A run that ended at once has no clock at its only point.
-            if order := [name for name in order if np.isfinite(_times(rows, task, name, metric, source)).any()]:
+            if order := [n for n in _drawable(rows, task, metric) if _has_a_point(rows, task, n, metric, source)]:
                 figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets))
     return figures
 
@@ -259,6 +257,13 @@ def _drawable(rows: Rows, task: str, metric: str) -> list[str]:
     """Optimizers with a finite value, best final test loss first."""
     frames = {name: rows.curve(task, name, metric) for name in sorted_optimizers(rows, (task,))}
     return [n for n, frame in frames.items() if frame is not None and np.isfinite(frame.to_numpy(dtype=float)).any()]
+
+
+def _has_a_point(rows: Rows, task: str, name: str, metric: str, source: str) -> bool:
+    """Whether some loss has its time: a run that ended at once has a loss before its clock began."""
+    losses = rows.series[task, name, metric].to_numpy(dtype=float)
+    times = _times(rows, task, name, metric, source)
+    return bool((np.isfinite(losses).any(axis=1) & np.isfinite(times)).any())
 
 
 def _clock_sentence(rows: Rows, task: str) -> str:
