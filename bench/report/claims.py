@@ -1,13 +1,13 @@
 """The claims C1 to C6 of the paper and its questions: each with a sentence, numbers, a status, a figure and a command.
 
-Everything is put together from published rows. A claim consists of parts. A part holds if the whole of its interval
-lies on the side that is claimed. The claim is "shown" if all parts hold, "shown in part" if some do, and else "not
-shown": a part that was not measured does not hold. The paper is Metz et al., arXiv 1810.10180.
+Everything is put together from published reports, whose numbers follow from rows (`bench verify`). A claim consists of
+parts. A part holds if the whole of its interval lies on the side that is claimed. The claim is "shown" if all parts
+hold, "shown in part" if some do, and else "not shown": a part that was not measured does not hold. The paper is Metz et
+al., arXiv 1810.10180.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterator
@@ -22,7 +22,6 @@ from bench.folders import Folders
 from bench.measure import ablation, gradient_norms, objectives
 from bench.measure.feedback import OPTIMIZER as REPLAYED
 from bench.measure.pathologies.inner import THETAS
-from bench.report.build import first_screen_json
 from bench.report.page import template
 from bench.report.pathologies import EXPLODES, LIMITS
 from bench.report.table import format_interval, format_number
@@ -30,11 +29,10 @@ from bench.report.verify_report import first_difference, published_reports
 from bench.score.verdict import GROUP_NAMES
 from bench.statistics import Interval
 from bench.store.rows import Frame
-from bench.store.store import Store
 from tasks.files import write_atomically
 
 PAPERS = gradient_norms.OPTIMIZERS[0]  # the paper's design
-PAGE, JSON = "index.html", "claims.json"
+FOLDER, PAGE, JSON = "claims", "index.html", "claims.json"  # of a label, among the reports
 SHOWN, IN_PART, NOT_SHOWN = "shown", "shown in part", "not shown"
 
 
@@ -85,20 +83,31 @@ QUESTIONS = {
 }
 
 
+@dataclass(frozen=True)
 class Published:
-    """What was published under one label, as JSON of each suite."""
+    """The reports of one label.
 
-    def __init__(self, folders: Folders, label: str):
-        self._folders, self.label = folders, label
+    Attributes:
+      reports_dir: where reports lie.
+      label: of the results.
+    """
 
-    @functools.cache  # noqa: B019  # lives as long as one command
+    reports_dir: Path
+    label: str
+
     def of(self, suite: str) -> Any:
-        """What `bench report SUITE --json` prints, parsed; None where nothing is published."""
+        """The report of a suite, as `bench report SUITE --json` prints it; None where none is published.
+
+        Raises:
+          UsageError: it is no JSON.
+        """
+        path = self.reports_dir / suite / self.label / "report.json"
         try:
-            results = Store(self._folders.results_dir, suite, self.label).read()
-        except UsageError:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        return json.loads(first_screen_json(results, self._folders.results_dir, suite, self.label))
+        except ValueError as error:
+            raise UsageError(f"{path} is no JSON: {error}; bench verify {suite}/{self.label}") from None
 
     def table(self, suite: str) -> Frame | None:
         """The table of a measurement; None where nothing is published."""
@@ -140,11 +149,6 @@ Parts = Iterator[Part]
 
 def _missing(what: str) -> Part:
     return Part(f"Not measured: {what}.", None)
-
-
-def _interval(found: Any) -> Interval:
-    low, high = (None if found[end] is None or math.isnan(found[end]) else found[end] for end in ("low", "high"))
-    return Interval(found["estimate"], low, high, 0)
 
 
 def _c1(published: Published) -> Parts:
@@ -203,7 +207,7 @@ def _c2(published: Published) -> Parts:
         worst: dict[str, Any] = ratios.nlargest(1, "high").to_dict("records")[0]
         yield Part(
             "The variance of the merged estimate over the better one's is at most "
-            f"{format_interval(_interval(worst))} over {len(ratios)} lengths and thetas.",
+            f"{format_interval(Interval.read(worst))} over {len(ratios)} lengths and thetas.",
             bool(worst["high"] <= LIMITS["merged"]),
         )
     runs = published.table("ablation")
@@ -223,7 +227,7 @@ def _speedups(against: Any, where: str) -> Parts:
     """Of a headline over the groups of hand-designed rows."""
     for found in against:
         bound = found["speedup"].get("bound", "")
-        interval = _interval(found["speedup"])
+        interval = Interval.read(found["speedup"])
         yield Part(
             f"{where}: {bound}{format_interval(interval)} times over {GROUP_NAMES[found['group']]} "
             f"({found['reference']}).",
@@ -248,7 +252,7 @@ def _c4(published: Published) -> Parts:
     headline = _headline(published, "paper")
     if headline and headline["test_loss"]:
         found = headline["test_loss"]
-        interval = _interval(found["difference"])
+        interval = Interval.read(found["difference"])
         yield Part(
             f"The final test loss of {headline['optimizer']} less that of {found['reference']}, the best hand-designed "
             f"one: {format_interval(interval)}; lower on {found['tasks_below']} of {found['tasks']} tasks.",
@@ -297,7 +301,7 @@ def what_was_learned(published: Published) -> list[Part]:
     return [
         Part(
             f"{row['score'].replace('_', ' ')} of {REPLAYED} {format_number(row['closed'], 4)}; with "
-            f"{names[row['way']]} {format_interval(_interval(row | {'estimate': row['difference']}))} more.",
+            f"{names[row['way']]} {format_interval(Interval.read(row | {'estimate': row['difference']}))} more.",
             None if row["low"] is None else row["low"] > 0,
         )
         for row in table.to_dict("records")
@@ -325,9 +329,9 @@ def as_json(found: list[Claim]) -> str:
     return f"{json.dumps(rows, indent=1)}\n"
 
 
-def files(folders: Folders, label: str) -> dict[str, str]:
+def files(reports_dir: Path, label: str) -> dict[str, str]:
     """The page of claims and its JSON: name -> content."""
-    published = Published(folders, label)
+    published = Published(reports_dir, label)
     found = claims(published)
     context: dict[str, Any] = {
         "title": f"The six claims ({label})",
@@ -355,9 +359,9 @@ def write_claims(label: str | None = None, *, folders: Folders | None = None) ->
     """
     folders = folders or Folders()
     label = label or _only_label(folders.reports_dir)
-    out_dir = folders.reports_dir / "claims" / label
+    out_dir = folders.reports_dir / FOLDER / label
     out_dir.mkdir(parents=True, exist_ok=True)
-    for name, content in files(folders, label).items():
+    for name, content in files(folders.reports_dir, label).items():
         write_atomically(out_dir / name, content.encode())
     return out_dir / PAGE
 
@@ -377,13 +381,13 @@ def _only_label(reports_dir: Path) -> str:
 
 def published_claims(reports_dir: Path) -> list[str]:
     """Labels of committed pages of claims."""
-    return [path.parent.name for path in sorted(reports_dir.glob(f"claims/*/{JSON}"))]
+    return [path.parent.name for path in sorted(reports_dir.glob(f"{FOLDER}/*/{PAGE}"))]
 
 
-def verify_claims(folders: Folders, label: str) -> str | None:
+def verify_claims(reports_dir: Path, label: str) -> str | None:
     """The first difference between the committed page of claims and one made now; None if there is none."""
-    out_dir = folders.reports_dir / "claims" / label
-    for name, content in files(folders, label).items():
+    out_dir = reports_dir / FOLDER / label
+    for name, content in files(reports_dir, label).items():
         path = out_dir / name
         if not path.is_file():
             return f"{path}: missing"

@@ -6,7 +6,6 @@ Every sentence is put together from the rows. The paper is Metz et al., arXiv 18
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +41,7 @@ class Found:
         """An estimate with its interval."""
         rows = self.of(pathology)
         row = rows[(rows["theta"] == theta) & (rows["at"] == at) & (rows["name"] == name)].iloc[0]
-        return _interval(row)
+        return Interval.read(row)
 
     def __call__(self, pathology: str, theta: str, at: float, name: str) -> float:
         """An estimate."""
@@ -56,11 +55,6 @@ class Found:
         """Lengths or windows that were measured."""
         rows = self.of(pathology)
         return sorted(set(rows.loc[rows["theta"] == theta, "at"]))
-
-
-def _interval(row: Any) -> Interval:
-    low, high = (None if math.isnan(row[name]) else float(row[name]) for name in ("low", "high"))
-    return Interval(float(row["estimate"]), low, high, int(row["n"]))
 
 
 def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
@@ -100,7 +94,7 @@ def _table(slug: str, caption: str, rows: Frame, at: str | None, theta: bool = T
     columns += [Column("name", "what"), Column("estimate", "estimate", interval=True)]
     entries = []
     for _, row in rows.iterrows():
-        value = _interval(row)
+        value = Interval.read(row)
         text = format_interval(value) if math.isfinite(value.estimate) else _number(value.estimate)
         entry = [text_entry(row["theta"])] if theta else []
         entry += [Entry(f"{row['at']:,.10g}", float(row["at"]))] if at else []

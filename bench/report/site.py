@@ -20,6 +20,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.folders import Folders
+from bench.report import claims
 from bench.report.cards import path_of
 from bench.report.first_screen import TARGETS, score_entry
 from bench.report.page import template
@@ -32,7 +33,6 @@ from bench.suites.suite import load_suite, suite_names
 
 INDEX = "index.html"
 MARK = ".bench-site"  # tells a folder that may be replaced
-CLAIMS = "claims"  # folder of the page of claims, among the reports
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ def _write(out: Path, folders: Folders, published: list[tuple[str, str]], docume
         shutil.copytree(folders.reports_dir / suite / label, out / "reports" / suite / label)
         sets.append(_read_set(folders, suite, label))
     sets.sort(key=lambda found: (-found.cells, found.suite, found.label))
-    claims = sorted(folders.reports_dir.joinpath(CLAIMS).glob("*/*.html"))
-    for page in claims:
-        (out / "reports" / CLAIMS / page.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(page, out / "reports" / CLAIMS / page.parent.name)
+    pages = [f"{claims.FOLDER}/{label}/{claims.PAGE}" for label in claims.published_claims(folders.reports_dir)]
+    for page in pages:
+        (out / "reports" / page).parent.mkdir(parents=True)
+        shutil.copy(folders.reports_dir / page, out / "reports" / page)
     render = template("site").render
     (out / "weights").mkdir()
     cards = {name: path_of(name).read_text(encoding="utf-8") for name in shipped_names()}
@@ -139,7 +139,7 @@ def _write(out: Path, folders: Folders, published: list[tuple[str, str]], docume
             measurements=[found for found in sets if not found.word],
             cards={name: dict(_facts(text)) for name, text in cards.items()},
             documentation=documentation,
-            claims=f"reports/{CLAIMS}/{claims[0].parent.name}/{claims[0].name}" if claims else None,
+            claims=f"reports/{pages[0]}" if pages else None,
         ),
         encoding="utf-8",
     )
@@ -176,7 +176,7 @@ def _read_set(folders: Folders, suite: str, label: str) -> ResultSet:
         speedups=tuple((name, _speedup(against[group])) for group, name in GROUP_NAMES.items() if group in against)
         if any(value["estimate"] is not None for value in against.values())
         else (),
-        test_loss=f"{format_interval(_interval(test['difference']), sign=True)} ({test['reference']})"
+        test_loss=f"{format_interval(Interval.read(test['difference']), sign=True)} ({test['reference']})"
         if test
         else NONE_TEXT,
         told_apart=_told_apart(report, optimizer),
@@ -189,13 +189,9 @@ def _machine(provenance: str) -> str:
     return device.get("cpu", "cpu") if device["kind"] == "cpu" else device["kind"]
 
 
-def _interval(value: Mapping[str, Any]) -> Interval:
-    return Interval(value["estimate"], value["low"], value["high"], 0)
-
-
 def _speedup(value: Mapping[str, Any]) -> str:
     """A speed-up of `report.json`, "<" before a bound."""
-    return NONE_TEXT if value["estimate"] is None else score_entry(_interval(value), bound="bound" in value).text
+    return NONE_TEXT if value["estimate"] is None else score_entry(Interval.read(value), bound="bound" in value).text
 
 
 def _told_apart(report: Path, optimizer: str) -> str:

@@ -151,7 +151,7 @@ def _spread(jobs: Sequence[Job], folders: Folders) -> Iterator[tuple[Job, Sequen
 def _check(job: Job, folders: Folders) -> list[Checked]:
     kind, *which = job
     if kind == "claims":
-        return [Checked("claims", label, claims.verify_claims(folders, label)) for label in which]
+        return [Checked("claims", label, claims.verify_claims(folders.reports_dir, label)) for label in which]
     if kind == "card":
         return [Checked("card", name, cards.verify(name, folders.results_dir)) for name in which]
     suite, label = which

@@ -6,12 +6,13 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
+ENDS = ("low", "high")
 MIN_SEEDS = 5  # Below this many seeds a point is shown without an interval (protocol rule 12).
 
 
@@ -23,6 +24,12 @@ class Interval:
     low: float | None
     high: float | None
     n: int  # seeds, pairs, runs or blocks behind the estimate
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Interval:
+        """From "estimate", "low" and "high", as in `report.json` and in a row of a table; "n" where it is there."""
+        low, high = (None if values[end] is None or math.isnan(values[end]) else float(values[end]) for end in ENDS)
+        return cls(float(values["estimate"]), low, high, int(values.get("n", 0)))
 
     def __format__(self, form: str) -> str:
         """The estimate and its bounds, each in the given float format: "1.2 [0.9, 1.5]"."""

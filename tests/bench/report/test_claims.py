@@ -1,6 +1,7 @@
 """The page of claims: statuses follow from intervals, numbers from published rows."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,7 +17,8 @@ class Fake(claims.Published):
     """What is published, told by suite."""
 
     def __init__(self, **suites):
-        self.label, self.suites = "here", suites
+        super().__init__(Path("reports"), "here")
+        object.__setattr__(self, "suites", suites)
 
     def of(self, suite):
         return self.suites.get(suite)
@@ -143,9 +145,9 @@ def test_the_page_holds_every_number_and_a_changed_one_is_found(tmp_path):
     text = path.read_text()
     assert all(row["sentence"] in text.replace("&#39;", "'") for row in rows)
     assert claims.published_claims(folders.reports_dir) == ["here"]
-    assert claims.verify_claims(folders, "here") is None
+    assert claims.verify_claims(folders.reports_dir, "here") is None
     path.write_text(text.replace("Not shown", "Shown", 1))
-    problem = claims.verify_claims(folders, "here")
+    problem = claims.verify_claims(folders.reports_dir, "here")
     assert problem is not None
     assert 'published \'<p class="status">Shown' in problem
 
