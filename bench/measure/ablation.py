@@ -20,6 +20,7 @@ import pandas as pd
 
 import tasks
 from bench.measure.designs import Variant
+from bench.measure.pathologies.summary import wide
 from bench.statistics import Interval, geometric_mean, t_interval
 from bench.store.rows import Frame
 from learned.base import LearnedOptimizer, Theta
@@ -206,7 +207,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     for _, cell in cells[cells["status"] == "ok"].iterrows():
         design, estimator, unrolls, seed = str(cell["task"]).split("/")[1:]
         curve = curves[curves["cell"] == cell["cell"]]
-        values = {str(name): rows.sort_values("step")["value"].to_numpy() for name, rows in curve.groupby("metric")}
+        values = wide(curve)
         found.append(
             {
                 "design": design,

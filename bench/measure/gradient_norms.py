@@ -13,8 +13,7 @@ import pandas as pd
 
 import tasks
 from bench.measure.pathologies.moments import flattened
-from bench.measure.pathologies.summary import or_infinite
-from bench.statistics import median_interval
+from bench.measure.pathologies.summary import median_of_norms, or_infinite
 from bench.store.rows import Frame
 from learned import weights
 from learned.designs import make_design
@@ -99,9 +98,10 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
         for length, values in curve.groupby("step")["value"]:
             found = or_infinite(values)
             finite = np.isfinite(found)
-            median = median_interval(found) if finite.all() else None
-            middle = float(np.median(found))
-            first = first or middle
-            ends = (None, None) if median is None else (median.low, median.high)
-            rows.append((name, which, length, middle, *ends, found.max(), finite.mean(), middle / first))
+            median = median_of_norms(found)
+            first = first or median.estimate
+            growth = median.estimate / first
+            rows.append(
+                (name, which, length, median.estimate, median.low, median.high, found.max(), finite.mean(), growth)
+            )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.measure.ablation import DESIGNS as ABLATED
 from bench.measure.ablation import POOL, RATES, SEEDS, final_losses, outer_trained
 from bench.measure.designs import Variant
+from bench.measure.pathologies.summary import wide
 from bench.statistics import Interval, geometric_mean, t_interval
 from bench.store.rows import Frame
 from learned.config import OuterConfig
@@ -101,7 +102,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     for _, cell in cells[cells["status"] == "ok"].sort_values("task").iterrows():
         design, objective, seed = str(cell["task"]).split("/")[-3:]
         curve = curves[curves["cell"] == cell["cell"]]
-        values = {str(name): rows.sort_values("step")["value"].to_numpy() for name, rows in curve.groupby("metric")}
+        values = wide(curve)
         losses = [geometric_mean(values[name]) for name in LOSSES]
         found.append((design, objective, int(seed), float(values["seconds"][-1]), *losses))
     return pd.DataFrame(found, columns=COLUMNS)

@@ -97,12 +97,13 @@ def _gradient_norms(curve: Frame, config: Any) -> Part:
     for length, values in curve.groupby("step")["value"]:
         norms = or_infinite(values)
         finite = np.isfinite(norms)
-        yield float(length), "median", _median(norms)
+        yield float(length), "median", median_of_norms(norms)
         yield float(length), "largest", Interval(float(norms.max()), None, None, len(norms))
         yield float(length), "finite", Interval(float(finite.mean()), None, None, len(norms))
 
 
-def _median(values: np.ndarray) -> Interval:
+def median_of_norms(values: np.ndarray) -> Interval:
+    """The median with its interval; without one where a norm is infinite."""
     return (
         median_interval(values)
         if np.isfinite(values).all()
