@@ -23,7 +23,7 @@ from bench.engines.cluster import Cluster, connected
 from bench.engines.origin import Origin, facts_of_worker
 from bench.engines.workers import Duty, Facts, Job, run_jobs
 from bench.run.isolate import GRACE_SEC, Work, store_failure
-from bench.run.runner import outcome_line, perform
+from bench.run.runner import outcome_line, perform, record_to_keep
 from bench.store.provenance import argv
 from bench.store.record import Record
 from bench.store.store import Store
@@ -110,11 +110,7 @@ def run(
     by_name = {cell.name: cell for cell in cells}
 
     def is_stored(cell: Cell) -> bool:
-        stored = store.get(cell.name)
-        for path in store.set_aside:
-            log(f"damaged file set aside: {path}")
-        store.set_aside.clear()
-        return stored is not None and stored[0].status.is_final and stored[0].started_at > work.since
+        return record_to_keep(cell, store, work.since, log) is not None
 
     @contextlib.contextmanager
     def takes(job: Job) -> Iterator[bool]:

@@ -61,16 +61,14 @@ def run(
     session = Session(registry, time_limit_sec)
 
     def skips(cell: Cell) -> bool:
-        stored = store.get(cell.name)
         if cell.name in begun:
+            stored = store.get(cell.name)
             session.note(cell, stored is not None and stored[0].result is not None)
             return True
-        for path in store.set_aside:
-            log(f"damaged file set aside: {path}")
-        store.set_aside.clear()
-        if stored is None or not stored[0].status.is_final or stored[0].started_at <= since:
+        record = record_to_keep(cell, store, since, log)
+        if record is None:
             return False
-        session.note(cell, stored[0].result is not None)
+        session.note(cell, record.result is not None)
         counts["stored"] += 1
         advance(1.0)
         return True
@@ -100,6 +98,15 @@ def run(
             if not skips(cell):  # the other process was interrupted
                 run_one(number, cell)
     return {str(status): number for status, number in counts.items()}
+
+
+def record_to_keep(cell: Cell, store: Store, since: str, log: Log) -> Record | None:
+    """The record of a cell that is not run again: one with a result, stored after `since`. See `run`."""
+    stored = store.get(cell.name)
+    for path in store.set_aside:
+        log(f"damaged file set aside: {path}")
+    store.set_aside.clear()
+    return stored[0] if stored and stored[0].status.is_final and stored[0].started_at > since else None
 
 
 def perform(cell: Cell, session: Session, advance: Advance = lambda share: None) -> tuple[Record, pd.DataFrame]:
