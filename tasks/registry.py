@@ -215,17 +215,17 @@ _MARKED = ("imagenet16_mlp_128", "imagenet16_mlp_512_384", "imagenet8_cnn_32x3",
 OUTER_FAMILIES: dict[str, FamilyRow] = _NETS | {f"{name}_marked": _marked(_NETS[name], 0.5) for name in _MARKED}
 # What outer-training draws from, one family an outer step, and what theta is chosen on: architectures it never saw.
 # On photographs alone theta learns to hold weights small, since all nets overfit: marked images are the other kind.
-_SMALL_NETS = (
+_ON_PHOTOGRAPHS = (
     *("imagenet16_mlp_128", "imagenet16_mlp_256_256", "imagenet8_mlp_48_48_48"),
     *("imagenet8_cnn_8x3", "imagenet16_cnn_16x3", "imagenet16_cnn_24x5", "imagenet16_cnn_48x2"),
-    *(f"{name}_marked" for name in _MARKED if name not in _JUDGED),
 )
+_ON_MARKED = tuple(f"{name}_marked" for name in _MARKED if name not in _JUDGED)
 _OTHER_NETS = (*_JUDGED, *(f"{name}_marked" for name in _JUDGED))
 MIXTURES: dict[str, tuple[str, ...]] = {
-    "imagenet_nets": (*_SMALL_NETS[:7], "imagenet32_cnn3", *_SMALL_NETS[7:]),
+    "imagenet_nets": (*_ON_PHOTOGRAPHS, "imagenet32_cnn3", *_ON_MARKED),
     "imagenet_other_nets": _OTHER_NETS,
     # The paper's CNN at its full size is left to the choice: an unroll of it costs as much as those of all others.
-    "imagenet_small_nets": _SMALL_NETS,
+    "imagenet_small_nets": (*_ON_PHOTOGRAPHS, *_ON_MARKED),
     "imagenet_held_out_nets": (*_OTHER_NETS, "imagenet32_cnn3"),
 }
 
