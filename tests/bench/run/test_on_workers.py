@@ -24,8 +24,8 @@ ARGUMENTS += ["--set", "timing_blocks=0"]
 NUM_CELLS = 12  # an optimizer and its two controls on four seeds
 
 
-def suite():
-    return bench.choose_suite("quick", **PART, settings=["timing_blocks=0"])
+def suite(**part):
+    return bench.choose_suite("quick", **(part or PART), settings=["timing_blocks=0"])
 
 
 def folders(root):
@@ -114,6 +114,16 @@ def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(undisturbed, 
     assert any(line.startswith("2 workers") for line in told)
     assert numbers(done.results) == undisturbed
     assert not list((tmp_path / "results" / "quick" / "local" / CLAIMS).glob("*"))
+
+
+def test_all_of_quick_on_two_workers_is_that_of_one_process_cell_by_cell(tmp_path):
+    """Each task, optimizer and control; by one seed and fewer steps than users run, since the test has to be short."""
+    whole = suite(seeds="0", steps=100)
+    alone = bench.run_suite(whole, folders=folders(tmp_path / "alone")).results
+    done = bench.run_suite(whole, folders=folders(tmp_path / "workers"), cluster=bench.Cluster(workers=2))
+    assert set(alone.cells["task"]) == set(whole.tasks)
+    assert done.counts == {"ok": len(alone.cells)}
+    assert numbers(done.results) == numbers(alone)
 
 
 def test_three_shards_in_three_processes_add_up_to_one_run(undisturbed, tmp_path):
