@@ -235,6 +235,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning)}
     closing = {
         "races": first_screen.races_table(screen),
+        "machines": provenance.machines_table(results, targets, contender, floor),
         "failures": provenance.failures_table(results),
         "hyperparameters": provenance.hyperparameters_table(results),
         "seeds": provenance.seeds_table(results),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,9 @@ import pandas as pd
 
 from bench.report.summary import HEADLINE_LOSS, STRETCHED_MARK
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
+from bench.score.times_to_target import TargetsByTask, references
+from bench.score.verdict import GROUP_NAMES
+from bench.store.provenance import machine_of
 from bench.store.rows import Frame, as_floats
 from bench.store.rows import Rows as Results
 
@@ -127,6 +131,58 @@ def provenance_table(*frames: Frame) -> Table:
             rows.append((text_entry(key), text_entry(f"and {plural(rest, 'other value')}"), text_entry(len(records))))
     columns = (Column("field", "field"), Column("value", "value"), Column("cells", "cells", number=True))
     return Table("provenance", f"What the {plural(len(records), 'cell')} record about themselves", columns, tuple(rows))
+
+
+def machines_table(
+    results: Results, targets: TargetsByTask, contender: str | None, floor: float | None
+) -> Table | None:
+    """For each pair of the headline, the machines that its two sides were trained and timed on; None without a pair.
+
+    Args:
+      results: rows, without controls.
+      targets: task -> frozen targets, which name the references.
+      contender: the learned optimizer that the verdict is about.
+      floor: of the clock (protocol rule 8).
+    """
+    rows, mixed = [], []
+    for group, name in GROUP_NAMES.items():
+        by_reference: dict[str, list[str]] = {}
+        for task, reference in references(results, targets, group).items():
+            by_reference.setdefault(reference, []).append(task)
+        for reference, tasks in by_reference.items():
+            if contender is None or reference == contender:
+                continue
+            timed = results.timing[results.timing["task"].isin(tasks)]
+            trained = [
+                Counter(machine_of(text) for text in results.runs(side, tuple(tasks))["provenance"])
+                for side in (contender, reference)
+            ]
+            if set(trained[0]) != set(trained[1]):
+                mixed.append(reference)
+            sides = [", ".join(f"{machine}: {plural(n, 'run')}" for machine, n in found.items()) for found in trained]
+            clock = ", ".join(sorted({machine_of(text) for text in timed["provenance"]}))
+            cells = (name, reference, str(len(tasks)), *sides, clock)
+            rows.append(tuple(text_entry(cell or None) for cell in cells))
+    if not rows:
+        return None
+    columns = (
+        *(Column("group", "against"), Column("reference", "reference"), Column("tasks", "tasks", number=True)),
+        *(Column("contender_runs", f"{contender} trained on"), Column("reference_runs", "reference trained on")),
+        Column("clock", "both timed on"),
+    )
+    notes = [
+        f"Not trained on the same kind of machine: {', '.join(sorted(set(mixed)))}. Losses of such a pair are of two "
+        "kinds of machine; seconds are not, since they come from timing cells."
+        if mixed
+        else "Both sides of each pair were trained on machines of one kind.",
+        "A timing cell times all optimizers of a task in one process, so a pair is always timed on one machine.",
+    ]
+    if floor is not None:
+        notes.append(
+            f"The smallest ratio of step costs that is called a difference is {1 + floor:.4f}, from the same optimizer "
+            "entered twice. A speed-up is called one where its interval excludes 1 too."
+        )
+    return Table("machines", "Which machine each side of a pair ran on", columns, tuple(rows), tuple(notes))
 
 
 def page_warnings(results: Results) -> list[str]:

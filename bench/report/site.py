@@ -29,6 +29,7 @@ from bench.report.verify_report import published_reports
 from bench.score.verdict import GROUP_NAMES
 from bench.statistics import CONFIDENCE, Interval
 from bench.store.files import locked
+from bench.store.provenance import machine_of
 from bench.suites.suite import load_suite, suite_names
 
 INDEX = "index.html"
@@ -160,7 +161,7 @@ def _read_set(folders: Folders, suite: str, label: str) -> ResultSet:
         label=label,
         page=f"reports/{suite}/{label}/{'report.html' if (report / 'report.html').is_file() else 'table.csv'}",
         about=load_suite(suite).description.replace("`", "") if suite in suite_names() else "",
-        machine=", ".join(name for name, _ in Counter(map(_machine, cells["provenance"])).most_common()),
+        machine=", ".join(name for name, _ in Counter(map(machine_of, cells["provenance"])).most_common()),
         date=str(cells["started_at"].max())[:10],
         cells=len(cells),
     )
@@ -181,12 +182,6 @@ def _read_set(folders: Folders, suite: str, label: str) -> ResultSet:
         else NONE_TEXT,
         told_apart=_told_apart(report, optimizer),
     )
-
-
-def _machine(provenance: str) -> str:
-    """The accelerator of a cell, else its processor."""
-    device = json.loads(provenance)["device"]
-    return device.get("cpu", "cpu") if device["kind"] == "cpu" else device["kind"]
 
 
 def _speedup(value: Mapping[str, Any]) -> str:

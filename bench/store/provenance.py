@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -85,6 +86,18 @@ def device() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": num_cores(),
     }
+
+
+def machine_of(record: str) -> str:
+    """The accelerator of a cell, else its processor, from its provenance as JSON; "unknown" where none is said.
+
+    Example:
+      >>> machine_of('{"device": {"kind": "cpu", "cpu": "AMD EPYC"}}')
+      'AMD EPYC'
+    """
+    device = json.loads(record).get("device", {})
+    kind = device.get("kind", "unknown")
+    return device.get("cpu", "cpu") if kind == "cpu" else kind
 
 
 def without_folders(argv: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from bench.report import provenance
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import chosen, make_frames
+from tests.bench.synthetic import frozen
 
 
 def test_provenance_and_accelerator_are_stated(full):
@@ -25,3 +26,31 @@ def test_an_accelerator_on_the_command_line_only_is_not_measured():
     frames = make_frames(chosen("adam"), ("t",), 1, num_points=3, provenance=record)
     warnings = provenance.page_warnings(read_rows(*frames))
     assert [warning.split()[0] for warning in warnings] == ["accelerator:", "Some"]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_each_pair_says_which_machine_its_sides_ran_on(mixed):
+    def on(cpu, names):
+        record = {"device": {"kind": "cpu", "cpu": cpu}}
+        return make_frames(chosen(*names), ("t", "u"), 2, num_points=3, num_blocks=2, provenance=record)
+
+    here, there = on("Kind A", ("lopt", "adam")), on("Kind B", ("adam",))
+    if mixed:  # the clock is that of the first machine
+        cells, curves = here
+        of_adam = cells["optimizer"] == "adam"
+        other = there[0].set_index("cell")["provenance"]
+        cells.loc[of_adam, "provenance"] = cells.loc[of_adam, "cell"].map(other)
+    rows = read_rows(*here)
+    targets = dict.fromkeys("tu", frozen({"adam": (2.0, 2.5, 2.7)}))
+    table = provenance.machines_table(rows, targets, "lopt", 0.01)
+    other = "Kind B" if mixed else "Kind A"
+    expected = ["adam", "2", "Kind A: 4 runs", f"{other}: 4 runs", "Kind A"]
+    assert [[entry.text for entry in row[1:]] for row in table.rows] == [expected] * 3
+    assert table.notes[0].startswith("Not trained on the same kind of machine: adam." if mixed else "Both sides")
+    assert "1.0100" in table.notes[-1]
+
+
+def test_without_a_learned_row_no_pair_is_listed():
+    frames = make_frames(chosen("adam"), ("t",), 1, num_points=3)
+    targets = {"t": frozen({"adam": (2.0, 2.5, 2.7)})}
+    assert provenance.machines_table(read_rows(*frames), targets, None, None) is None
