@@ -13,6 +13,11 @@ def on_post_build(config: dict) -> None:
     write_site(Path(config["site_dir"], "board"), documentation="../index.html")
 
 
+def on_page_markdown(markdown: str, **kwargs: object) -> str:
+    """Called with every page: reports lie beside docs/ in the repository, and in the board on the site."""
+    return markdown.replace('"../reports/', '"board/reports/')
+
+
 class ExampleSections(griffe.Extension):
     """Reads the section "Example:" of a docstring, which griffe knows as "Examples:" alone."""
 

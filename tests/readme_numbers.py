@@ -1,4 +1,4 @@
-"""The numbers that README.md and docs/results.md state, each from published results.
+"""The numbers that README.md, docs/results.md and docs/claims.md state, each from published results.
 
 There a number stands between markers, `<!--name-->1.39 [1.35, 1.41]<!--/-->`, which a reader does not see; prose is
 free. `python -m tests.readme_numbers` writes all of them anew.
@@ -20,7 +20,9 @@ from bench.statistics import Interval, three_digits
 from learned import weights
 from tests.helpers import REPOSITORY
 
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")  # what states marked numbers
+PAGES = tuple(
+    REPOSITORY / name for name in ("README.md", "docs/results.md", "docs/claims.md")
+)  # what states marked numbers
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
 STUDIES = ("lopt_ortho", PAPER_DESIGN)
@@ -97,11 +99,15 @@ def numbers() -> dict[str, str]:
         "step_cost": interval(best["step_cost_ratio"]),
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
-        "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
-        "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
     }
+    found |= {
+        "own_test": estimate(paper[learned.HEADLINE]["test_loss"]),
+        "best_test": estimate(best["test_loss"]),
+        "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
+    }
+    found |= _out_of_distribution() | _claims()
     budgets = table_rows("ood", "budgets")
     for key, name in (("learned", learned.HEADLINE), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
@@ -115,6 +121,29 @@ def numbers() -> dict[str, str]:
         for when in ("before", "after"):
             found[f"design_{when}_{key}"] = f"{design(name)[f'loss_{when}']:.4g}"
     return found
+
+
+def _out_of_distribution() -> dict[str, str]:
+    screen = read_json("ood")
+    test = screen["headline"]["test_loss"]
+    return {
+        "ood_word": screen["verdict"]["word"].capitalize(),
+        "ood_all": against("ood", "paper_scheduled"),
+        "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
+        "ood_connected": against("ood", "paper_scheduled", "fully connected"),
+        "ood_test": format_interval(Interval.read(test["difference"]), sign=True),
+        "ood_tasks_below": str(test["tasks_below"]),
+        "ood_untrained": interval(screen["controls"]["untrained"][learned.HEADLINE]),
+    }
+
+
+def _claims() -> dict[str, str]:
+    """The status of each of the paper's claims, and how many are shown, shown in part, and not shown."""
+    claims = json.loads((REPOSITORY / "reports/claims/cpu-2core/claims.json").read_text())
+    statuses = [claim["status"] for claim in claims]
+    words = {"claims_shown": "shown", "claims_part": "shown in part", "claims_not": "not shown"}
+    of_each = {f"claim_{claim['name'].lower()}": claim["status"] for claim in claims}
+    return of_each | {name: str(statuses.count(word)) for name, word in words.items()}
 
 
 def _over_tuned_by_train() -> str:

@@ -36,7 +36,7 @@ def test_each_pair_says_which_machine_its_sides_ran_on(mixed):
 
     here, there = on("Kind A", ("lopt", "adam")), on("Kind B", ("adam",))
     if mixed:  # the clock is that of the first machine
-        cells, curves = here
+        cells, _ = here
         of_adam = cells["optimizer"] == "adam"
         other = there[0].set_index("cell")["provenance"]
         cells.loc[of_adam, "provenance"] = cells.loc[of_adam, "cell"].map(other)
