@@ -283,7 +283,7 @@ def controls_table(screen: Screen) -> Table:
         if ratios:
             ends = " to ".join(dict.fromkeys(three_digits(value) for value in (min(ratios), max(ratios))))
             entry, held = Entry(ends), RACES[0] <= min(ratios) and max(ratios) <= RACES[1]
-            remark = f"{plural(len(ratios), 'target')} reached by both on {on}"
+            remark = f"{plural(len(ratios), 'target')} reached by both on {on}; raced: {_raced(screen)}"
         rows.append((text_entry(text), text_entry("{} to {}".format(*RACES)), entry, _held(held), text_entry(remark)))
     columns = (
         *(Column("control", "control"), Column("expected", "expected"), Column("measured", "measured", True)),
@@ -313,6 +313,16 @@ def _held(held: bool | None) -> Entry:
     return Entry(NONE_TEXT) if held is None else text_entry("yes" if held else "no", bold=not held)
 
 
+def _raced(screen: Screen) -> str:
+    """Who was raced to which loss of whom."""
+    by_pair: dict[tuple[str, str], set[str]] = {}
+    for race in screen.races:
+        by_pair.setdefault((race.optimizer, race.metric), set()).add(race.reference)
+    return "; ".join(
+        f"{name} to the {metric.replace('_', ' ')} of {', '.join(sorted(of))}" for (name, metric), of in by_pair.items()
+    )
+
+
 def races_table(screen: Screen) -> Table | None:
     """Every target of every race: the speed-up as raced and as predicted, or who never arrives; None without a race."""
     if not screen.races:
@@ -332,4 +342,7 @@ def races_table(screen: Screen) -> Table | None:
         "Both train side by side in one process, a chunk each in turn, until both have reached the loss; each has a "
         "clock that runs over its own chunks alone. Predicted: the ratio of steps over that of step costs.",
     )
-    return Table("races", "Races: wall-clock speed-up to a target", columns, tuple(rows), notes)
+    headline = screen.scores.optimizer
+    if headline and headline not in {race.optimizer for race in screen.races}:
+        notes += (f"{headline}, which the verdict is about, was not raced.",)
+    return Table("races", f"Races, {_raced(screen)}: wall-clock speed-up", columns, tuple(rows), notes)

@@ -142,6 +142,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
             {
                 "task": race.task,
                 "target": race.target,
+                "loss": race.metric,
                 "contender": race.optimizer,
                 "reference": race.reference,
                 "raced": six_digits(race.raced),
@@ -152,8 +153,8 @@ def as_json(screen: Screen) -> dict[str, Any]:
             if race.raced is not None and race.predicted is not None
         ],
         "races_not_decided": [
-            {"task": race.task, "target": race.target, "contender": race.optimizer, "reference": race.reference}
-            | {"not_arrived": list(race.missed)}
+            {"task": race.task, "target": race.target, "loss": race.metric}
+            | {"contender": race.optimizer, "reference": race.reference, "not_arrived": list(race.missed)}
             for race in screen.races
             if race.raced is None
         ],

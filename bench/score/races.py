@@ -25,6 +25,7 @@ class Race:
     raced: float | None  # seconds of the reference over seconds of the optimizer, measured in the race
     predicted: float | None  # the same ratio from steps to target and the step-cost ratio of the timing cell
     missed: tuple[str, ...] = ()  # optimizers that do not reach the target within the horizon
+    metric: str = CLAIMED  # what was raced for: "validation_loss" or, in races of old, "train_loss"
 
     @property
     def predicted_over_raced(self) -> float | None:
@@ -50,7 +51,7 @@ def race_result(
       optimizer: name.
       reference: name.
       levels: target -> smoothed loss.
-      metric: what was raced for, "validation_loss" or, in races of old, "train_loss".
+      metric: as `Race.metric`.
     """
     found = []
     for target, level in levels.items():
@@ -62,7 +63,7 @@ def race_result(
         raced = predicted = None
         if not missed and min(seconds) > 0:
             raced, predicted = seconds[1] / seconds[0], steps[1] / (steps[0] * cost_ratio)
-        found.append(Race(task, optimizer, reference, target, raced, predicted, missed))
+        found.append(Race(task, optimizer, reference, target, raced, predicted, missed, metric))
     return found
 
 

@@ -81,7 +81,10 @@ def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
     races = tuple(Race(task, "a", "b", "hard", 2.0, 2.0 * ratio) for task, ratio in (("t", 0.95), ("u", 1.08)))
     found = dataclasses.replace(screen_of_race(), races=races)
     last = first_screen.controls_table(found).rows[-1]
-    assert [entry.text for entry in last[2:]] == ["0.950 to 1.08", "yes", "2 targets reached by both on 2 tasks"]
+    assert [entry.text for entry in last[2:]] == [
+        *("0.950 to 1.08", "yes"),
+        "2 targets reached by both on 2 tasks; raced: a to the validation loss of b",
+    ]
     assert [row[-2].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
     slower = dataclasses.replace(races[0], predicted=2.0 * 0.89)
     assert first_screen.controls_table(dataclasses.replace(found, races=(slower,))).rows[-1][3].text == "no"
@@ -92,6 +95,16 @@ def test_a_race_that_nobody_decides_is_said():
     found = dataclasses.replace(screen_of_race(), races=(race,))
     assert "no race is decided" in first_screen.controls_table(found).rows[-1][-1].text
     assert [entry.text for entry in first_screen.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
+
+
+@pytest.mark.parametrize(("headline", "said"), [("a", False), (CONTENDER, True)])
+def test_races_say_who_was_raced_to_which_loss_and_whether_the_headline_was(headline, said):
+    race = Race("t", "a", "b", "hard", 2.0, 2.0, metric="train_loss")
+    screen = screen_of_race()
+    scores = dataclasses.replace(screen.scores, optimizer=headline)
+    table = first_screen.races_table(dataclasses.replace(screen, scores=scores, races=(race,)))
+    assert table.caption == "Races, a to the train loss of b: wall-clock speed-up"
+    assert ("was not raced" in table.notes[-1]) == said
 
 
 def with_controls(**fields):

@@ -25,3 +25,7 @@ def test_a_race_is_predicted_from_its_parts():
         ("hard", pytest.approx(1.6), pytest.approx(1.6), ()),
         ("never", None, None, (CONTENDER, REFERENCE)),  # said, not left out
     ]
+    trained = table.rename(columns=lambda name: name.replace("validation", "train"))
+    of_old = race_result("t", trained, 0.5 / 0.4, CONTENDER, REFERENCE, {"hard": 2.0}, "train_loss")
+    assert {race.metric for race in found} == {"validation_loss"}
+    assert [(race.metric, race.raced) for race in of_old] == [("train_loss", pytest.approx(1.6))]
