@@ -9,7 +9,6 @@ al., arXiv 1810.10180.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from bench.folders import Folders
 from bench.measure import ablation, gradient_norms, objectives
 from bench.measure.feedback import OPTIMIZER as REPLAYED
 from bench.measure.pathologies.inner import THETAS
+from bench.measure.pathologies.summary import growth
 from bench.report.page import template
-from bench.report.pathologies import EXPLODES, LIMITS
+from bench.report.pathologies import LIMITS
 from bench.report.table import format_interval, format_number
 from bench.report.verify_report import first_difference, published_reports
 from bench.score.verdict import GROUP_NAMES
@@ -158,17 +158,8 @@ def _c1(published: Published) -> Parts:
         return
     norms = table[(table["pathology"] == "gradient_norm") & (table["name"] == "median")]
     for theta in THETAS:
-        lengths: list[dict[str, Any]] = norms[norms["theta"] == theta].sort_values("at").to_dict("records")
-        first, last = lengths[0], lengths[-1]
-        finite = last["estimate"] is not None and math.isfinite(last["estimate"])
-        growth = last["estimate"] / first["estimate"] if finite else math.inf
-        least = last["low"] / first["high"] if finite else math.inf
-        times = f"{growth:.3g} times" if finite else "beyond the largest float32"
-        yield Part(
-            f"At the {theta} theta the median norm grows {times} between unrolls of {first['at']:g} and "
-            f"{last['at']:g} steps.",
-            bool(least > EXPLODES),
-        )
+        found = growth(norms[norms["theta"] == theta])
+        yield Part(f"At the {theta} theta the median norm {found}.", found.explodes)
     yield from _c1_on_the_cnn(published)
     biases = table[(table["pathology"] == "truncation") & (table["name"] == "relative bias")]
     known = biases[biases["estimate"].notna()]
@@ -186,16 +177,11 @@ def _c1_on_the_cnn(published: Published) -> Parts:
     if table is None:
         yield _missing("gradient norms on a convolutional net")
         return
-    longest = table[table["steps"] == table["steps"].max()]
-    growth = {(row["optimizer"], row["theta"]): row["growth"] for row in longest.to_dict("records")}
-    others = ", ".join(
-        f"{name} {theta} {times:.3g}" for (name, theta), times in growth.items() if (name, theta) != (PAPERS, "trained")
-    )
-    yield Part(
-        f"On the 16x16 CNN the median norm of {PAPERS}, trained, grows {growth[PAPERS, 'trained']:.3g} times between "
-        f"unrolls of {table['steps'].min()} and {table['steps'].max()} steps (the same of {others}).",
-        bool(growth[PAPERS, "trained"] > EXPLODES),
-    )
+    medians = table.rename(columns={"steps": "at", "median": "estimate"})
+    grown = {pair: growth(rows) for pair, rows in medians.groupby(["optimizer", "theta"])}
+    others = ", ".join(f"{' '.join(pair)} {x.times:.3g}" for pair, x in grown.items() if pair != (PAPERS, "trained"))
+    found = grown[PAPERS, "trained"]
+    yield Part(f"On the 16x16 CNN the median norm of {PAPERS}, trained, {found} (times of {others}).", found.explodes)
 
 
 def _c2(published: Published) -> Parts:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from bench.statistics import Interval, median_interval, t_interval
 from bench.store.rows import Frame
 
 MERGED = ("merged", "merged_independent")
+EXPLODES = 100.0  # a gradient norm that grows by more than this factor
 
 
 class Figure(NamedTuple):
@@ -156,6 +159,56 @@ def _variances(curve: Frame, config: Any) -> Part:
         bias = jackknife(np.asarray, (columns[f"bias_to_{better}/{name}"], 2))
         yield length, f"squared bias of {name}", bias
         yield length, f"weight of reparam in {name}", t_interval(columns[f"merge_weight/{name}"])
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far the median norm of a gradient grows with the length of the unroll: the largest against the shortest.
+
+    Attributes:
+      times: the factor, infinite where a norm is beyond the largest float32.
+      least: the factor between the ends of the two intervals that are nearest to each other.
+      shortest: the shortest length.
+      largest: the length, the first if there are several, whose norm is the largest.
+    """
+
+    times: float
+    least: float
+    shortest: int
+    largest: int
+
+    @property
+    def explodes(self) -> bool:
+        """Whether all of the interval is beyond `EXPLODES`."""
+        return self.least > EXPLODES
+
+    def __str__(self) -> str:
+        if self.largest == self.shortest:
+            return f"is largest at {self.shortest:,} steps, the shortest"
+        if not math.isfinite(self.times):
+            return f"grows beyond the largest float32 from {self.shortest:,} to {self.largest:,} steps"
+        return (
+            f"grows {self.times:.3g} times, at least {self.least:.3g}, from {self.shortest:,} to "
+            f"{self.largest:,} steps, where it is largest"
+        )
+
+
+def growth(norms: Frame) -> Growth:
+    """The growth of a median norm.
+
+    Args:
+      norms: columns "at", "estimate", "low" and "high", a row for each length; an estimate that is missing is infinite,
+        an end of an interval that is missing says nothing.
+    """
+    norms = norms.sort_values("at")
+    values = norms["estimate"].astype(float).fillna(math.inf).to_numpy()
+    lows, highs = norms["low"].astype(float).fillna(0.0), norms["high"].astype(float).fillna(math.inf)
+    peak = int(np.argmax(values))
+    times, least = values[peak] / values[0], lows.iloc[peak] / highs.iloc[0]
+    if math.isinf(times):
+        least = times
+    lengths = norms["at"].astype(int)
+    return Growth(float(times), float(least), int(lengths.iloc[0]), int(lengths.iloc[peak]))
 
 
 def or_infinite(values: ArrayLike) -> NDArray[np.float64]:
