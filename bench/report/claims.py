@@ -24,10 +24,10 @@ from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.summary import growth
 from bench.report.page import template
 from bench.report.pathologies import LIMITS
-from bench.report.table import format_interval, format_number
+from bench.report.table import NONE_TEXT, format_interval, format_number
 from bench.report.verify_report import first_difference, published_reports
 from bench.score.verdict import GROUP_NAMES
-from bench.statistics import Interval
+from bench.statistics import Interval, estimate_text
 from bench.store.rows import Frame
 from tasks.files import write_atomically
 
@@ -129,7 +129,7 @@ def claims(published: Published) -> list[Claim]:
         ("C4", "Outer-training on validation loss gives a lower test loss than tuned hand-designed optimizers do, and "
          "than outer-training on train loss.", _c4, "paper", "figure-test_loss_by_task", "bench run paper"),
         ("C5", "It carries over to data, sizes and nets that outer-training never saw.", _c5, "ood",
-         "figure-speedup_by_task", "bench run ood"),
+         "table-by_architecture", "bench run ood"),
         ("C6", "The estimator and the growing unrolls both matter.", _c6, "ablation", "verdicts", "bench run ablation"),
     ]  # fmt: skip
     return [
@@ -215,10 +215,17 @@ def _speedups(against: Any, where: str) -> Parts:
         bound = found["speedup"].get("bound", "")
         interval = Interval.read(found["speedup"])
         yield Part(
-            f"{where}: {bound}{format_interval(interval)} times over {GROUP_NAMES[found['group']]} "
-            f"({found['reference']}).",
+            f"{where}: in wall-clock {_times(found['speedup'])}, in steps {_times(found['speedup_in_steps'])} times "
+            f"over {GROUP_NAMES[found['group']]} ({found['reference']}).",
             not bound and interval.low is not None and interval.low > 1,
         )
+
+
+def _times(found: Any) -> str:
+    """A speed-up of a report; what is only a bound has no interval."""
+    if found["estimate"] is None:
+        return NONE_TEXT
+    return estimate_text(found["estimate"], found["low"], found["high"], bound="bound" in found)
 
 
 def _headline(published: Published, suite: str) -> Any:

@@ -204,7 +204,7 @@ def decomposition_table(screen: Screen, scope: str) -> Table:
     for row in screen.scores.rows:
         if row.task == scope:
             hard = row.speedups["hard"]
-            parts = score_entry(hard), score_entry(hard and hard.steps, bound=bool(hard and hard.bound))
+            parts = score_entry(hard), _steps_entry(hard)
             rows.append((text_entry(row.optimizer, bold=row.role == LEARNED), *parts, score_entry(row.step_cost)))
     columns = (
         Column("optimizer", "optimizer"),
@@ -216,6 +216,33 @@ def decomposition_table(screen: Screen, scope: str) -> Table:
     return Table("decomposition", "To the hard target: steps, and what a step costs", columns, tuple(rows), notes)
 
 
+def architectures_table(screen: Screen) -> Table | None:
+    """The headline's speed-up over the tasks of each kind of net, against each group; None with one kind alone."""
+    if screen.headline is None or not screen.headline.by_architecture:
+        return None
+    rows = []
+    for kind, by_group in screen.headline.by_architecture.items():
+        against = {found.group: found for found in by_group}
+        for group in GROUP_NAMES:
+            found = against[group]
+            parts = _speedup_entry(screen, found.speedup), _steps_entry(found.speedup)
+            tasks = Entry(str(len(found.reference)), len(found.reference))
+            who = text_entry(reference_text(found.reference) or None)
+            rows.append((text_entry(kind), text_entry(GROUP_NAMES[group]), *parts, tasks, who))
+    columns = (
+        *(Column("architecture", "nets"), Column("group", "over")),
+        Column("speedup", "speed-up in wall-clock", True, True),
+        Column("speedup_in_steps", "speed-up in steps", True, True),
+        *(Column("tasks", "tasks", number=True), Column("reference", "which is, by task")),
+    )
+    notes = (
+        "To the validation loss that the reference ends at; geometric mean over the tasks of a kind of net. < marks a "
+        "bound, since on some task half of the runs never arrive.",
+    )
+    name = screen.headline.optimizer
+    return Table("by_architecture", f"By architecture: speed-up of {name}", columns, tuple(rows), notes)
+
+
 def _strength(row: Row) -> float:
     speedup = row.speedups["hard"]
     return float("inf") if speedup is None else speedup.estimate
@@ -223,13 +250,18 @@ def _strength(row: Row) -> float:
 
 def _speedup_entries(screen: Screen, speedups: Mapping[str, Speedup | None]) -> list[Entry]:
     """To each target; bold where the interval excludes 1 and the estimate is beyond the clock's floor."""
-    entries = []
-    for target in TARGETS:
-        entry = score_entry(speedups[target])
-        found = entry.value
-        bold = found is not None and found.excludes(1.0) and beyond_floor(found.estimate, screen.floor)
-        entries.append(Entry(entry.text, found, bold))
-    return entries
+    return [_speedup_entry(screen, speedups[target]) for target in TARGETS]
+
+
+def _speedup_entry(screen: Screen, found: Speedup | None) -> Entry:
+    entry = score_entry(found)
+    value = entry.value
+    bold = value is not None and value.excludes(1.0) and beyond_floor(value.estimate, screen.floor)
+    return Entry(entry.text, value, bold)
+
+
+def _steps_entry(found: Speedup | None) -> Entry:
+    return score_entry(found and found.steps, bound=bool(found and found.bound))
 
 
 def score_entry(found: Interval | Speedup | None, *, bound: bool = False) -> Entry:

@@ -193,6 +193,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         "leaders": first_screen.leaders_table(screen, results, first_screen.leaders(results, targets), scope),
         "controls": first_screen.controls_table(screen),
         "score": first_screen.score_table(screen, scope, first_screen.FIRST),
+        "architectures": first_screen.architectures_table(screen),
     }
     drawn = figures.overview_figures(results, styles, targets, contender, every_mark)
     of_tasks = {task: figures.task_figures(results, task, styles, targets) for task in results.tasks}

@@ -103,10 +103,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
                 "optimizer": row.optimizer,
                 "role": row.role,
                 "speedup": {target: _json(found) for target, found in row.speedups.items()},
-                "speedup_in_steps": {
-                    target: _json(found and found.steps) | ({"bound": "<"} if found and found.bound else {})
-                    for target, found in row.speedups.items()
-                },
+                "speedup_in_steps": {target: _json_of_steps(found) for target, found in row.speedups.items()},
                 "train_speedup": {target: _json(found) for target, found in row.train_speedups.items()},
                 "step_cost_ratio": _json(row.step_cost),
                 **{name: _json(interval) for name, interval in row.losses.items()},
@@ -163,8 +160,13 @@ def as_json(screen: Screen) -> dict[str, Any]:
 
 
 def _against_json(against: Against) -> dict[str, Any]:
-    named = {"group": against.group, "reference": reference_text(against.reference)}
-    return named | {"speedup": _json(against.speedup), "to_best": _json(against.to_best)}
+    return {
+        "group": against.group,
+        "reference": reference_text(against.reference),
+        "speedup": _json(against.speedup),
+        "speedup_in_steps": _json_of_steps(against.speedup),
+        "to_best": _json(against.to_best),
+    }
 
 
 def _headline_json(found: Headline) -> dict[str, Any]:
@@ -199,3 +201,7 @@ def _json(found: Interval | Speedup | None) -> dict[str, Any]:
         return {"estimate": None, "low": None, "high": None}
     values = {name: getattr(found, name) for name in ("estimate", "low", "high")}
     return values | ({"bound": "<"} if isinstance(found, Speedup) and found.bound else {})
+
+
+def _json_of_steps(found: Speedup | None) -> dict[str, Any]:
+    return _json(found and found.steps) | ({"bound": "<"} if found and found.bound else {})

@@ -29,7 +29,8 @@ def interval(estimate, low, high):
 
 
 def against(group, *numbers, **more):
-    return {"group": group, "reference": "adam", "speedup": interval(*numbers) | more}
+    steps = interval(*(2 * number for number in numbers)) | more
+    return {"group": group, "reference": "adam", "speedup": interval(*numbers) | more, "speedup_in_steps": steps}
 
 
 def headline(*validation, **more):
@@ -50,8 +51,8 @@ def test_a_claim_is_shown_if_every_interval_lies_on_its_side():
         claim = found("C3", paper=headline(faster, other))
         assert claim.status == status
         assert (
-            "3.00 [2.50, 3.50] times over the best of the paper's three with constant rates (adam)"
-            in claim.parts[0].text
+            "in wall-clock 3.00 [2.50, 3.50], in steps 6.00 [5.00, 7.00] times over the best of the paper's three with "
+            "constant rates (adam)" in claim.parts[0].text
         )
     slower = against("paper_constant", 0.5, 0.4, 0.6)
     assert found("C3", paper=headline(slower)).status == "not shown"

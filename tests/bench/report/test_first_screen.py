@@ -10,7 +10,9 @@ from bench.report.table import NONE_TEXT
 from bench.score import headline
 from bench.score.first_screen import first_screen as screen_of
 from bench.score.races import Race
+from bench.score.speedup import Speedup
 from bench.statistics import Interval
+from bench.tuning.targets import GROUPS
 from tests.bench.pairs import CONTENDER, LEVELS, REFERENCE, SLOW, learning, raced, targets_on_t
 from tests.bench.report.reading import entries
 from tests.bench.synthetic import falling, rows_of
@@ -170,6 +172,18 @@ def test_the_lead_says_how_the_test_loss_compares(difference, words):
     screen = screen_of_race()
     claims = headline.Headline("lopt", (), {}, headline.TestLoss("adam", difference, 0, 1), ())
     assert words in first_screen.lead_sentence(dataclasses.replace(screen, headline=claims))
+
+
+def test_speed_ups_by_architecture_stand_in_wall_clock_and_in_steps_over_every_group():
+    screen = screen_of_race()
+    assert first_screen.architectures_table(screen) is None
+    steps = Interval(4.0, 0.0, 4.5, 5)
+    found = Speedup(2.0, 0.0, 2.2, True, 5, steps)
+    groups = tuple(headline.Against(group, {"t": "adam"}, found, None) for group in GROUPS)
+    claims = headline.Headline("lopt", groups, {"convolutional": groups, "fully connected": groups}, None, ())
+    table = first_screen.architectures_table(dataclasses.replace(screen, headline=claims))
+    assert [row[0].text for row in table.rows] == ["convolutional"] * 3 + ["fully connected"] * 3
+    assert [entry.text for entry in table.rows[0]][1:] == ["the best hand-designed", "<2.00", "<4.00", "1", "adam"]
 
 
 def test_controls_are_counted_by_whether_they_are_as_expected():
