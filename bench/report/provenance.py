@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from baselines import BASELINES
 from bench.report.summary import HEADLINE_LOSS, STRETCHED_MARK
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
+from bench.report.tuning import record_of
 from bench.score.times_to_target import TargetsByTask, references
 from bench.score.verdict import GROUP_NAMES
 from bench.store.provenance import machine_of
 from bench.store.rows import Frame, as_floats
 from bench.store.rows import Rows as Results
+from bench.suites.seeds import FIRST_TUNING_SEED
 
 MAX_PROVENANCE_VALUES = 12
 
@@ -61,6 +64,7 @@ def hyperparameters_table(results: Results) -> Table | None:
         entries = [
             Entry(f"{row['optimizer']} {STRETCHED_MARK * stretched}".rstrip(), row["optimizer"]),
             text_entry(row["family"]),
+            text_entry(_tuned_on(row, settings)),
             text_entry(", ".join(dict.fromkeys(runs["task"]))),
             Entry(readable or NONE_TEXT, row["hyperparameters"]),
             *(whole_entry(row[key]) for key in ("tuned_horizon", "horizon", "batch_size")),
@@ -69,7 +73,8 @@ def hyperparameters_table(results: Results) -> Table | None:
     if not rows:
         return None
     columns = (
-        *(Column("optimizer", "optimizer"), Column("family", "task family"), Column("tasks", "tasks")),
+        *(Column("optimizer", "optimizer"), Column("family", "task family")),
+        *(Column("tuned_on", "tuned on"), Column("tasks", "run on")),
         Column("hyperparameters", "hyperparameters"),
         *(Column("tuned_horizon", "tuned at horizon", number=True), Column("horizon", "run at horizon", number=True)),
         Column("batch_size", "batch size", number=True),
@@ -77,8 +82,24 @@ def hyperparameters_table(results: Results) -> Table | None:
     notes = (
         f"Tuned values belong to a task family and a horizon; {STRETCHED_MARK} marks rows run at another horizon, with "
         f"the schedule stretched. {NONE_TEXT} as tuned horizon: no tuning is recorded for the row.",
+        "Tuned on: tasks of the family and seeds that are for tuning. Seeds of evaluation are below "
+        f"{FIRST_TUNING_SEED}, those of tuning are not.",
     )
     return Table("hyperparameters", "Hyperparameters, and where they were tuned", columns, tuple(rows), notes)
+
+
+def _tuned_on(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """The tuning tasks and seeds of the record that a row's values come from; None without a record."""
+    if pd.isna(row["tuned_horizon"]):
+        return None
+    values, optimizer, found = dict(settings), row["optimizer"], BASELINES.get(row["optimizer"])
+    family = values.pop("tuned_on", row["family"])  # of another family, under the name that the values have there
+    if found is not None and found.values_of is not None:
+        _, optimizer = found.values_of
+    record = record_of(family, int(row["tuned_horizon"]), optimizer, values)
+    if record is None:
+        return None
+    return f"{', '.join(dict.fromkeys(record['tasks']))}; seeds from {record['first_seed']}"
 
 
 def seeds_table(results: Results) -> Table | None:

@@ -97,14 +97,19 @@ def tuning_tables(rows: Rows) -> list[Table]:
     return [_table(group) for group in tuning_groups(rows)]
 
 
-def _read(family: str, horizon: int, optimizer: str, hyperparameters: Mapping[str, Any]) -> Tuning | None:
+def record_of(family: str, horizon: int, optimizer: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the tuning that gave these hyperparameters; None where there is no record of them."""
     found = find_tuned(family, horizon, optimizer)
     if found is None or found.horizon != horizon or found.hyperparameters != hyperparameters:
         return None
-    record = read_tuned(found.path)
-    trials = record["trials"]
-    if tuned_by(record) != "validation":
+    return read_tuned(found.path)
+
+
+def _read(family: str, horizon: int, optimizer: str, hyperparameters: Mapping[str, Any]) -> Tuning | None:
+    record = record_of(family, horizon, optimizer, hyperparameters)
+    if record is None or tuned_by(record) != "validation":
         return None
+    trials = record["trials"]
     rates = [trial["hyperparameters"].get(LEARNING_RATE) for trial in trials]
     return Tuning(
         optimizer,

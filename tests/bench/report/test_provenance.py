@@ -1,11 +1,15 @@
 """What a report says of machine and versions."""
 
+import json
+
 import pytest
 
+from baselines import find_tuned
 from bench.report import provenance
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import chosen, make_frames
-from tests.bench.synthetic import frozen
+from tests.bench.report.reading import entries
+from tests.bench.synthetic import falling, frozen, rows_of
 
 
 def test_provenance_and_accelerator_are_stated(full):
@@ -54,3 +58,22 @@ def test_without_a_learned_row_no_pair_is_listed():
     frames = make_frames(chosen("adam"), ("t",), 1, num_points=3)
     targets = {"t": frozen({"adam": (2.0, 2.5, 2.7)})}
     assert provenance.machines_table(read_rows(*frames), targets, None, None) is None
+
+
+def test_hyperparameters_say_on_which_tasks_and_seeds_they_were_tuned():
+    family, horizon = "imagenet32_cnn3", 2000
+    tuned = find_tuned(family, horizon, "adam")
+    names = "adam", "sgd", "adam_family_tuned"
+    rows = rows_of({f"{family}/0": {name: [falling(0.01)] * 2 for name in names}})
+    rows.train[["family", "tuned_horizon", "horizon"]] = family, horizon, horizon
+    rows.train["hyperparameters"] = json.dumps(tuned.hyperparameters)
+    elsewhere = rows.train["optimizer"] == "adam_family_tuned"
+    rows.train.loc[elsewhere, "hyperparameters"] = json.dumps(tuned.hyperparameters | {"tuned_on": family})
+    rows.train.loc[elsewhere, "family"] = "mnist14_mlp"
+    table = provenance.hyperparameters_table(rows)
+    pool = f"{family}/outer_validation/"
+    adam, sgd, other = (entries(table, name) for name in names)
+    assert other["tuned_on"].text == adam["tuned_on"].text
+    assert adam["tuned_on"].text == f"{pool}0, {pool}1; seeds from 1000"
+    assert adam["tasks"].text == f"{family}/0"
+    assert sgd["tuned_on"].text == "–"  # no record has these values
