@@ -177,7 +177,17 @@ def terminal_tables(
 
 def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: Frame | None) -> dict[str, Any]:
     """Everything the template shows, in the order of the page."""
-    from bench.report import aggregate, budgets, comparison, figures, first_screen, provenance, summary, tuning
+    from bench.report import (
+        aggregate,
+        budgets,
+        comparison,
+        controls,
+        figures,
+        first_screen,
+        provenance,
+        summary,
+        tuning,
+    )
     from bench.report.fairness import card_tables
     from bench.score import fairness
     from bench.score.times_to_target import ALL
@@ -191,7 +201,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     scope = ALL if several else results.tasks[0]
     opening = {
         "leaders": first_screen.leaders_table(screen, results, first_screen.leaders(results, targets), scope),
-        "controls": first_screen.controls_table(screen),
+        "controls": controls.controls_table(screen),
         "score": first_screen.score_table(screen, scope, first_screen.FIRST),
         "architectures": first_screen.architectures_table(screen),
     }
@@ -235,7 +245,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     of_tuning = figures.tuning_figures(results)
     tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning)}
     closing = {
-        "races": first_screen.races_table(screen),
+        "races": controls.races_table(screen),
         "machines": provenance.machines_table(results, targets, contender, floor),
         "failures": provenance.failures_table(results),
         "hyperparameters": provenance.hyperparameters_table(results),
@@ -250,7 +260,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         **opening,
         "lead": first_screen.lead_sentence(screen),
         "first": first,
-        "held": first_screen.held_counts(opening["controls"]),
+        "held": controls.held_counts(opening["controls"]),
         "overall": overall,
         "sections": sections,
         "fairness": fair,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.report.first_screen import controls_table, score_entry
+from bench.report.controls import controls_table
+from bench.report.first_screen import score_entry
 from bench.report.summary import (
     BY_HAND_MARK,
     FAILED_MARK,

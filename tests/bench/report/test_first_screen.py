@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from bench.report import first_screen
-from bench.report.first_screen import controls_table
+from bench.report import controls, first_screen
 from bench.report.table import NONE_TEXT
 from bench.score import headline
 from bench.score.first_screen import first_screen as screen_of
@@ -26,7 +25,7 @@ from tests.bench.synthetic import falling, rows_of
 def test_what_was_learned_is_as_expected_only_with_an_interval(seeds, before, after, held):
     rows = learning([falling(before)] * seeds, [falling(after)] * seeds)
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
-    row = next(row for row in controls_table(screen).rows if "before outer-training: steps" in row[0].text)
+    row = next(row for row in controls.controls_table(screen).rows if "before outer-training: steps" in row[0].text)
     assert row[3].text == held
 
 
@@ -36,7 +35,9 @@ def test_what_was_learned_shows_in_the_test_loss_too():
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
     found = screen.scores.controls.untrained_test[CONTENDER]
     assert (found.estimate, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))  # 2 before, 1 after
-    row = next(row for row in controls_table(screen).rows if "before outer-training: final test" in row[0].text)
+    row = next(
+        row for row in controls.controls_table(screen).rows if "before outer-training: final test" in row[0].text
+    )
     assert (row[1].text, row[2].text, row[3].text) == ("above 0", "1.00 [1.00, 1.00]", "yes")
 
 
@@ -50,7 +51,9 @@ def test_the_headline_is_to_have_learned_a_lower_test_loss_and_others_are_not(se
     screen = screen_of(rows, targets_on_t(LEVELS), "s", "l", "cpu", None)
     other = dataclasses.replace(screen, scores=dataclasses.replace(screen.scores, optimizer="another"))
     for shown, expected in ((screen, held), (other, NONE_TEXT)):
-        table = {row[0].text.partition("before outer-training: ")[2]: row for row in controls_table(shown).rows}
+        table = {
+            row[0].text.partition("before outer-training: ")[2]: row for row in controls.controls_table(shown).rows
+        }
         assert table["final test loss, minus that after it"][3].text == expected
     assert table["steps to the hard target, over those after it"][3].text == NONE_TEXT
 
@@ -78,25 +81,25 @@ def test_a_speed_up_that_is_only_a_bound_is_marked_and_bold_below_one():
 
 
 def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
-    table = first_screen.controls_table(screen_of_race())
+    table = controls.controls_table(screen_of_race())
     assert [[entry.text for entry in row[2:]] for row in table.rows] == [["–", "–", "–"]] * 5
     races = tuple(Race(task, "a", "b", "hard", 2.0, 2.0 * ratio) for task, ratio in (("t", 0.95), ("u", 1.08)))
     found = dataclasses.replace(screen_of_race(), races=races)
-    last = first_screen.controls_table(found).rows[-1]
+    last = controls.controls_table(found).rows[-1]
     assert [entry.text for entry in last[2:]] == [
         *("0.950 to 1.08", "yes"),
         "2 targets reached by both on 2 tasks; raced: a to the validation loss of b",
     ]
-    assert [row[-2].text for row in first_screen.races_table(found).rows] == ["0.950", "1.08"]
+    assert [row[-2].text for row in controls.races_table(found).rows] == ["0.950", "1.08"]
     slower = dataclasses.replace(races[0], predicted=2.0 * 0.89)
-    assert first_screen.controls_table(dataclasses.replace(found, races=(slower,))).rows[-1][3].text == "no"
+    assert controls.controls_table(dataclasses.replace(found, races=(slower,))).rows[-1][3].text == "no"
 
 
 def test_a_race_that_nobody_decides_is_said():
     race = Race("t", "a", "b", "hard", None, None, ("a",))
     found = dataclasses.replace(screen_of_race(), races=(race,))
-    assert "no race is decided" in first_screen.controls_table(found).rows[-1][-1].text
-    assert [entry.text for entry in first_screen.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
+    assert "no race is decided" in controls.controls_table(found).rows[-1][-1].text
+    assert [entry.text for entry in controls.races_table(found).rows[0]][-4:] == ["–", "–", "–", "a"]
 
 
 @pytest.mark.parametrize(("headline", "said"), [("a", False), (CONTENDER, True)])
@@ -104,7 +107,7 @@ def test_races_say_who_was_raced_to_which_loss_and_whether_the_headline_was(head
     race = Race("t", "a", "b", "hard", 2.0, 2.0, metric="train_loss")
     screen = screen_of_race()
     scores = dataclasses.replace(screen.scores, optimizer=headline)
-    table = first_screen.races_table(dataclasses.replace(screen, scores=scores, races=(race,)))
+    table = controls.races_table(dataclasses.replace(screen, scores=scores, races=(race,)))
     assert table.caption == "Races, a to the train loss of b: wall-clock speed-up"
     assert ("was not raced" in table.notes[-1]) == said
 
@@ -112,22 +115,22 @@ def test_races_say_who_was_raced_to_which_loss_and_whether_the_headline_was(head
 def with_controls(**fields):
     """The screen of a race whose controls measured this."""
     found = screen_of_race()
-    measured = dataclasses.replace(first_screen.NO_CONTROLS, **fields)
+    measured = dataclasses.replace(controls.NO_CONTROLS, **fields)
     return dataclasses.replace(found, scores=dataclasses.replace(found.scores, controls=measured))
 
 
 def test_failed_runs_at_ten_times_the_rate_are_worse_than_any():
     for others, text in ((None, "–"), (Interval(0.5, None, None, 2), "0.500")):
         found = with_controls(tenfold=others, tenfold_failed=3)
-        last = [entry.text for entry in first_screen.controls_table(found).rows[-1]]
+        last = [entry.text for entry in controls.controls_table(found).rows[-1]]
         assert last[2:] == [text, "yes", "3 runs failed, in no mean"]
 
 
 def test_a_control_that_is_not_as_expected_says_so():
     found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), zero_rate_rank=(2, 3))
-    held = {row[0].text.partition(":")[0]: row[3].text for row in first_screen.controls_table(found).rows}
+    held = {row[0].text.partition(":")[0]: row[3].text for row in controls.controls_table(found).rows}
     assert held["the same optimizer entered twice"] == "no"
-    assert [row[3].text for row in first_screen.controls_table(found).rows].count("no") == 2  # the rank is not last
+    assert [row[3].text for row in controls.controls_table(found).rows].count("no") == 2  # the rank is not last
 
 
 def leading(names, learned="lopt"):
@@ -188,5 +191,5 @@ def test_speed_ups_by_architecture_stand_in_wall_clock_and_in_steps_over_every_g
 
 def test_controls_are_counted_by_whether_they_are_as_expected():
     found = with_controls(aa=Interval(1.04, 1.0, 1.1, 5), zero_rate_rank=(3, 3))
-    counts = first_screen.held_counts(first_screen.controls_table(found))
+    counts = controls.held_counts(controls.controls_table(found))
     assert counts == {"yes": 1, "no": 1, "unknown": 3}

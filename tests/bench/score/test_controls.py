@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.report import verify_report
-from bench.report.first_screen import controls_table
+from bench.report.controls import controls_table
 from bench.score.controls import Controls, read_controls
 from bench.score.first_screen import as_json, first_screen
 from bench.score.times_to_target import mean_restricted_steps
