@@ -143,12 +143,38 @@ def test_the_table_of_leaders_has_six_columns_and_says_how_many_rows_more_there_
     names = ("adam", "muon", "sgd_momentum", "rmsprop", "lion", "adafactor", "ema", "soap", "lopt")
     rows, screen = leading(names)
     leaders = first_screen.leaders(rows, screen.targets)
-    assert set(leaders) == {"adam", "lopt"}
+    # Equal curves, so that the best are the first by name.
+    assert set(leaders) == {"adam", "adafactor", "lopt"}
     table = first_screen.leaders_table(screen, rows, leaders, "t")
     assert len(table.columns) == 6
     assert {row[0].value for row in table.rows} == set(leaders)
     assert entries(table, "lopt")["test_loss_group"].text == "1"  # equal curves are told apart by nothing
-    assert "7 rows more" in table.notes[0]
+    assert "6 rows more" in table.notes[1]
+    assert "numbers count all 9 rows" in table.notes[0]
+
+
+def test_the_contender_has_no_speed_up_over_itself_and_a_bound_is_not_a_number():
+    for seconds, shown in ((2.0, "never reached [at most 0.500]"), (0.5, "never reached [at most 2.00]")):
+        screen = screen_of_race(SLOW, seconds)
+        table = first_screen.leaders_table(screen, raced(SLOW, seconds), [CONTENDER, REFERENCE], "t")
+        own, other = (entries(table, name) for name in (CONTENDER, REFERENCE))
+        assert (own["hard_speedup"].text, own["step_cost_ratio"].text) == (NONE_TEXT, NONE_TEXT)
+        assert (other["hard_speedup"].text, other["hard_speedup"].bold) == (shown, False)
+        assert other["step_cost_ratio"].value.estimate == pytest.approx(seconds)
+        assert other["hard_speedup"].value.estimate == pytest.approx(1 / seconds)  # in files the bound stays
+        assert table.columns[2].header == "step cost, lopt / row"
+
+
+def test_where_some_tasks_are_never_reached_it_says_how_many():
+    curves = {
+        "t": {"lopt": [SLOW] * 5, "adam": [falling(0.01)] * 5},
+        "u": {name: [falling(0.01)] * 5 for name in ("lopt", "adam")},
+    }
+    rows = rows_of(curves, dict.fromkeys("tu", {"lopt": [1.0] * 6, "adam": [1.0] * 6}), {"lopt": "learned"})
+    levels = targets_on_t(LEVELS)["t"]
+    screen = screen_of(rows, {"t": levels, "u": levels}, "s", "l", "cpu", "lopt")
+    table = first_screen.leaders_table(screen, rows, ["adam"], "all")
+    assert entries(table, "adam")["hard_speedup"].text == "never reached on 1 of 2 tasks [at most 1.00]"
 
 
 def test_the_lead_is_the_verdict_against_the_strongest_in_one_sentence():

@@ -45,9 +45,9 @@ def leader_figures(rows, reference="adam"):
     return {figure.slug: figure for figure in found}
 
 
-def test_leaders_are_the_learned_the_references_and_who_is_tuned_by_train_loss():
+def test_leaders_are_the_learned_the_references_the_best_and_who_is_tuned_by_train_loss():
     rows = rows_on("tu")
-    assert set(leaders(rows, frozen_from(rows, "adam"))) == {"adam", "muon_cosine_by_train", "lopt"}
+    assert set(leaders(rows, frozen_from(rows, "adam"))) == {"adam", "adafactor", "muon_cosine_by_train", "lopt"}
     assert len(leaders(rows_on("tu", NAMES[1:]), {})) == len(NAMES) - 1  # all, where they are few
 
 
@@ -59,7 +59,7 @@ def test_the_leaders_of_one_family_are_drawn_over_all_tasks_in_seconds():
     assert set(found) == {"leaders_validation_loss_seconds", "leaders_train_loss_seconds"}
     chart = found["leaders_validation_loss_seconds"].chart()
     lines = {line["name"]: line for line in chart["lines"]}
-    assert set(lines) == {"adam", "muon_cosine_by_train", "lopt"}
+    assert set(lines) == {"adam", "adafactor", "muon_cosine_by_train", "lopt"}
     assert (lines["lopt"]["x"][-1], lines["adam"]["x"][-1]) == (200.0, 100.0)
     assert lines["adam"]["median"][::5][:2] == [3.0, 2.5]
     assert chart["levels"] == {"chance": 3.0, "hard": 2.0}
@@ -85,10 +85,10 @@ def test_who_does_not_lead_is_in_the_chart_of_a_task_to_be_switched_on():
     rows = rows_on("t")
     figure = curves.curve_figures(rows, "t", figures.optimizer_styles(rows), frozen_from(rows, "adam"))[0]
     hidden = {line["name"] for line in figure.chart()["lines"] if line["hidden"]}
-    assert hidden == set(NAMES) - {"adam", "muon_cosine_by_train", "lopt"}
+    assert hidden == set(NAMES) - {"adam", "adafactor", "muon_cosine_by_train", "lopt"}
     with themed():
         (axes,) = figure.draw().axes
-    assert len([line for line in axes.lines if len(line.get_xdata()) > 2]) == 3
+    assert len([line for line in axes.lines if len(line.get_xdata()) > 2]) == 4
 
 
 def test_a_line_ends_thin_where_a_run_has_failed():
