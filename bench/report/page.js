@@ -51,6 +51,12 @@ const shortest = value => {
   return rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
 };
 
+// Zeros at the end are kept, as in the tables: the numbers of a legend have the same precision.
+const threeDigits = value => {
+  const size = Math.abs(value);
+  return size && size < 1e-3 ? value.toExponential(2) : size < 999.5 ? value.toPrecision(3) : shortest(value);
+};
+
 const ticks = (low, high, log, most) => {
   if (log) {
     const decades = [];
@@ -75,8 +81,9 @@ const chart = figure => {
   const data = JSON.parse(figure.querySelector("script").textContent), image = figure.querySelector("img");
   const on = new Set(data.lines.filter(line => !line.hidden).map(line => line.name));
   const plot = element("div", {class: "plot", tabindex: 0, role: "img", "aria-label": image.alt});
-  const at = element("p", {class: "at"}), legend = element("div", {class: "legend"}), more = legend.cloneNode();
-  const box = element("div", {class: "chart"}, plot, at, legend), values = [];
+  const title = element("p", {class: "title"}, data.title), at = element("p", {class: "at"});
+  const legend = element("div", {class: "legend"}), more = legend.cloneNode();
+  const box = element("div", {class: "chart"}, title, plot, at, legend), values = [];
   const xs = [...new Set(data.lines.flatMap(line => line.x))].filter(x => !data.logX || x > 0).sort((a, b) => a - b);
   let cursor = null, width = 0, x, y;
 
@@ -86,6 +93,8 @@ const chart = figure => {
   };
 
   // Only numbers and colours of our own go into the markup; names are set as text.
+  const stroke = ({color, width, dashes}) =>
+    `stroke="${color}" stroke-width="${width}" stroke-dasharray="${dashes.map(d => d * width).join(" ")}"`;
   const draw = () => {
     width = Math.max(plot.clientWidth, 260);
     const height = Math.round(Math.min(Math.max(0.62 * width, 260), 380));
@@ -106,13 +115,12 @@ const chart = figure => {
     ].join("");
     const levels = Object.values(data.levels).map(v => v >= y.low && v <= y.high ?
       `<line x1="${SPACE.left}" x2="${width - SPACE.right}" y1="${y(v)}" y2="${y(v)}"/>` : "").join("");
-    const lines = shown.map(line => {
-      const band = line.low ? `<path d="M${path(line, line.low).concat(path(line, line.high).reverse()).join("L")}Z"
-        fill="${line.color}" fill-opacity=".16"/>` : "";
-      const dashes = line.dashes.map(d => d * line.width).join(" ");
-      return band + `<path d="M${path(line, line.median).join("L")}" fill="none" stroke="${line.color}"
-        stroke-width="${line.width}" stroke-dasharray="${dashes}"/>`;
-    }).reverse().join("");
+    const bands = shown.filter(line => line.low).map(line =>
+      `<path d="M${path(line, line.low).concat(path(line, line.high).reverse()).join("L")}Z"
+        fill="${line.color}" fill-opacity=".16"/>`);
+    const medians = shown.map(line => `<path d="M${path(line, line.median).join("L")}" fill="none" ${stroke(line)}/>`);
+    // No band lies on a line; of either kind the first is on top.
+    const lines = [...bands.reverse(), ...medians.reverse()].join("");
     // A nested image clips what leaves it.
     const [w, h] = [width - SPACE.left - SPACE.right, height - SPACE.top - SPACE.bottom];
     plot.innerHTML = `<svg width="${width}" height="${height}" aria-hidden="true"><g class="grid">${grid}</g>
@@ -141,22 +149,24 @@ const chart = figure => {
     const mark = plot.querySelector(".cursor"), bottom = plot.firstChild.height.baseVal.value - SPACE.bottom;
     const where = cursor === null ? [] : [x(cursor)];
     mark.innerHTML = where.map(px => `<line x1="${px}" x2="${px}" y1="${SPACE.top}" y2="${bottom}"/>`).join("");
-    at.textContent = cursor === null ? "Last values; others by pointer or arrow keys."
-      : `${data.xLabel} ${shortest(cursor)}:`;
+    at.textContent = cursor === null
+      ? `Last value, ${data.values}; hover, or use the arrow keys, for others.`
+      : `${data.values}, ${data.xLabel} ${shortest(cursor)}:`;
     data.lines.forEach((line, i) => {
       const index = cursor === null ? line.x.length - 1 : nearest(line, cursor), value = line.median[index];
-      const band = line.low && index >= 0 ? ` [${shortest(line.low[index])}, ${shortest(line.high[index])}]` : "";
-      values[i].textContent = index < 0 ? "ended" : shortest(value) + band;
+      const band = line.low && index >= 0 ? ` [${threeDigits(line.low[index])}, ${threeDigits(line.high[index])}]` : "";
+      values[i].textContent = index < 0 ? "ended" : threeDigits(value) + band;
       if (cursor !== null && index >= 0 && on.has(line.name) && value <= y.high && value >= y.low)
         mark.innerHTML += `<circle cx="${x(line.x[index])}" cy="${y(value)}" r="3.5" fill="${line.color}"/>`;
     });
   };
 
   data.lines.forEach(line => {
-    const look = `border-top: ${line.width}px ${line.dashes.length ? "dashed" : "solid"} ${line.color}`;
+    const sample = element("i");
+    sample.innerHTML = `<svg width="36" height="8" aria-hidden="true"><path d="M0,4L36,4" ${stroke(line)}/></svg>`;
     values.push(element("span"));
     const button = element("button", {type: "button", "aria-pressed": on.has(line.name)},
-      element("i", {style: look}), element("b", {}, line.name), values.at(-1));
+      sample, element("b", {}, line.name), values.at(-1));
     button.addEventListener("click", () => {
       on.delete(line.name) || on.add(line.name);
       button.setAttribute("aria-pressed", on.has(line.name));

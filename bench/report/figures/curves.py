@@ -70,15 +70,18 @@ def leader_figures(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
         ends = ", ".join(f"{name} {_end(panel, name)}" for name in order)
         what = f"{plural(len(found.tasks), 'task') if several else found.tasks[0]}: {CURVE_NAMES[metric]}"
         over = f"{plural(len(found.tasks), 'task')} and all seeds" if several else f"seeds, on {found.tasks[0]}"
+        replicated = "tasks and seeds" if several else "seeds"
         figures.append(
             Figure(
                 slug=f"leaders_{metric}_{found.axis}",
                 alt=f"Line plot of {panel.y_label} against {panel.x_label}, over {over}. Last value of each line: "
                 f"{ends}.{_levels_alt(panel.levels)}",
                 caption=f"{panel.y_label.capitalize()} against {panel.x_label}: {found.how} "
-                + _band_sentence(rows, found.tasks, order, metric, "tasks and seeds" if several else "seeds"),
+                + _band_sentence(rows, found.tasks, order, metric, replicated),
                 draw=lambda found=found, what=what, order=order: _draw_leaders(rows, found, what, order, styles),
-                chart=lambda panel=panel: panel.chart(styles, 51, bands=True),
+                chart=lambda panel=panel, what=what, over=replicated: panel.chart(
+                    styles, 51, title=what, over=over, bands=True
+                ),
             )
         )
     return figures
@@ -233,7 +236,7 @@ def _curve_figure(
         alt=f"Line plot of {name} against {axis} on task {task}. Last value of each row: {ends}." + _levels_alt(levels),
         caption=f"{name.capitalize()} against {axis}. {clock}{band}" + _levels_sentence(targets, task, levels),
         draw=lambda: _draw_figure(rows, panel(), task, f"{name} against {axis}", order, styles),
-        chart=lambda: panel().chart(styles, 26, bands=False),
+        chart=lambda: panel().chart(styles, 26, title=f"{task}: {name} against {axis}", over="seeds", bands=False),
     )
 
 

@@ -108,8 +108,18 @@ class Panel:
         highest = self.lines.groupby("optimizer")["median"].max()
         return [name for name in highest.index if highest[name] > self.loss_limits[1]]
 
-    def chart(self, styles: Mapping[str, Style], num_points: int, *, bands: bool) -> dict[str, Any]:
-        """What the page's script draws: labels, scales, and lines of `num_points` at most, `CHART_DIGITS` digits."""
+    def chart(
+        self, styles: Mapping[str, Style], num_points: int, *, title: str, over: str, bands: bool
+    ) -> dict[str, Any]:
+        """What the page's script draws: words, scales, and lines of `num_points` at most, `CHART_DIGITS` digits.
+
+        Args:
+          styles: of every optimizer.
+          num_points: of a line, at most.
+          title: stands above it.
+          over: what median and band are over.
+          bands: whether lines have one.
+        """
         columns = ("x", "median", *(("low", "high") if bands else ()))
         found, lines = self._lines(self._placed(self.data)), []
         for name in self.optimizers:
@@ -120,7 +130,10 @@ class Panel:
             look = {"color": style.color, "dashes": list(style.dashes), "width": style.linewidth}
             lines.append({"name": name, "hidden": name in self.hidden, **look, **values})
         low, high, log = limits_of(*self.loss_limits)
+        spread = "quartiles" if band_width(self.visible) == 50 else "range"
         return {
+            "title": title,
+            "values": f"median [{spread} over {over}]" if bands else f"median over {over}",
             "xLabel": self.x_label,
             "yLabel": self.y_label,
             "logX": self.log_x,

@@ -88,6 +88,23 @@ def test_a_chart_has_the_last_values_and_by_pointer_and_keys_those_between(page)
     assert figure.locator(".at").get_attribute("aria-live") == "polite"
 
 
+def test_a_chart_has_its_title_and_says_what_its_values_are(page):
+    figure = chart_of(page)
+    data = data_of(figure)
+    assert figure.locator(".title").text_content() == data["title"]
+    assert figure.locator(".at").text_content().startswith(f"Last value, {data['values']}; ")
+
+
+def test_samples_of_the_legend_have_the_dashes_of_their_lines_and_no_band_lies_on_a_line(page):
+    figure = chart_of(page)
+    dashes = "e => e.map(x => x.getAttribute('stroke-dasharray'))"
+    samples = figure.locator(".legend:not(details .legend) i path").evaluate_all(dashes)
+    drawn = figure.locator(".lines path[stroke]").evaluate_all(dashes)
+    assert samples == drawn[::-1]
+    bands = figure.locator(".lines path").evaluate_all("e => e.map(x => x.hasAttribute('fill-opacity'))")
+    assert bands == sorted(bands, reverse=True)
+
+
 def test_rows_of_a_chart_come_and_go(page):
     figure = chart_of(page)
     drawn = figure.locator(".lines path[stroke]")

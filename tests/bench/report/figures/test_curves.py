@@ -62,6 +62,7 @@ def test_the_leaders_of_one_family_are_drawn_over_all_tasks_in_seconds():
     assert set(lines) == {"adam", "adafactor", "muon_cosine_by_train", "lopt"}
     assert (lines["lopt"]["x"][-1], lines["adam"]["x"][-1]) == (200.0, 100.0)
     assert lines["adam"]["median"][::5][:2] == [3.0, 2.5]
+    assert (chart["title"], chart["values"]) == ("2 tasks: validation loss", "median [quartiles over tasks and seeds]")
     assert chart["levels"] == {"chance": 3.0, "hard": 2.0}
 
 
@@ -85,6 +86,10 @@ def test_who_does_not_lead_is_in_the_chart_of_a_task_to_be_switched_on():
     rows = rows_on("t")
     figure = curves.curve_figures(rows, "t", figures.optimizer_styles(rows), frozen_from(rows, "adam"))[0]
     hidden = {line["name"] for line in figure.chart()["lines"] if line["hidden"]}
+    assert (figure.chart()["title"], figure.chart()["values"]) == (
+        "t: validation loss against steps",
+        "median over seeds",
+    )
     assert hidden == set(NAMES) - {"adam", "adafactor", "muon_cosine_by_train", "lopt"}
     with themed():
         (axes,) = figure.draw().axes
