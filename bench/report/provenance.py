@@ -15,6 +15,7 @@ from baselines import BASELINES
 from bench.report.summary import HEADLINE_LOSS, STRETCHED_MARK
 from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
 from bench.report.tuning import record_of
+from bench.score.exposure import shared_classes
 from bench.score.times_to_target import TargetsByTask, references
 from bench.score.verdict import GROUP_NAMES
 from bench.store.provenance import machine_of
@@ -242,17 +243,41 @@ def page_warnings(results: Results) -> list[str]:
     return warnings
 
 
+def measured_sentence(results: Results) -> str:
+    """What was trained: "14 optimizers on 10 tasks (19,722 parameters, batch 32, 2,000 steps), 10 seeds"."""
+    runs = results.train
+    text = f"{plural(len(results.optimizers), 'optimizer')} on {plural(len(results.tasks), 'task')}"
+    if runs.empty:
+        return f"{text}, timed only."
+    sizes = [f"{_span(runs['num_params'])} parameters", f"batch {_span(runs['batch_size'])}"]
+    return f"{text} ({', '.join(sizes)}, {_span(runs['horizon'])} steps), {plural(runs['seed'].nunique(), 'seed')}."
+
+
+def _span(values: Any) -> str:
+    """The smallest and the largest of some counts, or the one that there is."""
+    ends = int(values.min()), int(values.max())
+    return " to ".join(dict.fromkeys(f"{end:,}" for end in ends))
+
+
 def counts_sentence(results: Results) -> str:
-    """How much is in the report."""
+    """How much is in the report, and how many of its runs did not finish."""
     failed = int((results.train["status"] != "ok").sum())
     seeds = _ranges(int(seed) for seed in results.train["seed"].dropna())
-    parts = [
-        plural(len(results.tasks), "task"),
-        plural(len(results.optimizers), "optimizer"),
-        f"{plural(len(results.train), 'training run')} ({failed} not ok)",
-        f"{plural(len(results.blocks), 'timing cell')}",
-    ]
-    return ", ".join(parts) + (f", seeds {seeds}" if seeds else "") + "."
+    state = f"{failed:,} not ok" if failed else "all finished"
+    parts = [f"{plural(len(results.train), 'training run')}, {state}"] if len(results.train) else []
+    parts.append(plural(len(results.blocks), "timing cell"))
+    return "; ".join(parts) + (f"; seeds {seeds}" if seeds else "") + "."
+
+
+def shared_classes_sentence(results: Results) -> str:
+    """How many classes two tasks share where they are drawn from the same ones; empty where they share none."""
+    found = shared_classes(results.tasks)
+    if found is None:
+        return ""
+    return (
+        f"Each task has {found.of_a_task} of the same {found.of_all} classes: two tasks share about "
+        f"{found.of_a_pair:.0f}, so the {len(results.tasks)} are not independent."
+    )
 
 
 def clock_paragraph(results: Results) -> str:

@@ -174,5 +174,5 @@ def whole_entry(value: Any) -> Entry:
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 seed", "5 seeds"."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+    """ "1 seed", "1,400 seeds"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 import tasks
 from bench.measure.update_cost import update_costs as update_costs
@@ -183,6 +186,33 @@ def task_images(task: str) -> Images:
       tasks.UnknownNameError: no task of the registry.
     """
     return _images(task.split("/")[0], [int(row) for row in tasks.task_cfg(task)], SPLITS)
+
+
+@dataclass(frozen=True)
+class SharedClasses:
+    """Numbers of classes: of one task, of all tasks together, and shared by two of them on average."""
+
+    of_a_task: int
+    of_all: int
+    of_a_pair: float
+
+
+def shared_classes(names: Sequence[str]) -> SharedClasses | None:
+    """How far tasks of one family overlap; None where they are not all drawn from its pools, or none shares a class.
+
+    Args:
+      names: of fixed tasks, FAMILY/NUMBER.
+    """
+    families = {name.partition("/")[0] for name in names}
+    if len(names) < 2 or len(families) != 1 or not families <= set(tasks.FAMILIES):
+        return None
+    if not all("/" in name for name in names):
+        return None
+    classes = [task_images(name).classes for name in names]
+    pair = float(np.mean([len(a & b) for a, b in itertools.combinations(classes, 2)]))
+    if not pair or len(set(map(len, classes))) != 1:
+        return None
+    return SharedClasses(len(classes[0]), len(frozenset().union(*classes)), pair)
 
 
 def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -> Images:

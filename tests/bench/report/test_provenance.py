@@ -77,3 +77,24 @@ def test_hyperparameters_say_on_which_tasks_and_seeds_they_were_tuned():
     assert adam["tuned_on"].text == f"{pool}0, {pool}1; seeds from 1000"
     assert adam["tasks"].text == f"{family}/0"
     assert sgd["tuned_on"].text == "–"  # no record has these values
+
+
+def test_what_was_measured_and_how_many_runs_finished_is_said_from_the_rows():
+    rows = rows_of({task: {name: [falling(0.01)] * 3 for name in ("adam", "sgd")} for task in "tu"})
+    rows.train["num_params"], rows.train["batch_size"], rows.train["horizon"] = 19722, 32, 2000
+    expected = "2 optimizers on 2 tasks (19,722 parameters, batch 32, 2,000 steps), 3 seeds."
+    assert provenance.measured_sentence(rows) == expected
+    assert provenance.counts_sentence(rows).startswith("12 training runs, all finished; ")
+    rows.train.loc[rows.train["task"] == "u", "horizon"] = 500
+    rows.train.loc[rows.train.index[0], "status"] = "diverged"
+    assert "500 to 2,000 steps" in provenance.measured_sentence(rows)
+    assert provenance.counts_sentence(rows).startswith("12 training runs, 1 not ok; ")
+
+
+def test_tasks_that_are_drawn_from_the_same_classes_are_said_not_to_be_independent():
+    names = [f"imagenet32_cnn3/{i}" for i in range(10)]
+    rows = rows_of({name: {"adam": [falling(0.01)]} for name in names})
+    text = provenance.shared_classes_sentence(rows)
+    assert text.startswith("Each task has 10 of the same 20 classes: two tasks share about 5, so the 10 are not ")
+    assert provenance.shared_classes_sentence(rows_of({task: {"adam": [falling(0.01)]} for task in "tu"})) == ""
+    assert provenance.shared_classes_sentence(rows_of({names[0]: {"adam": [falling(0.01)]}})) == ""
