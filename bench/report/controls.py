@@ -63,6 +63,8 @@ def controls_table(screen: Screen) -> Table:
         text = f"{name} before outer-training: steps to the hard target, over those after it"
         before, after = found.untrained_misses[name]
         remark = f"misses count as the horizon: {before} before, {after} after" if before or after else None
+        if before and not after:
+            remark = f"misses count as the horizon, so the ratio is a lower bound: {before} before, 0 after"
         rows.append((text_entry(text), *_expected_above(1, entry, name == headline), text_entry(remark)))
     for name, value in found.untrained_test.items():
         entry = score_entry(value)

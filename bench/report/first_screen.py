@@ -9,7 +9,7 @@ from bench.report.summary import sorted_optimizers
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.first_screen import Screen
 from bench.score.groups import significance_groups
-from bench.score.speedup import Speedup
+from bench.score.speedup import Speedup, speedup_in_words
 from bench.score.times_to_target import (
     ALL,
     TargetsByTask,
@@ -60,12 +60,14 @@ def lead_sentence(screen: Screen) -> str:
     group = min(known, key=lambda group: known[group].estimate)
     found, who = known[group], reference_text(scores.group_references[group])
     over = GROUP_NAMES[group] + (" optimizer" if group == ALL_HAND_DESIGNED else "")
-    text = (
-        f"{scores.word.capitalize()}: {scores.optimizer} comes to the final validation loss of {over} ({who}) at "
-        f"{score_entry(found).text} times its speed"
-    )
+    text = f"{scores.word.capitalize()}: {scores.optimizer} "
     if found.bound:
-        text += ", a bound, since on some task half of the runs never arrive"
+        text += (
+            f"is {speedup_in_words(found)} times as fast as {over} ({who}) to the validation loss that this ends at, "
+            "since on some task half of the runs never arrive"
+        )
+    else:
+        text += f"comes to the final validation loss of {over} ({who}) at {score_entry(found).text} times its speed"
     test = screen.headline.test_loss if screen.headline and screen.headline.optimizer == scores.optimizer else None
     if test is None:
         return text + "."
@@ -162,6 +164,7 @@ def score_table(screen: Screen, scope: str, slug: str) -> Table:
         Column("role", "role"),
     )
     failed = [f"{row.optimizer} {row.num_failed}" for row in found if row.num_failed]
+    open_ends = any(x and x.low == 0 and not x.bound for row in found for x in row.speedups.values())
     notes = [
         "Speed-up in wall-clock of the learned optimizer over the row's, to the row's own frozen validation losses at "
         "100, 50 and 25 % of the horizon (hard, medium, easy); in a learned row over the best hand-designed one of "
@@ -174,6 +177,8 @@ def score_table(screen: Screen, scope: str, slug: str) -> Table:
     by_hand = [f"{row.optimizer} ({', '.join(row.set_by_hand)})" for row in found if row.set_by_hand]
     if slug != FIRST:  # said once, under the first of these tables
         notes = []
+    if open_ends:
+        notes.append("A lower end of 0: in some resamples half of the runs never arrive.")
     if failed:
         notes.append(f"Failed runs, in no mean: {', '.join(failed)}.")
     if by_hand:
@@ -239,7 +244,8 @@ def architectures_table(screen: Screen) -> Table | None:
     )
     notes = (
         "To the validation loss that the reference ends at; geometric mean over the tasks of a kind of net. < marks a "
-        "bound, since on some task half of the runs never arrive.",
+        "bound, since on some task half of the runs never arrive; bold where the interval excludes 1, by more than the "
+        "clock's floor.",
     )
     name = screen.headline.optimizer
     return Table("by_architecture", f"By architecture: speed-up of {name}", columns, tuple(rows), notes)

@@ -220,3 +220,8 @@ def _place(num_draws: int, level: float) -> int:
 def format_speedup(found: Speedup | None) -> str:
     """ "1.52 [1.40, 1.66]", "<0.250" for a bound, a dash for nothing."""
     return estimate_text(found.estimate, found.low, found.high, bound=found.bound) if found else "–"
+
+
+def speedup_in_words(found: Speedup | None) -> str:
+    """ "1.52 [1.40, 1.66]", "at most 0.250" for a bound, a dash for nothing."""
+    return format_speedup(found).replace("<", "at most ")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.score.controls import Controls, read_controls
 from bench.score.losses import loss
-from bench.score.speedup import Speedup, format_speedup, speedup
+from bench.score.speedup import Speedup, speedup, speedup_in_words
 from bench.score.times_to_target import (
     ALL,
     PAPER_TARGET,
@@ -183,7 +183,7 @@ def _verdict(
     order = sorted(known, key=lambda group: known[group].estimate)
     words = [verdict_word(known[group], floor) for group in order]
     parts = [
-        f"{format_speedup(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
+        f"{speedup_in_words(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
         for group, word in zip(order, words, strict=True)
     ]
     text = (
@@ -191,7 +191,7 @@ def _verdict(
     )
     if any(found.bound for found in known.values()):
         others = " and ".join(
-            f"{format_speedup(against[order[0]].get(target))} to the {target} one" for target in ("medium", "easy")
+            f"{speedup_in_words(against[order[0]].get(target))} to the {target} one" for target in ("medium", "easy")
         )
-        text += f" (<: a bound, since on some task half of its runs never arrive.) Over the first of these, {others}."
+        text += f" (At most: on some task half of its runs never arrive.) Over the first of these, {others}."
     return words[0], text

@@ -148,10 +148,10 @@ def _shared_panel(rows: Rows, metric: str, names: Sequence[str], targets: Mappin
         ]
     how = (
         f"all runs of {plural(len(tasks), 'task')} of several families on one axis. Both are relative to each task's "
-        "best tuned hand-designed optimizer: time to what its whole run takes, loss to the one that it ends at on the "
-        "tuning seeds."
+        "best tuned hand-designed optimizer: time to what the whole run of that takes, loss to the one that it ends at "
+        "on the tuning seeds."
     )
-    labels = "time / that of the best hand-designed", f"{CURVE_NAMES[metric]} / its last"
+    labels = "time ÷ its whole run", f"{CURVE_NAMES[metric]} ÷ final loss of the best hand-designed"
     return _Leading(Panel("", panels.long(parts, 2), {"hard": 1.0}, *labels), tasks, how)
 
 

@@ -49,6 +49,10 @@ def profile_figure(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
         f"{name} {', '.join(map(percent, row))}, ever {percent(reached)}"
         for name, row, reached in zip(found.optimizers, shares, ever, strict=True)
     ]
+    none = [name for name, reached in zip(found.optimizers, ever, strict=True) if not reached]
+    never = f" No run of {listed(none)} arrives." if none else ""
+    largest = _largest_ratio(found.times)
+    late = "never arrive" if largest < MAX_RATIO else f"never arrive, or later than {MAX_RATIO:g} times as long"
     ratios = ", ".join(f"{ratio:g}" for ratio in ALT_RATIOS)
     num_seeds = found.times.shape[2]
     learned = any(rows.role(name) == LEARNED for name in found.optimizers)
@@ -61,9 +65,8 @@ def profile_figure(rows: Rows, styles: Mapping[str, Style], targets: Mapping[str
         f"of runs within {ratios} times the best median time, and ever. {'; '.join(alts)}.",
         caption=f"Performance profiles over {plural(len(found.tasks), 'task')} and {plural(num_seeds, 'seed')}: the "
         f"share of an optimizer's runs that reach the hard target within a multiple of the best optimizer's median "
-        f"{found.unit} on the task. Up and left is better; a line that ends below 100 % has runs that never "
-        f"arrive, or later than {MAX_RATIO:g} times as long."
-        f"{clock}{band}{left_out}",
+        f"{found.unit} on the task. Up and left is better; a line that ends below 100 % has runs that {late}."
+        f"{never}{clock}{band}{left_out}",
         draw=lambda: _draw(rows, styles, found),
     )
 

@@ -124,11 +124,21 @@ def _speedup_figure(
         f"faster. {'; '.join(alts)}.",
         caption=f"Wall-clock speed-up of {contender} over the best tuned hand-designed optimizer of each task "
         f"({reference_text(reference)}) to its loss at 100 % (hard), 50 % (medium) and 25 % (easy) of the horizon. "
-        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on; a cap with an arrow: no "
-        f"speed-up but an upper bound, since half of the runs never arrive; a marker with an arrow: so it is in the "
-        f"draws at the lower end of the interval. The number is for the hard target.{mean}{_marks_sentence(lines)}",
+        f"Right of 1 is faster. Bars: {PERCENT} intervals, from {MIN_SEEDS} seeds on. {_arrows_sentence(found)}The "
+        f"number is for the hard target.{mean}{_marks_sentence(lines, contender)}",
         draw=lambda: _draw_speedups(styles[contender], contender, lines, found, reasons),
     )
+
+
+def _arrows_sentence(found: Mapping[str, Mapping[str, Speedup | None]]) -> str:
+    """What the arrows mean that the figure has."""
+    shown = [value for by_target in found.values() for value in by_target.values() if value is not None]
+    text = ""
+    if any(value.bound for value in shown):
+        text += "Arrow with cap: half of the runs never reach the loss; the cap is the most that the speed-up can be. "
+    if any(value.low == 0 and not value.bound for value in shown):
+        text += "Arrow from a marker: the interval has no lower end. "
+    return text
 
 
 def _draw_speedups(
@@ -212,15 +222,16 @@ def _loss_figure(
         if line.kind != "mark"
     ]
     mean = " Last row: mean over the tasks." if alike else ""
+    failed = any(each.num_pairs_used < each.num_pairs for each in found.values())
+    hollow = "; hollow, in red: a run failed, so that the mean is over the other pairs and has no interval"
     return Figure(
         slug=f"test_loss_by_task{end}",
         alt=f"Dot plot of final test loss of {contender} minus that of the best hand-designed optimizer, below 0 is "
         f"better. {'; '.join(alts)}.",
         caption=f"Final test loss of {contender} minus that of the best tuned hand-designed optimizer of each task "
         f"({reference_text(reference)}), paired within seeds. Left of 0 is better. Bars: t {PERCENT} intervals over "
-        f"seeds and, where losses are stored by blocks of them, test images, from {MIN_SEEDS} seeds on; hollow, in "
-        f"red: a run failed, so that the mean is over the other pairs and has no interval.{mean}"
-        + _marks_sentence(lines),
+        f"seeds and, where losses are stored by blocks of them, test images, from {MIN_SEEDS} seeds on"
+        f"{hollow if failed else ''}.{mean}{_marks_sentence(lines, contender)}",
         draw=lambda: _draw_losses(styles[contender], contender, lines, found, texts),
     )
 
@@ -303,9 +314,12 @@ def _alt_name(line: Line, marks: Mapping[str, str]) -> str:
     return line.name if line.kind == "mean" else f"{line.name} ({_mark(line.name, marks)})"
 
 
-def _marks_sentence(lines: Sequence[Line]) -> str:
-    shown = [f"{line.name}, {MARKS[line.name]}" for line in lines if line.kind == "mark"]
-    return f" What a task is to the contender: {'; '.join(shown)}." if shown else ""
+def _marks_sentence(lines: Sequence[Line], contender: str) -> str:
+    """What the tasks are to the contender."""
+    shown = [line.name for line in lines if line.kind == "mark"]
+    if len(shown) == 1:
+        return f" These tasks are {shown[0]} for {contender}: {MARKS[shown[0]]}."
+    return f" For {contender}: {'; '.join(f'{name}, {MARKS[name]}' for name in shown)}." if shown else ""
 
 
 def _canvas_of(lines: Sequence[Line], row_height: float) -> tuple[Canvas, Axes, list[float]]:

@@ -80,6 +80,22 @@ def test_a_speed_up_that_is_only_a_bound_is_marked_and_bold_below_one():
     assert (hard.text, hard.bold) == ("<0.500", True)
 
 
+def test_a_lower_end_of_zero_is_explained_where_there_is_one():
+    screen = screen_of_race()
+    assert not any("lower end of 0" in note for note in first_screen.score_table(screen, "t", "score").notes)
+    ending = dataclasses.replace(screen.scores.rows[1].speedups["hard"], low=0.0)
+    changed = dataclasses.replace(screen.scores.rows[1], speedups=screen.scores.rows[1].speedups | {"hard": ending})
+    scores = dataclasses.replace(screen.scores, rows=(screen.scores.rows[0], changed))
+    table = first_screen.score_table(dataclasses.replace(screen, scores=scores), "t", "score")
+    assert "A lower end of 0: in some resamples half of the runs never arrive." in table.notes
+
+
+def test_misses_before_outer_training_make_the_ratio_a_lower_bound():
+    for before, after, words in ((5, 0, "so the ratio is a lower bound"), (5, 5, "misses count as the horizon: 5")):
+        found = with_controls(untrained={"a": Interval(2.0, 1.5, 2.5, 5)}, untrained_misses={"a": (before, after)})
+        assert words in controls.controls_table(found).rows[-1][-1].text
+
+
 def test_controls_that_did_not_run_are_dashes_and_races_are_counted():
     table = controls.controls_table(screen_of_race())
     assert [[entry.text for entry in row[2:]] for row in table.rows] == [["–", "–", "–"]] * 5
@@ -183,7 +199,8 @@ def test_the_lead_is_the_verdict_against_the_strongest_in_one_sentence():
     assert "at 2.00 [2.00, 2.00] times its speed" in text
     slow = first_screen.lead_sentence(screen_of_race(SLOW, 2.0))
     assert slow.startswith("Slower: ")
-    assert "at <0.500 times its speed, a bound, since on some task half of the runs never arrive" in slow
+    assert "is at most 0.500 times as fast as the best hand-designed optimizer (adam)" in slow
+    assert "since on some task half of the runs never arrive" in slow
     rows = rows_of({"t": {"adam": [falling(0.01)] * 5}})
     assert first_screen.lead_sentence(screen_of(rows, {}, "s", "l", "cpu", None)).startswith("No learned optimizer")
 

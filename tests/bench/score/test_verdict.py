@@ -94,6 +94,8 @@ class TestVerdict:
         found = self.scores(rate)
         assert found.word == word
         assert found.verdict.lower().startswith(f"{word}. speed-up of lopt")
+        assert ("at most" in found.verdict) == (rate == 0.001)  # never arrives
+        assert "<" not in found.verdict
 
     def test_below_five_seeds_nothing_is_claimed(self):
         assert self.scores(0.02, num_seeds=4).word == "no claim"

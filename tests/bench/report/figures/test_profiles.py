@@ -3,7 +3,7 @@
 from bench.report.figures import profiles
 from bench.store.rows import read_rows
 from tests.bench.noisy_rows import chosen, make_frames
-from tests.bench.pairs import raced
+from tests.bench.pairs import FLAT, raced
 from tests.bench.report.figures.drawn import frozen_from, of_race
 from tests.bench.synthetic import falling
 
@@ -26,3 +26,10 @@ def test_profiles_take_the_seeds_and_the_tasks_that_all_have():
     assert set(found.optimizers) == {"adam", "lopt"}
     assert found.left_out == ("muon",)
     assert found.times.shape == (2, 2, 3)
+
+
+def test_the_caption_says_who_never_arrives_and_names_the_end_of_the_axis_only_where_it_cuts():
+    caption = of_race(raced(FLAT, 1.25))["performance_profile"].caption
+    assert "No run of lopt arrives." in caption
+    assert "has runs that never arrive." in caption
+    assert "No run of" not in of_race(raced(falling(0.02), 1.25))["performance_profile"].caption

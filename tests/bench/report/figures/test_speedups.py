@@ -5,13 +5,16 @@ import dataclasses
 from bench.report import figures
 from bench.report.figures import speedups
 from bench.report.table import format_interval
-from bench.statistics import t_interval
+from bench.score.speedup import Speedup
+from bench.statistics import Interval, t_interval
 from bench.store.rows import LEARNED, read_rows
 from bench.tuning import targets
 from tests.bench.noisy_rows import chosen, make_frames
 from tests.bench.pairs import FLAT, raced
 from tests.bench.report.figures.drawn import by_slug, frozen_from, of_race
 from tests.bench.synthetic import falling
+
+SPEEDUP = Speedup(1.5, 1.0, 2.0, False, 5, Interval(1.5, 1.0, 2.0, 5))
 
 
 def test_speed_ups_and_marks_are_stated():
@@ -27,6 +30,17 @@ def test_a_bound_is_marked():
     axes = found.draw().axes[0]
     assert any(text.get_text().startswith("<0.5") for text in axes.texts)
     assert {line.get_marker() for line in axes.lines} & set("Ds^|") == {"|"}  # no marker where there is no speed-up
+
+
+def test_captions_explain_the_marks_that_the_figure_has_and_no_others():
+    plain, bound = (of_race(raced(curve, 2.0), marks={"t": "held-out"}) for curve in (falling(0.02), FLAT))
+    assert "Arrow" not in plain["speedup_by_task"].caption
+    assert "Arrow with cap: half of the runs never reach" in bound["speedup_by_task"].caption
+    assert "Arrow from a marker" not in bound["speedup_by_task"].caption
+    open_end = dataclasses.replace(SPEEDUP, low=0.0)
+    assert speedups._arrows_sentence({"t": {"hard": open_end}}).startswith("Arrow from a marker: the interval has no")
+    assert "hollow" not in plain["test_loss_by_task"].caption
+    assert "These tasks are held-out for lopt: new images" in plain["test_loss_by_task"].caption
 
 
 def test_tasks_stand_under_their_marks_from_in_distribution_to_out_of_distribution():
