@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.report.table import NONE_TEXT, Column, Entry, Table, format_number, plural, text_entry, whole_entry
+from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry, whole_entry
 from bench.score.fairness import FairnessCard, Payback
+from bench.statistics import three_digits
 from bench.store.rows import CONTROL, LEARNED, Frame
 from bench.store.rows import slugs as slugs_of
 
 
 def card_tables(cards: Sequence[FairnessCard], costs: Frame | None) -> list[Table]:
-    """Tables of every card, and what an update costs if it was measured.
+    """A table of every card, one of what they knew of the tasks, one of memory, and what an update costs if measured.
 
     Args:
       cards: from `bench.score.fairness.cards`.
       costs: from `bench.measure.update_cost.update_costs`, or None.
     """
     slugs = slugs_of([card.optimizer for card in cards])
-    parts = (_outer_training, _exposures, _state)
-    found = [part(card, slugs[card.optimizer]) for card in cards for part in parts]
+    found = [_outer_training(card, slugs[card.optimizer]) for card in cards]
+    found += [_exposures(cards), _state(cards)] if cards else []
     if costs is not None:
         found.append(update_cost_table(costs))
     return [table for table in found if table is not None]
@@ -71,22 +72,31 @@ def payback_text(found: Payback) -> str:
     return f"{text}; {math.ceil(with_tuning):,} where their tuning, {found.tuning_sec / 3600:.2f} hours, is counted too"
 
 
-def _exposures(card: FairnessCard, slug: str) -> Table:
-    trained_horizon = card.outer_training.horizon if card.outer_training else None
-    rows = []
-    for entry in card.exposures:
-        beyond = entry.horizon / trained_horizon if trained_horizon else math.nan
-        shared = []
-        for overlap in (entry.trained, entry.choosing):
-            shared += [whole_entry(overlap.classes), whole_entry(overlap.images)] if overlap else [Entry(NONE_TEXT)] * 2
-        row = (
-            *(text_entry(entry.task), text_entry(entry.mark), whole_entry(entry.horizon)),
-            Entry(NONE_TEXT if math.isnan(beyond) else f"{beyond:.3g} times", None if math.isnan(beyond) else beyond),
-            *shared,
-        )
-        rows.append(row)
+def _exposures(cards: Sequence[FairnessCard]) -> Table:
+    """A row for each task, and more where the tasks are not the same to all learned optimizers."""
+    alike: dict[tuple[Entry, ...], list[str]] = {}
+    for card in cards:
+        trained_horizon = card.outer_training.horizon if card.outer_training else None
+        for entry in card.exposures:
+            beyond = entry.horizon / trained_horizon if trained_horizon else None
+            shared = []
+            for overlap in (entry.trained, entry.choosing):
+                counts = (overlap.classes, overlap.images) if overlap else (None, None)
+                shared += [whole_entry(count) for count in counts]
+            row = (
+                *(text_entry(entry.task), text_entry(entry.mark), whole_entry(entry.horizon)),
+                Entry(NONE_TEXT if beyond is None else f"{beyond:.3g} times", beyond),
+                *shared,
+            )
+            alike.setdefault(row, []).append(card.optimizer)
+    order = list(dict.fromkeys(row[0].text for row in alike))
+    rows = [
+        (task, text_entry(", ".join(names)), *rest)
+        for (task, *rest), names in sorted(alike.items(), key=lambda found: order.index(found[0][0].text))
+    ]
     columns = (
-        *(Column("task", "task"), Column("mark", "to this optimizer"), Column("horizon", "horizon", number=True)),
+        *(Column("task", "task"), Column("optimizers", "to"), Column("mark", "is")),
+        Column("horizon", "horizon", number=True),
         Column("beyond", "of the longest unroll", number=True),
         Column("trained_classes", "classes shared with outer-training", number=True),
         Column("trained_images", "images", number=True),
@@ -98,22 +108,24 @@ def _exposures(card: FairnessCard, slug: str) -> Table:
         "for choosing: shares one with what chose the weights; held-out: the same data set and architecture, no image "
         "in common; out-of-distribution: another data set or architecture.",
     )
-    caption = f"{card.optimizer}: what it knew of the tasks"
-    return Table(f"exposure_{slug}", caption, columns, tuple(rows), notes)
+    return Table("exposure", "What learned optimizers knew of the tasks", columns, tuple(rows), notes)
 
 
-def _state(card: FairnessCard, slug: str) -> Table | None:
-    by_task = {task: found for task, found in card.bytes_per_parameter.items() if card.optimizer in found}
-    if not by_task:
+def _state(cards: Sequence[FairnessCard]) -> Table | None:
+    most: dict[str, float] = {}  # of any task: what is counted once a tensor differs
+    for card in cards:
+        for found in card.bytes_per_parameter.values():
+            for name, value in found.items():
+                most[name] = max(value, most.get(name, value))
+    learned = {card.optimizer for card in cards}
+    if not learned & set(most):
         return None
-    names = list(dict.fromkeys(name for found in by_task.values() for name in found))
-    rows = []
-    for name in names:
-        most = max(found[name] for found in by_task.values() if name in found)  # what is counted once a tensor differs
-        rows.append((most, (text_entry(name, bold=name == card.optimizer), Entry(format_number(most, 3), most))))
+    rows = [
+        (text_entry(name, bold=name in learned), _number_entry(value))
+        for name, value in sorted(most.items(), key=lambda item: item[1])
+    ]
     columns = (Column("optimizer", "optimizer"), Column("bytes", "bytes of state per parameter", number=True))
-    table = tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
-    return Table(f"state_{slug}", "Memory: optimizer state, the most of any task", columns, table)
+    return Table("state", "Memory: optimizer state, the most of any task", columns, tuple(rows))
 
 
 def update_cost_table(costs: Frame) -> Table:
@@ -127,10 +139,10 @@ def update_cost_table(costs: Frame) -> Table:
     for kind, size in trees:
         part = costs[(costs["kind"] == kind) & (costs["num_params"] == size)].set_index("optimizer")
         base = part["microseconds"].get("adam")
-        row = [text_entry(kind.upper()), whole_entry(size), Entry(format_number(base, 3), base)]
+        row = [text_entry(kind.upper()), whole_entry(size), _number_entry(base)]
         for name in names:
             ratio = part["ratio"].get(name)
-            row.append(Entry(format_number(ratio, 3), ratio))
+            row.append(_number_entry(ratio))
         rows.append(tuple(row))
     columns = (
         *(Column("kind", "network"), Column("num_params", "parameters", number=True)),
@@ -143,3 +155,7 @@ def update_cost_table(costs: Frame) -> Table:
         "a wide fully connected layer.",
     )
     return Table("update_cost", "What an update costs, in Adam's", columns, tuple(rows), notes)
+
+
+def _number_entry(value: float | None) -> Entry:
+    return Entry(NONE_TEXT if value is None else three_digits(value), value)

@@ -45,7 +45,7 @@ const sortable = table => {
 // Charts
 // --------------------------------------------------------------------------------------------------------------------
 
-const SPACE = {left: 56, right: 62, top: 8, bottom: 44};
+const SPACE = {left: 42, right: 62, top: 26, bottom: 44};
 const shortest = value => {
   const rounded = Number(value.toPrecision(3));
   return rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
@@ -97,7 +97,7 @@ const chart = figure => {
     `stroke="${color}" stroke-width="${width}" stroke-dasharray="${dashes.map(d => d * width).join(" ")}"`;
   const draw = () => {
     width = Math.max(plot.clientWidth, 260);
-    const height = Math.round(Math.min(Math.max(0.62 * width, 260), 380));
+    const height = Math.round(Math.min(Math.max(0.62 * width, 270), 390));
     const shown = data.lines.filter(line => on.has(line.name));
     const ends = (shown.length ? shown : data.lines).map(line => line.x.at(-1));
     const first = data.logX ? xs[0] : 0;
@@ -127,7 +127,7 @@ const chart = figure => {
       <g class="levels">${levels}</g><svg class="lines" x="${SPACE.left}" y="${SPACE.top}" width="${w}" height="${h}"
       viewBox="${SPACE.left} ${SPACE.top} ${w} ${h}">${lines}</svg><g class="cursor"></g>
       <text class="x" x="${(SPACE.left + width - SPACE.right) / 2}" y="${height - 8}" text-anchor="middle"></text>
-      <text class="y" transform="translate(13 ${(height - SPACE.bottom) / 2}) rotate(-90)" text-anchor="middle"></text>
+      <text class="y" x="2" y="13"></text>
       ${Object.values(data.levels).map(v => v >= y.low && v <= y.high ?
         `<text class="level" x="${width - SPACE.right + 4}" y="${y(v) + 4}"></text>` : "").join("")}</svg>`;
     const label = (kind, words, log) => { plot.querySelector(kind).textContent = words + (log ? " (log)" : ""); };

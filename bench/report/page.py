@@ -284,7 +284,8 @@ def _rules() -> list[tuple[str, str, list[str]]]:
 
     text = files("bench").joinpath("PROTOCOL.md").read_text(encoding="utf-8")
     found = re.findall(r"^(\d+)\. \*\*(.+?)\*\*(.*(?:\n {4}.*)*)", text, flags=re.MULTILINE)
-    return [(number, title, " ".join(rest.split()).split("`")) for number, title, rest in found]
+    # A blank before the rest is kept, and only there: what begins with a colon follows the title at once.
+    return [(number, title, re.sub(r"\s+", " ", rest.rstrip()).split("`")) for number, title, rest in found]
 
 
 def _breakable(text: str) -> Any:

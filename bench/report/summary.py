@@ -7,15 +7,16 @@ interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, plural, text_entry
+from bench.report.table import NONE_TEXT, PERCENT, Column, Entry, Table, format_interval, plural, text_entry
 from bench.score.losses import loss
 from bench.score.times_to_target import step_cost_ratio
-from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval
+from bench.statistics import MIN_SEEDS, Interval, median_interval, t_interval, three_digits
 from bench.store.rows import LOSSES, Frame
 from bench.store.rows import Rows as Results
 
@@ -123,11 +124,11 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
         row.append(Entry("1 (reference)" if optimizer == reference and ratio else format_interval(ratio), ratio))
         if single is not None:
             seconds = results.compile_sec.get((single, optimizer))
-            row.append(Entry(format_number(seconds, 3), seconds))
+            row.append(_number_entry(seconds))
         if base_memory:
             known = results.step_bytes.get((str(single), optimizer))
             share = None if known is None else known / base_memory
-            row.append(Entry(format_number(share, 3), share))
+            row.append(_number_entry(share))
         rows.append(tuple(row))
 
     name = f"Task {single}" if single is not None else f"All {len(tasks)} tasks"
@@ -138,6 +139,11 @@ def summary_table(results: Results, tasks: tuple[str, ...]) -> Table:
         rows=tuple(rows),
         notes=tuple(_summary_notes(results, tasks, order, reference)),
     )
+
+
+def _number_entry(value: float | None) -> Entry:
+    """Three digits in every row of a column."""
+    return Entry(NONE_TEXT if value is None or not math.isfinite(value) else three_digits(value), value)
 
 
 def _summary_notes(results: Results, tasks: tuple[str, ...], order: Sequence[str], reference: str | None) -> list[str]:

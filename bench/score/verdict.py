@@ -183,7 +183,8 @@ def _verdict(
     order = sorted(known, key=lambda group: known[group].estimate)
     words = [verdict_word(known[group], floor) for group in order]
     parts = [
-        f"{speedup_in_words(known[group])} over {GROUP_NAMES[group]} ({reference_text(group_references[group])}): {word}"
+        f"{speedup_in_words(known[group])} over {GROUP_NAMES[group]} "
+        f"({reference_text(group_references[group])}): {word}"
         for group, word in zip(order, words, strict=True)
     ]
     text = (

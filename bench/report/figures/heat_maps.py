@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,8 @@ def test_loss_figure(rows: Rows) -> Figure | None:
         alt=f"Heat map of mean final test loss, {plural(len(order), 'optimizer')} on {plural(len(rows.tasks), 'task')}"
         f". Over the lowest hand-designed mean of the task, by task: {'; '.join(worst)}.",
         caption="Mean final test loss, the best optimizer on top. Colour: its ratio to the lowest hand-designed mean "
-        f"of the task, blue below 1, red above, of one colour from {FAR:g} times on. †: some runs failed, in no mean.",
+        f"of the task, blue below 1, red above, of one colour from {FAR:g} times on."
+        + (" †: some runs failed, in no mean." if failed.to_numpy().any() else ""),
         draw=lambda: _draw_losses(rows, ratios, texts),
         wide=len(rows.tasks) > FEW_TASKS,
     )
@@ -80,8 +82,10 @@ def heat_map(
         values.astype(float), annot=texts.to_numpy(), fmt="", norm=norm, cmap=cmap, cbar=False, ax=axes, linewidths=1,
         linecolor="white", annot_kws={"fontsize": SMALL},
     )  # fmt: skip
-    axes.set_xticks(np.arange(values.shape[1]) + 0.5, [short(str(name), 22) for name in values.columns])
-    axes.tick_params(axis="x", rotation=30 if values.shape[1] > 4 else 0)
+    # A slanted label ends below its own column.
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    look = slanted if values.shape[1] > 4 else {"rotation": 0}
+    axes.set_xticks(np.arange(values.shape[1]) + 0.5, [short(str(name), 22) for name in values.columns], **look)
     axes.set_yticks(np.arange(len(values)) + 0.5, [short(str(name)) for name in values.index], rotation=0)
     axes.tick_params(length=0)
     for set_label, label in zip((axes.set_xlabel, axes.set_ylabel), [*labels, "", ""], strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -221,7 +222,7 @@ def _finish(axes: Axes, panel: Panel, styles: Mapping[str, Style], *, several: b
             axes.plot(*place, marker="X", clip_on=False, zorder=8, **look)
     label_levels(axes, panel.levels)
     axes.set_xlabel(panel.x_label + (", log scale" if panel.log_x else ""))
-    axes.set_ylabel(panel.y_label + (", log scale" if axes.get_yscale() == "log" else ""))
+    axes.set_ylabel(textwrap.fill(panel.y_label + (", log scale" if axes.get_yscale() == "log" else ""), 40))
     if several:
         axes.set_title(short(panel.name, 40), loc="left")
     elif panel.leaving:

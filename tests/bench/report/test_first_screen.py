@@ -186,7 +186,7 @@ def test_where_some_tasks_are_never_reached_it_says_how_many():
         "t": {"lopt": [SLOW] * 5, "adam": [falling(0.01)] * 5},
         "u": {name: [falling(0.01)] * 5 for name in ("lopt", "adam")},
     }
-    rows = rows_of(curves, dict.fromkeys("tu", {"lopt": [1.0] * 6, "adam": [1.0] * 6}), {"lopt": "learned"})
+    rows = rows_of(curves, {task: {"lopt": [1.0] * 6, "adam": [1.0] * 6} for task in "tu"}, {"lopt": "learned"})
     levels = targets_on_t(LEVELS)["t"]
     screen = screen_of(rows, {"t": levels, "u": levels}, "s", "l", "cpu", "lopt")
     table = first_screen.leaders_table(screen, rows, ["adam"], "all")

@@ -29,6 +29,12 @@ def test_the_page_stands_alone(full):
         assert attributes.get("href", "#").startswith(("#", "data:,"))
 
 
+def test_what_follows_the_title_of_a_rule_has_a_blank_before_words_alone(full):
+    after = re.findall(r'<li id="rule-\d+"><strong>[^<]*</strong>(..)', full[-1])
+    assert len(after) > 10
+    assert all(text[0] in ":;," or (text[0] == " " and text[1] not in ":;,.") for text in after)
+
+
 def test_tables_have_captions_and_scopes(full):
     page = Page(full[-1])
     count = {tag: sum(found == tag for found, _ in page.tags) for tag in ("table", "caption", "th")}

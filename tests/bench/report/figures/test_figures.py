@@ -3,7 +3,10 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Canvas
 
 from bench.report import figures
 from bench.report.figures import heat_maps
@@ -89,6 +92,15 @@ def test_the_first_screen_has_the_leaders_or_a_lone_tasks_losses_and_the_speed_u
         overview = figures.overview_figures(rows, styles, targets, "lopt", {})
         of_task = figures.task_figures(rows, "t", styles, targets)
         assert [figure.slug for figure in figures.first(overview, of_task)] == [expected, "speedup_by_task"]
+
+
+@pytest.mark.parametrize(("columns", "alignment"), [(3, "center"), (6, "right")])
+def test_labels_of_a_heat_map_end_below_their_columns(columns, alignment):
+    axes = Canvas().add_subplot()
+    values = pd.DataFrame(np.zeros((2, columns)), index=["a", "b"], columns=[f"task {i}" for i in range(columns)])
+    heat_maps.heat_map(axes, values, values.astype(str), Normalize(-1, 1), heat_maps.AROUND_ONE)
+    assert {label.get_horizontalalignment() for label in axes.get_xticklabels()} == {alignment}
+    assert [label.get_position()[0] for label in axes.get_xticklabels()] == [i + 0.5 for i in range(columns)]
 
 
 def test_the_heat_map_has_the_mean_of_every_optimizer_on_every_task_and_marks_failures():
