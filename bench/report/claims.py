@@ -1,309 +1,24 @@
-"""The claims C1 to C6 of the paper and its questions: each with a sentence, numbers, a status, a figure and a command.
-
-Everything is put together from published reports, whose numbers follow from rows (`bench verify`). A claim consists of
-parts. A part holds if the whole of its interval lies on the side that is claimed. The claim is "shown" if all parts
-hold, "shown in part" if some do, and else "not shown": a part that was not measured does not hold. The paper is Metz et
-al., arXiv 1810.10180.
-"""
+"""The page of the claims of the paper, C1 to C6: each with its statements, a status, a figure and a command."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.measure import ablation, gradient_norms, objectives
-from bench.measure.feedback import OPTIMIZER as REPLAYED
-from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import growth
 from bench.report.page import template
-from bench.report.pathologies import LIMITS
-from bench.report.table import NONE_TEXT, format_interval, format_number
+from bench.report.statements import Claim, Published, claims, what_was_learned
 from bench.report.verify_report import first_difference, published_reports
-from bench.score.verdict import GROUP_NAMES
-from bench.statistics import Interval, estimate_text
-from bench.store.rows import Frame
 from tasks.files import write_atomically
 
-PAPERS = gradient_norms.OPTIMIZERS[0]  # the paper's design
 FOLDER, PAGE, JSON = "claims", "index.html", "claims.json"  # of a label, among the reports
-SHOWN, IN_PART, NOT_SHOWN = "shown", "shown in part", "not shown"
 
 
-@dataclass(frozen=True)
-class Part:
-    """One statement of a claim.
-
-    Attributes:
-      text: what was found, with its number; of what was not measured, what that is.
-      holds: whether all of the interval lies on the side that is claimed; None if it was not measured.
-    """
-
-    text: str
-    holds: bool | None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper and what was found.
-
-    Attributes:
-      name: C1 to C6.
-      sentence: what is claimed.
-      parts: its statements.
-      figure: page and anchor, from the folder of the reports; None if nothing was measured.
-      command: what measures it.
-    """
-
-    name: str
-    sentence: str
-    parts: tuple[Part, ...]
-    figure: str | None
-    command: str
-
-    @property
-    def status(self) -> str:
-        """One of `SHOWN`, `IN_PART` and `NOT_SHOWN`."""
-        holding = [part.holds is True for part in self.parts]
-        return SHOWN if all(holding) else IN_PART if any(holding) else NOT_SHOWN
-
-
-# The paper's questions, and the claim that answers each.
-QUESTIONS = {
-    "Does a learned optimizer train faster than tuned hand-designed ones, on the clock?": "C3",
-    "Does outer-training on validation loss give a lower test loss?": "C4",
-    "Does it carry over to other data and other nets?": "C5",
-    "Do the estimator and the growing unrolls matter?": "C6",
-}
-
-
-@dataclass(frozen=True)
-class Published:
-    """The reports of one label.
-
-    Attributes:
-      reports_dir: where reports lie.
-      label: of the results.
-    """
-
-    reports_dir: Path
-    label: str
-
-    def of(self, suite: str) -> Any:
-        """The report of a suite, as `bench report SUITE --json` prints it; None where none is published.
-
-        Raises:
-          UsageError: it is no JSON.
-        """
-        path = self.reports_dir / suite / self.label / "report.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UsageError(f"{path} is no JSON: {error}; bench verify {suite}/{self.label}") from None
-
-    def table(self, suite: str) -> Frame | None:
-        """The table of a measurement; None where nothing is published."""
-        found = self.of(suite)
-        return None if found is None else pd.DataFrame(found)
-
-
-def claims(published: Published) -> list[Claim]:
-    """C1 to C6, from what is published."""
-    label = published.label
-    found = [
-        ("C1", "Long unrolls make the outer-gradient explode, and truncating them makes it biased.", _c1, "pathologies",
-         "gradient-norm", "bench run pathologies"),
-        ("C2", "Merging backpropagation with ES by inverse variance is about as good as the better of the two at every "
-         "length of unroll, and trains optimizers.", _c2, "pathologies", "variance",
-         "bench run pathologies; bench run ablation"),
-        ("C3", "The learned optimizer trains the tasks faster than tuned hand-designed ones, on the clock.", _c3,
-         "paper", "figure-leaders_validation_loss_seconds", "bench run paper"),
-        ("C4", "Outer-training on validation loss gives a lower test loss than tuned hand-designed optimizers do, and "
-         "than outer-training on train loss.", _c4, "paper", "figure-test_loss_by_task", "bench run paper"),
-        ("C5", "It carries over to data, sizes and nets that outer-training never saw.", _c5, "ood",
-         "table-by_architecture", "bench run ood"),
-        ("C6", "The estimator and the growing unrolls both matter.", _c6, "ablation", "verdicts", "bench run ablation"),
-    ]  # fmt: skip
-    return [
-        Claim(
-            name,
-            sentence,
-            tuple(parts(published)),
-            f"{suite}/{label}/report.html#{anchor}" if published.of(suite) is not None else None,
-            command,
-        )
-        for name, sentence, parts, suite, anchor, command in found
-    ]
-
-
-Parts = Iterator[Part]
-
-
-def _missing(what: str) -> Part:
-    return Part(f"Not measured: {what}.", None)
-
-
-def _c1(published: Published) -> Parts:
-    table = published.table("pathologies")
-    if table is None:
-        yield _missing("gradient norms and the bias of truncation")
-        return
-    norms = table[(table["pathology"] == "gradient_norm") & (table["name"] == "median")]
-    for theta in THETAS:
-        found = growth(norms[norms["theta"] == theta])
-        yield Part(f"At the {theta} theta the median norm {found}.", found.explodes)
-    yield from _c1_on_the_cnn(published)
-    biases = table[(table["pathology"] == "truncation") & (table["name"] == "relative bias")]
-    known = biases[biases["estimate"].notna()]
-    shortest = known.sort_values("at").groupby("theta").first()
-    yield Part(
-        f"Windows of {known['at'].min():g} steps miss {100 * shortest['estimate'].min():.0f} % or more of the "
-        "gradient, by the norm of the bias.",
-        bool((shortest["low"] > 0).all()),
-    )
-
-
-def _c1_on_the_cnn(published: Published) -> Parts:
-    """Of the paper's design; how much less gradients grow where updates are orthogonalized stands beside it."""
-    table = published.table("gradient_norms")
-    if table is None:
-        yield _missing("gradient norms on a convolutional net")
-        return
-    medians = table.rename(columns={"steps": "at", "median": "estimate"})
-    grown = {pair: growth(rows) for pair, rows in medians.groupby(["optimizer", "theta"])}
-    others = ", ".join(f"{' '.join(pair)} {x.times:.3g}" for pair, x in grown.items() if pair != (PAPERS, "trained"))
-    found = grown[PAPERS, "trained"]
-    yield Part(f"On the 16x16 CNN the median norm of {PAPERS}, trained, {found} (times of {others}).", found.explodes)
-
-
-def _c2(published: Published) -> Parts:
-    table = published.table("pathologies")
-    if table is None:
-        yield _missing("the variance of the estimators")
-    else:
-        ratios = table[(table["pathology"] == "variance") & (table["name"] == "variance of merged over the better's")]
-        worst: dict[str, Any] = ratios.nlargest(1, "high").to_dict("records")[0]
-        yield Part(
-            "The variance of the merged estimate over the better one's is at most "
-            f"{format_interval(Interval.read(worst))} over {len(ratios)} lengths and thetas.",
-            bool(worst["high"] <= LIMITS["merged"]),
-        )
-    runs = published.table("ablation")
-    merged = None if runs is None else runs[(runs["estimator"] == "merged") & (runs["unrolls"] == "growing")]
-    if merged is None or merged.empty:
-        yield _missing("outer-training with the merged estimator")
-        return
-    for design, rows in merged.groupby("design"):
-        better = int((rows["final_validation_loss"] < rows["untrained"]).sum())
-        yield Part(
-            f"Outer-trained with it, {design} ends lower than untrained in {better} of {len(rows)} runs.",
-            better == len(rows),
-        )
-
-
-def _speedups(against: Any, where: str) -> Parts:
-    """Of a headline over the groups of hand-designed rows."""
-    for found in against:
-        bound = found["speedup"].get("bound", "")
-        interval = Interval.read(found["speedup"])
-        yield Part(
-            f"{where}: in wall-clock {_times(found['speedup'])}, in steps {_times(found['speedup_in_steps'])} times "
-            f"over {GROUP_NAMES[found['group']]} ({found['reference']}).",
-            not bound and interval.low is not None and interval.low > 1,
-        )
-
-
-def _times(found: Any) -> str:
-    """A speed-up of a report; what is only a bound has no interval."""
-    if found["estimate"] is None:
-        return NONE_TEXT
-    return estimate_text(found["estimate"], found["low"], found["high"], bound="bound" in found)
-
-
-def _headline(published: Published, suite: str) -> Any:
-    found = published.of(suite)
-    return found and found["headline"]
-
-
-def _c3(published: Published) -> Parts:
-    headline = _headline(published, "paper")
-    if not headline:
-        yield _missing("the time to the final validation loss of tuned optimizers")
-        return
-    yield from _speedups(headline["validation"], f"{headline['optimizer']} to final validation loss")
-
-
-def _c4(published: Published) -> Parts:
-    headline = _headline(published, "paper")
-    if headline and headline["test_loss"]:
-        found = headline["test_loss"]
-        interval = Interval.read(found["difference"])
-        yield Part(
-            f"The final test loss of {headline['optimizer']} less that of {found['reference']}, the best hand-designed "
-            f"one: {format_interval(interval)}; lower on {found['tasks_below']} of {found['tasks']} tasks.",
-            interval.high is not None and interval.high < 0,
-        )
-    else:
-        yield _missing("final test losses")
-    runs = published.table("objectives")
-    swapped = {} if runs is None else objectives.differences(runs)
-    for design, difference in swapped.items():
-        yield Part(
-            f"{design} outer-trained on validation loss less the same on train loss, logarithm of the final test loss: "
-            f"{format_interval(difference)} over outer seeds.",
-            difference.high is not None and difference.high < 0,
-        )
-    if len(swapped) < len(objectives.DESIGNS):
-        yield _missing("the same configuration with the objective alone swapped, for both designs")
-
-
-def _c5(published: Published) -> Parts:
-    headline = _headline(published, "ood")
-    if not headline:
-        yield _missing("tasks that are out of distribution")
-        return
-    for kind, against in headline["by_architecture"].items():
-        scheduled = [found for found in against if found["group"] == "paper_scheduled"]
-        yield from _speedups(scheduled, f"{kind[0].upper()}{kind[1:]} nets")
-
-
-def _c6(published: Published) -> Parts:
-    runs = published.table("ablation")
-    found = [] if runs is None else ablation.verdicts(runs)
-    for verdict in found:
-        numbers = ", ".join(f"{format_interval(d)} against {name}" for name, d in verdict.differences.items())
-        yield Part(f"{verdict.design}: {ablation.CLAIMS[verdict.claim]}: {numbers}.", verdict.status == SHOWN)
-    if len(found) < len(ablation.CLAIMS) * len(ablation.DESIGNS):
-        yield _missing("all pairs of estimator and unrolls, for both designs")
-
-
-def what_was_learned(published: Published) -> list[Part]:
-    """How much of the learned optimizer is a schedule: its outputs replayed, and another run's feedback."""
-    table = published.table("feedback")
-    if table is None or table.empty:
-        return [_missing("the schedule of the learned optimizer replayed without feedback")]
-    names = {"open": "its mean outputs on other tasks replayed", "swapped": "the feedback of another run"}
-    return [
-        Part(
-            f"{row['score'].replace('_', ' ')} of {REPLAYED} {format_number(row['closed'], 4)}; with "
-            f"{names[row['way']]} {format_interval(Interval.read(row | {'estimate': row['difference']}))} more.",
-            None if row["low"] is None else row["low"] > 0,
-        )
-        for row in table.to_dict("records")
-    ]
-
-
-def unproven(found: list[Claim]) -> list[str]:
-    """What does not hold or was not measured, of all claims."""
-    return [f"{claim.name}. {part.text}" for claim in found for part in claim.parts if part.holds is not True]
+def listed(found: list[Claim], marks: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(claim, statement) of the statements that the page puts one of these marks beside."""
+    return [(claim.name, part.text) for claim in found for part in claim.parts if part.mark in marks]
 
 
 def as_json(found: list[Claim]) -> str:
@@ -326,13 +41,16 @@ def files(reports_dir: Path, label: str) -> dict[str, str]:
     """The page of claims and its JSON: name -> content."""
     published = Published(reports_dir, label)
     found = claims(published)
+    learned = what_was_learned(published)
+    measured = published.of("feedback") is not None
     context: dict[str, Any] = {
         "title": f"The six claims ({label})",
         "label": label,
         "claims": found,
-        "questions": [(text, next(c for c in found if c.name == name)) for text, name in QUESTIONS.items()],
-        "learned": what_was_learned(published),
-        "unproven": unproven(found),
+        "learned": learned,
+        "measured": measured,
+        "contradicted": listed(found, ("contradicted",)),
+        "unproven": [*listed(found, ("not shown", "")), *(() if measured else [("", part.text) for part in learned])],
     }
     return {PAGE: template("claims").render(**context), JSON: as_json(found)}
 

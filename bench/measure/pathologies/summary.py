@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.moments import jackknife
-from bench.statistics import Interval, median_interval, t_interval
+from bench.statistics import Interval, estimate_text, median_interval, t_interval
 from bench.store.rows import Frame
 
 MERGED = ("merged", "merged_independent")
@@ -168,12 +168,14 @@ class Growth:
     Attributes:
       times: the factor, infinite where a norm is beyond the largest float32.
       least: the factor between the ends of the two intervals that are nearest to each other.
+      most: the factor between those that are furthest apart.
       shortest: the shortest length.
       largest: the length, the first if there are several, whose norm is the largest.
     """
 
     times: float
     least: float
+    most: float
     shortest: int
     largest: int
 
@@ -188,7 +190,7 @@ class Growth:
         if not math.isfinite(self.times):
             return f"grows beyond the largest float32 from {self.shortest:,} to {self.largest:,} steps"
         return (
-            f"grows {self.times:.3g} times, at least {self.least:.3g}, from {self.shortest:,} to "
+            f"grows {estimate_text(self.times, self.least, self.most)} times from {self.shortest:,} to "
             f"{self.largest:,} steps, where it is largest"
         )
 
@@ -205,10 +207,11 @@ def growth(norms: Frame) -> Growth:
     lows, highs = norms["low"].astype(float).fillna(0.0), norms["high"].astype(float).fillna(math.inf)
     peak = int(np.argmax(values))
     times, least = values[peak] / values[0], lows.iloc[peak] / highs.iloc[0]
+    most = highs.iloc[peak] / lows.iloc[0] if lows.iloc[0] else math.inf
     if math.isinf(times):
-        least = times
+        least = most = times
     lengths = norms["at"].astype(int)
-    return Growth(float(times), float(least), int(lengths.iloc[0]), int(lengths.iloc[peak]))
+    return Growth(float(times), float(least), float(most), int(lengths.iloc[0]), int(lengths.iloc[peak]))
 
 
 def or_infinite(values: ArrayLike) -> NDArray[np.float64]:

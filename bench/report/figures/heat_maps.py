@@ -84,7 +84,7 @@ def heat_map(
     )  # fmt: skip
     # A slanted label ends below its own column.
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    look = slanted if values.shape[1] > 4 else {"rotation": 0}
+    look: dict[str, Any] = slanted if values.shape[1] > 4 else {"rotation": 0}
     axes.set_xticks(np.arange(values.shape[1]) + 0.5, [short(str(name), 22) for name in values.columns], **look)
     axes.set_yticks(np.arange(len(values)) + 0.5, [short(str(name)) for name in values.index], rotation=0)
     axes.tick_params(length=0)

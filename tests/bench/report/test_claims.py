@@ -9,11 +9,11 @@ import pytest
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.measure import ablation
-from bench.report import claims
+from bench.report import claims, statements
 from tests.helpers import assert_one_line
 
 
-class Fake(claims.Published):
+class Fake(statements.Published):
     """What is published, told by suite."""
 
     def __init__(self, **suites):
@@ -38,7 +38,7 @@ def headline(*validation, **more):
 
 
 def found(name, **suites):
-    return next(claim for claim in claims.claims(Fake(**suites)) if claim.name == name)
+    return next(claim for claim in statements.claims(Fake(**suites)) if claim.name == name)
 
 
 def test_a_claim_is_shown_if_every_interval_lies_on_its_side():
@@ -58,8 +58,23 @@ def test_a_claim_is_shown_if_every_interval_lies_on_its_side():
     assert found("C3", paper=headline(slower)).status == "not shown"
 
 
+def test_a_statement_on_the_other_side_is_contradicted_and_one_across_is_not_shown(monkeypatch):
+    numbers = ((3.0, 2.5, 3.5), (1.0, 0.9, 1.1), (0.5, 0.4, 0.6))
+    published = Fake(paper=headline(*(against("paper_constant", *found) for found in numbers)))
+    parts = next(claim for claim in statements.claims(published) if claim.name == "C3").parts
+    assert [part.mark for part in parts] == ["holds", "not shown", "contradicted"]
+    monkeypatch.setattr(claims, "Published", lambda *where: published)
+    text = claims.files(Path("reports"), "here")[claims.PAGE]
+    contradicted, unproven = text.split('<section id="contradicted">')[1].split('<section id="unproven">')
+    assert (contradicted.count("wall-clock 0.500"), contradicted.count("wall-clock 1.00")) == (1, 0)
+    assert (unproven.count("wall-clock 0.500"), unproven.count("wall-clock 1.00")) == (0, 1)
+    assert text.count("Would be measured by") == 4  # C3 and C4 are of this suite
+    assert text.count("What is missing would be measured by <code>bench run objectives</code>") == 1
+    assert text.count(">holds</span>") == 1
+
+
 def test_what_was_not_measured_is_not_shown_and_says_so():
-    for claim in claims.claims(Fake()):
+    for claim in statements.claims(Fake()):
         assert (claim.status, claim.figure) == ("not shown", None)
         assert all(part.text.startswith("Not measured: ") for part in claim.parts)
 
@@ -68,7 +83,7 @@ def test_a_lower_test_loss_needs_the_objective_alone_swapped_too():
     test_loss = {"difference": interval(-0.03, -0.05, -0.01), "reference": "muon", "tasks_below": 9, "tasks": 10}
     claim = found("C4", paper=headline(test_loss=test_loss))
     assert claim.status == "shown in part"
-    assert "-0.030 [-0.050, -0.010]; lower on 9 of 10 tasks" in claim.parts[0].text
+    assert "-0.0300 [-0.0500, -0.0100]; lower on 9 of 10 tasks" in claim.parts[0].text
 
 
 def test_kinds_of_nets_are_judged_apart():
@@ -105,9 +120,10 @@ def test_gradients_explode_beyond_the_factor_that_the_page_of_pathologies_names(
     # 0.9 growth / 1.1 is above 100 from 122.3 on.
     claim = found("C1", pathologies=pathologies(123.0, 1.0, 0.5), gradient_norms=on_the_cnn(101.0))
     assert claim.status == "shown"
-    assert "lopt_paper, trained, grows 101 times, at least 101, from 5 to 2,000 steps" in claim.parts[3].text
+    assert "lopt_paper, trained, grows 101 [101, 101] times from 5 to 2,000 steps" in claim.parts[3].text
     assert "(times of lopt_ortho trained 2.5)" in claim.parts[3].text
-    assert "50 % or more" in claim.parts[-1].text
+    assert "Windows of 5 steps miss 0.500 [0.400, 0.600] of the gradient" in claim.parts[-1].text
+    assert "more than 100 times" in claim.rule
     claim = found("C1", pathologies=pathologies(122.0, 1.0, 0.05), gradient_norms=on_the_cnn(99.0))
     assert [part.holds for part in claim.parts] == [False] * 5
     assert found("C1", pathologies=pathologies(123.0, 1.0, 0.5)).status == "shown in part"
