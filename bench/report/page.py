@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,8 @@ def write_page(
 
     path = out_dir / "report.html"
     head = {"title": title, "suite": suite, "label": label, "description": description}
-    text = template("page").render(**head, verdict=screen.scores, rules=_rules(), draw=draw, **page)
+    rules, departures = _protocol()
+    text = template("page").render(**head, verdict=screen.scores, rules=rules, departures=departures, draw=draw, **page)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -277,15 +278,34 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     }
 
 
-def _rules() -> list[tuple[str, str, list[str]]]:
-    """The rules of the protocol, (number, title, rest), from the page that states them; every second part is code."""
+class Rule(NamedTuple):
+    """A rule of the protocol; of texts every second part is code."""
+
+    number: str
+    title: str
+    text: list[str]
+    points: list[list[str]]  # what stands below it
+
+
+def _protocol() -> tuple[list[Rule], list[list[str]]]:
+    """The rules of the protocol, and where it was departed from, from the page that states them."""
     import re
     from importlib.resources import files
 
+    def parts(text: str) -> list[str]:
+        return re.sub(r"\s+", " ", text.rstrip()).replace("*", "").split("`")
+
     text = files("bench").joinpath("PROTOCOL.md").read_text(encoding="utf-8")
-    found = re.findall(r"^(\d+)\. \*\*(.+?)\*\*(.*(?:\n {4}.*)*)", text, flags=re.MULTILINE)
+    body, _, departures = text.partition("## Where this departs")
+    rules = re.findall(r"^(\d+)\. \*\*(.+?)\*\*(.*(?:\n {4}.*)*)((?:\n {3}- .*)*)", body, flags=re.MULTILINE)
     # A blank before the rest is kept, and only there: what begins with a colon follows the title at once.
-    return [(number, title, re.sub(r"\s+", " ", rest.rstrip()).split("`")) for number, title, rest in found]
+    return (
+        [
+            Rule(n, title, parts(rest), [parts(point) for point in points.split("\n   - ")[1:]])
+            for n, title, rest, points in rules
+        ],
+        [parts(line) for line in re.findall(r"^- (.*)", departures, flags=re.MULTILINE)],
+    )
 
 
 def _breakable(text: str) -> Any:

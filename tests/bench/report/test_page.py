@@ -10,6 +10,7 @@ import pytest
 from bench.report.page import FIGURE_FORMATS, TABLE_FORMATS, write_page
 from tests.bench.noisy_rows import LEAN, OPTIMIZERS, TITLE, chosen, make_frames
 from tests.bench.report.reading import Page, read_table, render_terminal
+from tests.helpers import REPOSITORY
 
 
 def test_the_page_stands_alone(full):
@@ -148,3 +149,14 @@ def test_a_second_report_replaces_the_files_of_the_first(tmp_path, undrawn):
     first = write_page(*frames, tmp_path, **TITLE).read_bytes()
     assert not list(tmp_path.rglob("*old*"))
     assert write_page(*frames, tmp_path, **TITLE).read_bytes() == first
+
+
+def test_the_protocol_on_the_page_has_its_points_and_what_it_was_departed_from(full):
+    *_, text = full
+    shown = text.partition('<section id="protocol">')[2]
+    lines = (REPOSITORY / "bench" / "PROTOCOL.md").read_text().splitlines()
+    points = [line.split("- ", 1)[1] for line in lines if line.lstrip().startswith("- ")]
+    assert len(points) >= 9
+    for point in points:
+        words = html.escape(point.replace("*", "").partition("`")[0].rstrip(), quote=True).replace("&#x27;", "&#39;")
+        assert words in shown, point
