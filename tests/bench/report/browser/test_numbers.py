@@ -46,11 +46,16 @@ def agrees(printed, value, half_width=0.0):
 
 
 def interval_agrees(text, value, low=None, high=None, scale=1.0):
-    """Whether "0.123 [0.120, 0.126]" is an estimate with its bounds, or "<0.54" or "1 (reference)" an estimate."""
+    """Whether "0.123 [0.120, 0.126]" is an estimate with its bounds, or "<0.54" or "1 (reference)" an estimate.
+
+    A bound may be in words too: "never reached on 2 of 8 tasks [at most 0.54]".
+    """
     if value is None:  # no number then, but perhaps the reason: "1 failed"
         return text == DASH or (re.search("[a-z]{2}", text) is not None and "." not in text)
     if text in ("not finite", "not known"):
         return math.isinf(value) if text == "not finite" else math.isnan(value)
+    if bound := re.fullmatch(r"never reached(?: on \d+ of \d+ tasks)? \[at most (.+)\]", text):
+        text = f"<{bound[1]}"
     before, bracket, after = text.partition("[")
     estimate, bounds = printed_numbers(before), printed_numbers(after)
     half_width = 0.0 if low is None or high is None else scale * (high - low) / 2
