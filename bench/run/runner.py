@@ -168,4 +168,5 @@ def outcome_line(record: Record) -> str:
         return f"{record.status} ({record.reason})"
     if record.result is None:
         return f"ok, {record.reason}" if record.reason else "ok"
-    return f"train {record.result.final_train_loss:.4f}  test {record.result.final_test_loss:.4f}"
+    losses = {"train": record.result.final_train_loss, "test": record.result.final_test_loss}
+    return "  ".join(f"{name} {'not finite' if loss is None else f'{loss:.4f}'}" for name, loss in losses.items())

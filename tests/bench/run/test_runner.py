@@ -16,7 +16,7 @@ from bench.cells.plan import plan
 from bench.entries.plugins import Registry
 from bench.errors import UsageError
 from bench.run.runner import run
-from bench.store.record import Status
+from bench.store.record import Result, Status
 from bench.store.rows import read_rows
 from bench.store.store import Store
 from bench.suites.suite import Suite
@@ -92,6 +92,13 @@ def test_whatever_becomes_of_a_cell_is_a_row_and_the_others_go_on(acting, tmp_pa
     record, curve = store.get(acting[1].name)
     assert (record.status, record.first_bad_step) == (Status.DIVERGED, 1)
     assert curve["value"].tolist() == [1.0]
+
+
+def test_a_loss_that_is_not_finite_on_the_test_split_alone_has_its_line_and_the_others_go_on(acting, tmp_path):
+    result, lines = Result(final_train_loss=1.0, final_test_loss=None), []
+    Acting.acts["sound"] = lambda: Outcome(Status.OK, CURVE, result=result)
+    assert run(acting[:2], Registry(), Store(tmp_path, "made"), log=lines.append) == {"ok": 1, "diverged": 1}
+    assert lines[0] == "[1/2] sound: train 1.0000  test not finite"
 
 
 def test_what_is_a_result_is_not_run_again_and_what_failed_is(acting, tmp_path):
