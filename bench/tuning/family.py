@@ -133,7 +133,7 @@ def tune_family(
                     found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, str(error)))
                 except (UsageError, MissingDataError, DamagedDataError, CacheError):
                     raise
-                except Exception as error:  # whatever an optimizer raises; the others go on
+                except (Exception, SystemExit) as error:  # whatever an optimizer raises; the others go on
                     found.append(Tuned(name, {}, math.inf, row.tuned_by, {}, path, failure(error)[1]))
             if found[-1].failure:
                 log(f"{name}: not tuned, nothing written: {found[-1].failure}")

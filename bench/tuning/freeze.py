@@ -25,7 +25,7 @@ from bench.suites.members import suite_entrants, suite_tasks
 from bench.suites.seeds import FIRST_TUNING_SEED
 from bench.suites.suite import Suite, load_suite
 from bench.time_limit import time_limit
-from bench.training.programs import chunk_lengths, compile_program, evaluation_grid, run_key, whole_loss
+from bench.training.programs import Program, chunk_lengths, compile_program, evaluation_grid, run_key, whole_loss
 from bench.tuning.on_workers import check_of, share_out
 from bench.tuning.targets import (
     CLAIMED,
@@ -200,7 +200,7 @@ def freeze(
     *,
     earlier: Mapping[str, Any] | None = None,
     tick: Callable[[], None] = lambda: None,
-    failed: Callable[[Entrant, Exception], None] = lambda entrant, error: None,
+    failed: Callable[[Entrant, BaseException], None] = lambda entrant, error: None,
 ) -> dict[str, Any]:
     """Runs hand-designed optimizers on tuning seeds of a task and computes targets from their curves.
 
@@ -214,7 +214,7 @@ def freeze(
       earlier: the record to extend, of the same task and data. Its optimizers are copied, except entrants whose
         hyperparameters have changed.
       tick: called after every run.
-      failed: called with an entrant that cannot be compiled, and its exception; it is left out.
+      failed: called with an entrant that cannot be compiled or run, and its exception; it is left out.
 
     Returns:
       The record, JSON-ready, for `write`.
@@ -223,8 +223,6 @@ def freeze(
       UsageError: no optimizer has finite losses on half of the seeds: there is no reference.
     """
     grid = evaluation_grid(horizon)
-    needed = needed_steps(grid, horizon)
-    seeds = [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
     rows, final_validation = {}, {}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     changed = {entrant.name: entrant for entrant in entrants if not known_row(earlier, entrant)}
@@ -238,23 +236,10 @@ def freeze(
         try:
             if entrant.name not in programs:
                 programs[entrant.name] = compile_program(entrant, task, horizon, chunk_lengths(horizon))
-        except Exception as error:  # whatever an optimizer raises; the others go on
+            curves, finals = _runs(programs[entrant.name], entrant, task, task_name, horizon, tick)
+        except (Exception, SystemExit) as error:  # whatever an optimizer raises; the others go on
             failed(entrant, error)
             continue
-        program = programs[entrant.name]
-        curves = {metric: np.full((len(grid), NUM_SEEDS), np.nan) for metric in METRICS}
-        finals = []
-        for column, seed in enumerate(seeds):
-            key = run_key(task_name, seed)
-            state, ended = program.init(task, entrant, key), False
-            for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
-                state, losses = program.chunks[step - previous](task, entrant.variables, state, key, 1)
-                ended = ended or not np.isfinite(losses).all()  # diverged, as in `bench run`
-                if step in needed and not ended:
-                    for split, loss in program.evaluate.items():
-                        curves[f"{split}_loss"][i, column] = loss(task, state.eval_params)
-            finals.append(math.inf if ended else whole_loss(task, state.eval_params, "validation"))
-            tick()
         levels = {metric: levels_of(grid, values, horizon) for metric, values in curves.items()}
         final_validation[entrant.name] = float(np.median([v if math.isfinite(v) else math.inf for v in finals]))
         rows[entrant.name] = {
@@ -273,7 +258,7 @@ def freeze(
     return {
         "task": task_name,
         "horizon": horizon,
-        "seeds": seeds,
+        "seeds": _seeds(),
         "smoothing": SMOOTHING,
         "shares": SHARES,
         **facts,
@@ -282,6 +267,35 @@ def freeze(
         **({"extends": [*earlier.get("extends", ()), _version(earlier)]} if earlier else {}),
         "made_at": now,
     }
+
+
+def _seeds() -> list[int]:
+    return [FIRST_TUNING_SEED + k for k in range(NUM_SEEDS)]
+
+
+def _runs(
+    program: Program, entrant: Entrant, task: Any, task_name: str, horizon: int, tick: Callable[[], None]
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Runs an entrant on every tuning seed: metric -> losses (grid x seeds), and final validation losses (seeds).
+
+    Losses are NaN where none is needed and from where a run has diverged, whose final loss is infinite.
+    """
+    grid = evaluation_grid(horizon)
+    needed = needed_steps(grid, horizon)
+    curves = {metric: np.full((len(grid), NUM_SEEDS), np.nan) for metric in METRICS}
+    finals = []
+    for column, seed in enumerate(_seeds()):
+        key = run_key(task_name, seed)
+        state, ended = program.init(task, entrant, key), False
+        for i, (previous, step) in enumerate(itertools.pairwise(grid), 1):
+            state, losses = program.chunks[step - previous](task, entrant.variables, state, key, 1)
+            ended = ended or not np.isfinite(losses).all()  # diverged, as in `bench run`
+            if step in needed and not ended:
+                for split, loss in program.evaluate.items():
+                    curves[f"{split}_loss"][i, column] = loss(task, state.eval_params)
+        finals.append(math.inf if ended else whole_loss(task, state.eval_params, "validation"))
+        tick()
+    return curves, finals
 
 
 def known_row(earlier: Mapping[str, Any] | None, entrant: Any) -> dict[str, Any] | None:

@@ -11,6 +11,10 @@ from bench.tuning import search
 from tests.helpers import assert_one_line
 
 PLUGIN = """
+import sys
+
+import jax
+import jax.numpy as jnp
 import optax
 from baselines import Baseline, LogUniform
 
@@ -20,7 +24,21 @@ def row(make, low, high):
 def raising(h, horizon):
     raise RuntimeError("no such thing")
 
+def leaving(h, horizon):
+    sys.exit(0)
+
+def no_such_thing(x):
+    raise RuntimeError("no such thing")
+
+def raising_late(h, horizon):
+    def update(grads, state, params=None):
+        factor = jax.pure_callback(no_such_thing, jax.ShapeDtypeStruct((), jnp.float32), 1.0)
+        return jax.tree.map(lambda g: -factor * g, grads), state
+    return optax.GradientTransformation(lambda params: (), update)
+
 OPTIMIZERS = {
+    "leaving": row(leaving, 0.1, 1.0),
+    "raising_late": row(raising_late, 0.1, 1.0),
     "wild": row(lambda h, horizon: optax.sgd(h["learning_rate"]), 1e25, 1e30),
     "raising": row(raising, 0.1, 1.0),
     "sound": row(lambda h, horizon: optax.sgd(h["learning_rate"]), 0.1, 1.0),
@@ -47,12 +65,14 @@ def bench(tmp_path, monkeypatch, capsys):
 
 def test_what_cannot_be_tuned_is_said_and_written_nowhere_and_the_others_go_on(bench, tmp_path):
     folder = tmp_path / "results" / "tuned" / "digits8_mlp" / "10"
-    names = ("wild", "raising", "sound")
+    names = ("wild", "raising", "leaving", "raising_late", "sound")
     code, out, err = bench("tune", "digits8_mlp", *(part for name in names for part in ("-o", name)), "--json")
     assert code == EXIT_FAILED_CELLS
     found = {row["optimizer"]: row for row in json.loads(out)}
     assert found["wild"]["failure"] == "all 4 trials diverged"
-    assert found["raising"]["failure"] == "RuntimeError: no such thing (plugin.py, line 9)"
+    assert found["raising"]["failure"] == "RuntimeError: no such thing (plugin.py, line 13)"
+    assert found["leaving"]["failure"] == "SystemExit: 0 (plugin.py, line 16)"
+    assert found["raising_late"]["failure"].endswith("RuntimeError: no such thing")
     assert "wild: not tuned, nothing written: all 4 trials diverged" in err
     assert "failure" not in found["sound"]
     assert sorted(path.name for path in folder.glob("*.json")) == ["sound.json"]
@@ -66,7 +86,10 @@ def test_targets_are_frozen_without_what_raises_and_not_at_all_where_nothing_fin
     assert_one_line(err.strip())
     assert "digits8_mlp: no hand-designed optimizer finishes on half of the seeds: nothing to freeze" in err
     assert not path.exists()
-    code, out, _ = bench("freeze", "quick", "-t", "digits8_mlp", "-o", "raising", "-o", "sound")
+    names = ("raising", "leaving", "raising_late", "sound")
+    code, out, _ = bench("freeze", "quick", "-t", "digits8_mlp", *(part for name in names for part in ("-o", name)))
     assert code == 0
+    assert "digits8_mlp: without leaving: SystemExit: 0" in out
+    assert "digits8_mlp: without raising_late: JaxRuntimeError: RuntimeError: no such thing" in out
     assert "digits8_mlp: without raising: RuntimeError: no such thing" in out
     assert json.loads(path.read_text())["optimizers"].keys() == {"sound"}
