@@ -173,7 +173,7 @@ def _search(
 ) -> Tuned:
     """One search, which resumes an interrupted one and writes its record."""
     partial = path.with_suffix(".runs")  # losses of an unfinished search
-    identity = _identity(row, family, horizon, registry)
+    identity = _identity(name, row, family, horizon, registry)
     known = search.read_known(partial, identity)
     if known:
         log(f"{name}: resuming after {len(known)} runs")
@@ -197,7 +197,7 @@ def _search(
     return Tuned(name, record["hyperparameters"], loss, row.tuned_by, on_edge, path)
 
 
-def _identity(row: Baseline, family: str, horizon: int, registry: Registry) -> dict[str, Any]:
+def _identity(name: str, row: Baseline, family: str, horizon: int, registry: Registry) -> dict[str, Any]:
     """All that the losses of a search depend on; losses of a search with another identity are not reused."""
     names = search.tuning_tasks(family)
     return {
@@ -206,6 +206,7 @@ def _identity(row: Baseline, family: str, horizon: int, registry: Registry) -> d
         "horizon": horizon,
         "space": search.space_json(row.space),
         "tuned_by": row.tuned_by,
+        "source": registry.sources.get(name, ""),  # of a plug-in, which may be edited in between
         "tasks": {task: registry.digest(task) for task in names},
         "data": registry.data_facts(names[0])["digest"],
     }

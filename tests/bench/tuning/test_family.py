@@ -93,3 +93,25 @@ def test_targets_are_frozen_without_what_raises_and_not_at_all_where_nothing_fin
     assert "digits8_mlp: without raising_late: JaxRuntimeError: RuntimeError: no such thing" in out
     assert "digits8_mlp: without raising: RuntimeError: no such thing" in out
     assert json.loads(path.read_text())["optimizers"].keys() == {"sound"}
+
+
+def test_a_search_that_was_stopped_is_not_resumed_with_another_version_of_the_plugin(bench, tmp_path, monkeypatch):
+    plugin, runs = tmp_path / "plugin.py", search.TrialRunner.__call__
+    left = tmp_path / "results" / "tuned" / "digits8_mlp" / "10" / "sound.runs"
+
+    def stop(self, task, key, points):
+        if left.exists():
+            raise KeyboardInterrupt
+        return runs(self, task, key, points)
+
+    def stopped():
+        with monkeypatch.context() as patch:
+            patch.setattr(search.TrialRunner, "__call__", stop)
+            bench("tune", "digits8_mlp", "-o", "sound")
+
+    stopped()
+    assert "sound: resuming after 1 runs" in bench("tune", "digits8_mlp", "-o", "sound")[1]
+    stopped()
+    plugin.write_text(plugin.read_text().replace('sgd(h["learning_rate"])', 'adam(h["learning_rate"])'))
+    code, out, _ = bench("tune", "digits8_mlp", "-o", "sound")
+    assert (code, "resuming" in out) == (0, False)
