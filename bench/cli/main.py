@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -18,7 +18,19 @@ from bench.cli.terminal import bear_any_encoding
 from bench.errors import EXIT_HARNESS_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, OutOfTime, UsageError, is_input_error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """The commands; one whose time is over has come to a clean end, which click would take for a Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except OutOfTime:
+            click.echo("time is over; what was finished is kept; the same command goes on", err=True)
+            ctx.exit(0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="lopt-bench", prog_name="bench")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -59,9 +71,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except OutOfTime:
-        click.echo("time is over; what was finished is kept; the same command goes on", err=True)
-        sys.exit(0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break what closes down
         click.echo(

@@ -61,3 +61,10 @@ def test_bad_input_gets_one_line_and_exit_code_two(bench, args, expected):
     assert expected in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("args", [["tune", "digits8_mlp", "-o", "adam"], ["freeze", "-t", "digits8_mlp", "-o", "adam"]])
+def test_a_time_limit_is_a_clean_end_and_no_interruption(bench, args):
+    code, out, err = bench(*args, "--time-limit", "0.1s")
+    assert (code, out) == (0, "")
+    assert err == "time is over; what was finished is kept; the same command goes on\n"
