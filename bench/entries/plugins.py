@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
+import math
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from learned.elsewhere import ELSEWHERE
 from learned.weights import known_names
 from tasks.files import SAFE_NAME, SAFE_NAMES
 from tasks.registry import describe_module
+from tasks.task import SPLITS
 
 
 class BrokenTask(UsageError):
@@ -104,6 +107,10 @@ class Registry:
             raise BrokenTask(name, *failure(error)) from None
         if not isinstance(task, tasks.Task):
             raise BrokenTask(name, "error", f"expected a tasks.Task, got {type(task).__name__}")
+        try:
+            task = dataclasses.replace(task, problem=_in_plain_numbers(task.problem))
+        except ValueError as error:
+            raise BrokenTask(name, "error", str(error)) from None
         if not _is_name(task.problem.family, parts=True):
             raise BrokenTask(name, "error", f"expected a family of {SAFE_NAMES}, got {task.problem.family!r}")
         self._built[name] = task
@@ -184,6 +191,39 @@ def build_registry(
             )
     require_usual_settings()  # a plug-in may have changed them, for all others too
     return registry
+
+
+def _in_plain_numbers(problem: Any) -> tasks.Problem:
+    """A problem whose numbers are Python's own, as records store them: NumPy's and JAX's are taken too.
+
+    Raises:
+      ValueError: it is no problem, or one of its numbers is none; one line.
+    """
+    if not isinstance(problem, tasks.Problem):
+        raise ValueError(f"expected a tasks.Problem, got {type(problem).__name__}")
+    if not isinstance(problem.sizes, tuple | list) or len(problem.sizes) != len(SPLITS):
+        raise ValueError(
+            f"expected sizes to be three whole numbers, of {', '.join(SPLITS)}, got {problem.sizes!r:.100}"
+        )
+    given = {f"size of {split}": size for split, size in zip(SPLITS, problem.sizes, strict=True)}
+    given |= {"horizon": problem.horizon, "batch_size": problem.batch_size}
+    whole = []
+    for name, value in given.items():
+        try:
+            whole.append(operator.index(value))
+        except TypeError:
+            whole.append(0)
+        if whole[-1] < 1:
+            raise ValueError(f"expected {name} to be a whole number, at least 1, got {value!r:.100}")
+    *sizes, horizon, batch_size = whole
+    try:
+        chance = float(problem.chance_loss)
+    except (TypeError, ValueError):
+        chance = math.nan
+    if not math.isfinite(chance):
+        raise ValueError(f"expected chance_loss to be a finite number, got {problem.chance_loss!r:.100}")
+    numbers: dict[str, Any] = {"sizes": tuple(sizes), "horizon": horizon, "batch_size": batch_size}
+    return dataclasses.replace(problem, **numbers, chance_loss=chance)
 
 
 def _entry_digest(entry: importlib.metadata.EntryPoint) -> str:

@@ -87,6 +87,51 @@ def test_a_task_that_cannot_be_built_says_how_its_rows_end(tmp_path, body, statu
     assert_one_line(caught.value)
 
 
+NUMBERS = """
+import dataclasses
+import jax.numpy as jnp
+import numpy as np
+import tasks
+
+def mine():
+    task = tasks.load("digits8_mlp")
+    return dataclasses.replace(task, problem=dataclasses.replace(task.problem, {changes}))
+
+TASKS = {{"mine": mine}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ("horizon=0", "expected horizon to be a whole number, at least 1, got 0"),
+        ("horizon=20.5", "expected horizon to be a whole number, at least 1, got 20.5"),
+        ("batch_size=-4", "expected batch_size to be a whole number, at least 1, got -4"),
+        ("sizes=(8, 8, 0)", "expected size of test to be a whole number, at least 1, got 0"),
+        ("sizes=(8, 8)", "expected sizes to be three whole numbers, of train, validation, test, got (8, 8)"),
+        ("chance_loss=float('inf')", "expected chance_loss to be a finite number, got inf"),
+        ("chance_loss=None", "expected chance_loss to be a finite number, got None"),
+    ],
+)
+def test_a_number_of_a_task_that_no_record_can_hold_is_said(tmp_path, changes, reason):
+    path = tmp_path / "plugin.py"
+    path.write_text(NUMBERS.format(changes=changes))
+    with pytest.raises(BrokenTask) as caught:
+        build_registry([str(path)]).problem("mine")
+    assert (caught.value.status, caught.value.reason) == ("error", reason)
+
+
+def test_numbers_of_numpy_and_jax_are_numbers_of_a_task(tmp_path):
+    path = tmp_path / "plugin.py"
+    changes = "horizon=np.int64(20), batch_size=np.int32(4), chance_loss=jnp.float32(2.5)"
+    path.write_text(NUMBERS.format(changes=changes))
+    registry = build_registry([str(path)])
+    problem = registry.problem("mine")
+    found = [problem.horizon, problem.batch_size, problem.chance_loss]
+    assert (found, list(map(type, found))) == ([20, 4, 2.5], [int, int, float])
+    assert registry.load("mine").problem == problem
+
+
 def test_a_failure_in_a_callback_is_said_in_its_own_words():
     text = "INTERNAL: CpuCallback error: Traceback (most recent call last):\n  File ...\nValueError: no such thing"
     assert failure(RuntimeError(text)) == ("error", "RuntimeError: ValueError: no such thing")
