@@ -14,7 +14,8 @@ from bench.store.rows import Frame
 PACKAGES = ("jax", "jaxlib", "optax", "flax")  # whose versions change results
 # Parts of a configuration that the cells of a task share.
 OF_TASK = ("version", "task_digest", "data_digest", "family", "horizon", "batch_size", "num_params", "device_kind")
-APART = ("seed", "suite", "hyperparameters", "set_by_hand", "tuned_horizon", "tuned_on")
+APART = ("seed", "suite", "hyperparameters", "tuned_horizon")
+HOW_FOUND = ("set_by_hand", "tuned_on")  # beside the hyperparameters, which may have any other name
 NAMES = {"source": "plug-in", "theta_sha256": "weights", "task_digest": "task", "data_digest": "data"}
 
 
@@ -40,8 +41,9 @@ class LeftOut(NamedTuple):
 
 def setting_of(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
     """All that the result of a training run depends on but its seed, as a flat table; not how values were found."""
-    flat = {**config, **(config.get("hyperparameters") or {})}
-    flat = {name: value for name, value in flat.items() if name not in APART}
+    flat = {name: value for name, value in config.items() if name not in APART}
+    values = config.get("hyperparameters") or {}
+    flat |= {name: value for name, value in values.items() if name not in HOW_FOUND}
     versions, device = provenance.get("versions", {}), provenance.get("device", {})
     flat |= {package: versions.get(package) for package in PACKAGES}
     return flat | ({"CPU": device.get("cpu")} if device.get("platform") == "cpu" else {})

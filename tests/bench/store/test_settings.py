@@ -31,6 +31,7 @@ def stored(folder, *runs):
 
 OTHERS = {
     "learning_rate 0.03 and not 0.3": ({"hyperparameters": {"learning_rate": 0.03}}, {}),
+    "seed 9 and not none": ({"hyperparameters": {"learning_rate": 0.3, "seed": 9}}, {}),  # of its noise, say
     "plug-in x and not none": ({"hyperparameters": {"learning_rate": 0.3, "source": "x"}}, {}),
     "weights a and not none": ({"hyperparameters": {"learning_rate": 0.3, "theta_sha256": "a"}}, {}),
     "horizon 50 and not 100": ({"horizon": 50}, {}),
