@@ -32,6 +32,8 @@ from tasks.files import SAFE_NAME, SAFE_NAMES
 from tasks.registry import describe_module
 from tasks.task import SPLITS
 
+BESIDE_VALUES = ("source", "set_by_hand", "tuned_on")  # what `entrants` puts beside the values of a row
+
 
 class BrokenTask(UsageError):
     """A plug-in's task cannot be built; holds the status and reason that its cells get."""
@@ -248,8 +250,14 @@ def _add_optimizer(registry: Registry, name: Any, row: Any, origin: str) -> None
     elif isinstance(row, Baseline):
         if not isinstance(row.space, dict) or not all(isinstance(rng, LogUniform) for rng in row.space.values()):
             raise UsageError(f"{origin}: expected space of {name!r} to be {{name: LogUniform}}, got {row.space!r:.100}")
-        if not isinstance(row.default, dict) or not all(isinstance(x, int | float) for x in row.default.values()):
-            raise UsageError(f"{origin}: expected default of {name!r} to be {{name: number}}, got {row.default!r:.100}")
+        if not isinstance(row.default, dict) or not all(_is_value(*item) for item in row.default.items()):
+            raise UsageError(
+                f"{origin}: expected default of {name!r} to be {{name: finite number}}, got {row.default!r:.100}"
+            )
+        if taken := [key for key in row.default if key in BESIDE_VALUES]:
+            raise UsageError(
+                f"{origin}: {name!r} cannot have a hyperparameter {taken[0]!r}, which records hold of a row"
+            )
         registry.baselines[name] = row
     else:
         raise UsageError(f"{origin}: expected {name!r} of OPTIMIZERS to be a Baseline or an External, got {row!r}")
@@ -262,6 +270,11 @@ def _check_name(registry: Registry, name: Any, origin: str, *, parts: bool) -> N
     built_in = (tasks.task_names(), tasks.FAMILIES, BASELINES, known_names(), ELSEWHERE, learned.ALIASES)
     if any(name in names for names in (*own, *built_in)):
         raise UsageError(f"{origin}: the name {name!r} is taken; choose another")
+
+
+def _is_value(name: Any, value: Any) -> bool:
+    """Whether it is a hyperparameter that a record can hold."""
+    return isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_name(name: Any, *, parts: bool) -> bool:

@@ -87,6 +87,15 @@ def test_a_task_that_cannot_be_built_says_how_its_rows_end(tmp_path, body, statu
     assert_one_line(caught.value)
 
 
+@pytest.mark.parametrize("default", ["{'rate': float('nan')}", "{'rate': float('inf')}", "{1: 0.1}", "{'source': 1.0}"])
+def test_hyperparameters_that_no_record_can_hold_are_refused_in_one_line(tmp_path, default):
+    path = tmp_path / "plugin.py"
+    path.write_text(f"from baselines import Baseline\nOPTIMIZERS = {{'mine': Baseline(None, {{}}, {default}, '')}}\n")
+    with pytest.raises(UsageError, match=r"expected default of 'mine' to be|cannot have a hyperparameter") as caught:
+        build_registry([str(path)])
+    assert_one_line(caught.value)
+
+
 NUMBERS = """
 import dataclasses
 import jax.numpy as jnp
