@@ -116,7 +116,7 @@ def run(
     console = Console(stderr=as_json, quiet=quiet, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal  # a pipe has no width
     with progress_bar(1.0, f"bench run {chosen.name}", console) as (log, advance):
-        planned = functools.partial(_announce, folders=folders, log=log)
+        planned = functools.partial(_announce, again=again, folders=folders, log=log)
         how |= {"again": again, "time_limit_sec": time_limit_sec, "cluster": cluster}
         done = run_suite(chosen, **how, planned=planned, log=log, advance=advance, told=lambda line: advance(0.0, line))
     if shard or done.left:
@@ -163,12 +163,12 @@ def _exit_where_cells_failed(done: SuiteRun) -> None:
         sys.exit(EXIT_FAILED_CELLS)
 
 
-def _announce(plan: SuitePlan, *, folders: Folders, log: Callable[[str], None]) -> None:
+def _announce(plan: SuitePlan, *, again: bool, folders: Folders, log: Callable[[str], None]) -> None:
     """What will be done, how long it took elsewhere, and where it goes."""
     from bench.report.table import plural
     from bench.run.forecast import forecast
 
-    new = [cell for cell in plan.cells if not plan.store.has_file(cell.name)]
+    new = [cell for cell in plan.cells if again or not plan.is_stored(cell)]
     stored = f", {len(plan.cells) - len(new)} stored before" if len(new) < len(plan.cells) else ""
     tasks = {cell.config.task for cell in plan.cells if cell.kind != "measure"}
     seeds = {cell.config.seed for cell in plan.cells if cell.kind == "train"}

@@ -103,10 +103,15 @@ def run(
 def record_to_keep(cell: Cell, store: Store, since: str, log: Log) -> Record | None:
     """The record of a cell that is not run again: one with a result, stored after `since`. See `run`."""
     stored = store.get(cell.name)
+    tell_damaged(store, log)
+    return stored[0] if stored and stored[0].status.is_final and stored[0].started_at > since else None
+
+
+def tell_damaged(store: Store, log: Log) -> None:
+    """Tells the damaged files that were set aside since the last call; their cells are run again."""
     for path in store.set_aside:
         log(f"damaged file set aside: {path}")
     store.set_aside.clear()
-    return stored[0] if stored and stored[0].status.is_final and stored[0].started_at > since else None
 
 
 def perform(cell: Cell, session: Session, advance: Advance = lambda share: None) -> tuple[Record, pd.DataFrame]:

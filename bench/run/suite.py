@@ -195,6 +195,7 @@ def run_suite(
         counts, left, since = {}, (), runner.now() if again else ""
         try:
             if plan.work and (again or not all(map(plan.is_stored, plan.cells))):
+                runner.tell_damaged(plan.store, log)
                 plan.registry.forget()  # other processes hold the data
                 work = dataclasses.replace(plan.work, since=since)
                 if cluster:
@@ -210,6 +211,7 @@ def run_suite(
         except OutOfTime:
             left = tuple(cell.title for cell in plan.cells if not plan.is_stored(cell))
             counts = {"stored": len(plan.cells) - len(left)}
+            runner.tell_damaged(plan.store, log)
     others = plan.store.runs() - {(*cell.row, cell.config.seed) for cell in plan.planned if cell.row}
     label = plan.store.label
     return SuiteRun(plan.suite, counts, plan.results(), label, published.PART if others else label, left)

@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main as cli
+from bench.cli import running
+from bench.errors import EXIT_FAILED_CELLS
+from bench.folders import Folders
 from bench.processes import converse
+from bench.report.table import plural
+from bench.run.suite import plan_suite
 from bench.store.store import CLAIMS, Store
+from bench.suites.choose import choose_suite
 from tests.helpers import bench_process
 
 PLUGIN = """
@@ -243,3 +249,33 @@ def test_a_plugin_that_does_not_begin_is_one_line(bench, tmp_path):
     code, _, err = bench("-o", "adam", "--plugin", str(tmp_path / "plugin.py"))
     assert code == 2
     assert err.strip().splitlines()[-1].startswith("bench: plug-in")
+
+
+def test_a_damaged_file_is_told_and_its_cell_is_made_again(bench, tmp_path):
+    plugin = str(tmp_path / "plugin.py")
+    args = ("-o", "sound", "--plugin", plugin, "--seeds", "0")
+    assert bench(*args)[0] == 0
+    cells = tmp_path / "results" / "quick" / "local"
+    damaged = next(cells.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    code, page, err = bench(*args)
+    assert (code, page["cells"]["ok"], Path(page["report"]).is_file()) == (0, 1, True)
+    before = len(list(cells.glob("*.json"))) - 1
+    assert "quick: 1 cell to run" + (f", {before} stored before" if before else "") in err
+    assert f"damaged file set aside: {damaged}.damaged" in err
+
+
+def test_what_failed_and_all_that_is_run_again_counts_as_to_be_run(bench, tmp_path):
+    lines, folders = [], Folders(results_dir=tmp_path / "results")
+    args = ("-o", "exiting", "-o", "sound", "--plugin", str(tmp_path / "plugin.py"), "--seeds", "0")
+    assert bench(*args)[0] == EXIT_FAILED_CELLS
+    suite = choose_suite("quick", ["digits8_mlp"], ["exiting", "sound"], "0", 20, ["timing_blocks=0"])
+    plan = plan_suite(suite, folders=folders, plugins=[str(tmp_path / "plugin.py")])
+    for again in (False, True):
+        running._announce(plan, again=again, folders=folders, log=lines.append)
+    failed = [cell for cell in plan.cells if "exiting" in cell.title]
+    others = len(plan.cells) - len(failed)
+    assert [line for line in lines if line.startswith("quick: ")] == [
+        f"quick: {plural(len(failed), 'cell')} to run, {others} stored before (1 task, 1 seed)",
+        f"quick: {len(plan.cells)} cells to run (1 task, 1 seed)",
+    ]
