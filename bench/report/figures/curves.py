@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,8 @@ def curve_figures(rows: Rows, task: str, styles: Mapping[str, Style], targets: M
     """Train and validation loss of a task against steps and against seconds, target levels in those of train loss."""
     figures = []
     for axis in ("steps", "seconds"):
-        source = seconds_source(rows, task) if axis == "seconds" else ""
-        if axis == "seconds" and not source:
-            continue
         for metric in CURVE_NAMES:
-            if order := [n for n in _drawable(rows, task, metric) if _has_a_point(rows, task, n, metric, source)]:
+            if order := _with_points(rows, task, metric, axis):
                 figures.append(_curve_figure(rows, task, metric, axis, order, styles, targets))
     return figures
 
@@ -156,15 +154,17 @@ def _shared_panel(rows: Rows, metric: str, names: Sequence[str], targets: Mappin
 
 
 def _first_panel(rows: Rows, metric: str, names: Sequence[str], targets: Mapping[str, Targets]) -> _Leading | None:
-    task = next((task for task in rows.tasks if _drawable(rows, task, metric)), None)
-    if task is None:
-        return None
-    axis = "seconds" if seconds_source(rows, task) else "steps"
-    shown = [name for name in _drawable(rows, task, metric) if name in names] or _drawable(rows, task, metric)
-    levels = target_levels(targets, task)
-    panel = _panel(rows, task, metric, axis, shown, {name: level for name, level in levels.items() if name == "hard"})
-    clock = _clock_sentence(rows, task) if axis == "seconds" else ""
-    return _Leading(panel, (task,), f"task {task}. {clock}".rstrip(), axis)
+    for task, axis in itertools.product(rows.tasks, ("seconds", "steps")):
+        if not (drawable := _with_points(rows, task, metric, axis)):
+            continue
+        shown = [name for name in drawable if name in names] or drawable
+        levels = target_levels(targets, task)
+        panel = _panel(
+            rows, task, metric, axis, shown, {name: level for name, level in levels.items() if name == "hard"}
+        )
+        clock = _clock_sentence(rows, task) if axis == "seconds" else ""
+        return _Leading(panel, (task,), f"task {task}. {clock}".rstrip(), axis)
+    return None
 
 
 def _end(panel: Panel, name: str) -> str:
@@ -191,7 +191,7 @@ def overview_figures(rows: Rows, styles: Mapping[str, Style]) -> list[Figure]:
         return []
     figures = []
     for axis in ("steps", "seconds"):
-        shown = [task for task in tasks if axis == "steps" or seconds_source(rows, task)]
+        shown = [task for task in tasks if _with_points(rows, task, CLAIMED, axis, EVERY)]
         if not shown:
             continue
         clock = "" if axis == "steps" else " Seconds: the axis of each panel says by which clock."
@@ -263,12 +263,20 @@ def _drawable(rows: Rows, task: str, metric: str) -> list[str]:
     return [n for n, frame in frames.items() if frame is not None and np.isfinite(frame.to_numpy(dtype=float)).any()]
 
 
-def _has_a_point(rows: Rows, task: str, name: str, metric: str, source: str) -> bool:
+def _with_points(rows: Rows, task: str, metric: str, axis: str, every: int = EVERY_OTHER) -> list[str]:
+    """Those of `_drawable` that have a point on an axis, where one evaluation of `every` is drawn."""
+    source = seconds_source(rows, task) if axis == "seconds" else ""
+    if axis == "seconds" and not source:
+        return []
+    return [n for n in _drawable(rows, task, metric) if _has_a_point(rows, task, n, metric, source, every)]
+
+
+def _has_a_point(rows: Rows, task: str, name: str, metric: str, source: str, every: int) -> bool:
     """Whether some loss has its time: a run that ended at once has a loss before its clock began."""
     losses = rows.series[task, name, metric].to_numpy(dtype=float)
     times = _times(rows, task, name, metric, source)
     found = np.isfinite(losses).any(axis=1) & np.isfinite(times)
-    return bool(found[::-EVERY_OTHER].any())
+    return bool(found[::-every].any())
 
 
 def _clock_sentence(rows: Rows, task: str) -> str:
@@ -363,8 +371,9 @@ def _draw_figure(
 
 
 def _draw_overview(rows: Rows, tasks: Sequence[str], axis: str, styles: Mapping[str, Style]) -> Canvas:
-    order = [n for n in sorted_optimizers(rows, rows.tasks) if any(n in _drawable(rows, t, CLAIMED) for t in tasks)]
-    drawn = [_panel(rows, t, CLAIMED, axis, _drawable(rows, t, CLAIMED), {}, every=EVERY) for t in tasks]
+    names = {task: _with_points(rows, task, CLAIMED, axis, EVERY) for task in tasks}
+    order = [name for name in sorted_optimizers(rows, rows.tasks) if any(name in found for found in names.values())]
+    drawn = [_panel(rows, task, CLAIMED, axis, names[task], {}, every=EVERY) for task in tasks]
     canvas = panels.draw(drawn, styles, order, **SMALL_SIZE)
     legend(canvas, rows, order, styles, rows.tasks)
     return canvas

@@ -10,6 +10,7 @@ from bench.report import figures
 from bench.report.figures import curves, panels
 from bench.report.figures.theme import themed
 from bench.report.first_screen import leaders
+from bench.store.rows import read_rows
 from tests.bench import synthetic
 from tests.bench.pairs import REFERENCE, raced
 from tests.bench.report.figures.drawn import frozen_from, of_race
@@ -124,3 +125,19 @@ def test_a_clock_that_is_not_known_takes_no_run_with_it():
     found = panels.long({"a": [(np.array([0.0, 1.0, math.nan]), pd.DataFrame({0: [3.0, 2.0, 1.0]}))]})
     assert found["whole"].tolist() == [True, True]
     assert found["whole"].dtype == bool
+
+
+@pytest.mark.parametrize("others", ["u", "uv"])
+def test_a_task_whose_every_run_ends_at_once_leaves_the_figures_to_the_others(others):
+    """Its loss before the first step has no time on the runs' own clock."""
+    ended = {"adam": [diverging(0)] * 5}
+    runs = {"t": ended, **{task: {"adam": [falling(0.01)] * 5} for task in others}}
+    rows = read_rows(*synthetic.frames(synthetic.cells_of(runs)))
+    styles = figures.optimizer_styles(rows)
+    found = [*curves.leader_figures(rows, styles, {}), *curves.overview_figures(rows, styles)]
+    with themed():
+        drawn = {figure.slug: figure.draw() for figure in found}
+    assert "leaders_validation_loss_steps" in drawn
+    if "overview_validation_loss_seconds" in drawn:
+        titles = [axes.get_title(loc="left") for axes in drawn["overview_validation_loss_seconds"].axes]
+        assert titles == list(others)
