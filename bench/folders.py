@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import UsageError
+
 
 def _cache_dir() -> Path:
     from tasks.data import default_cache_dir  # imports jax: the command line answers before it does
@@ -41,7 +43,12 @@ class Folders:
     def __post_init__(self) -> None:
         for name in ("results_dir", "reports_dir", "cache_dir", "data_dir", "weights_dir"):
             if (folder := getattr(self, name)) is not None:
-                object.__setattr__(self, name, Path(folder).expanduser())
+                try:
+                    object.__setattr__(self, name, Path(folder).expanduser())
+                except RuntimeError:  # there is no such user
+                    raise UsageError(
+                        f"{name.replace('_', ' ')} {str(folder)!r}: there is no such home folder"
+                    ) from None
         if self.weights_dir is None:
             from learned.elsewhere import default_folder
 

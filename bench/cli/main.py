@@ -4,6 +4,7 @@ The commands lie in the files beside this one, a file for each group of them. No
 needs it, so that `bench --help` answers at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -88,6 +89,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         sys.exit(EXIT_HARNESS_ERROR)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # of what it prints, mostly
+            where = error.filename or "the output"
+            click.echo(f"bench: cannot write {where}: {error.strerror}; free some space", err=True)
+            sys.exit(EXIT_USAGE)
         if is_input_error(error):
             click.echo(f"bench: {error}", err=True)
             sys.exit(EXIT_USAGE)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
@@ -65,7 +66,7 @@ def plugin_path(file: str) -> Path:
     Raises:
       UsageError: it is no Python file.
     """
-    path = Path(file).expanduser().absolute()
+    path = Path(os.path.expanduser(file)).absolute()  # a home that is not there stays as it is written
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"a plug-in is a Python file, got {file!r}")
     return path

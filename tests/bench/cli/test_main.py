@@ -1,5 +1,6 @@
 """The command line as a whole: help at once, and one line for what it cannot do."""
 
+import os
 import subprocess
 import sys
 import time
@@ -52,6 +53,8 @@ def test_help_takes_less_than_half_a_second():
         (["publish", "quick", "--label", "local"], "git-ignored"),
         (["publish", "quick", "--label", "../x"], "expected letters"),
         (["prepare", "cifar"], "unknown data set"),
+        (["run", "--results-dir", "~nobody-at-all/x"], "results dir '~nobody-at-all/x': there is no such home folder"),
+        (["check", "~nobody-at-all/plugin.py"], "a plug-in is a Python file"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -68,3 +71,12 @@ def test_a_time_limit_is_a_clean_end_and_no_interruption(bench, args):
     code, out, err = bench(*args, "--time-limit", "0.1s")
     assert (code, out) == (0, "")
     assert err == "time is over; what was finished is kept; the same command goes on\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here: nothing that is always full")
+def test_output_that_goes_to_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "bench", "list", "suites", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "bench: cannot write the output: No space left on device; free some space\n"
