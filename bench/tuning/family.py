@@ -172,6 +172,8 @@ def _search(
     advance: Callable[[float], None],
 ) -> Tuned:
     """One search, which resumes an interrupted one and writes its record."""
+    if set(row.space) != set(row.default):  # a record of other values than the row has would be refused by `bench run`
+        raise ValueError(f"the search space has {sorted(row.space)}, and the default {sorted(row.default)}")
     partial = path.with_suffix(".runs")  # losses of an unfinished search
     identity = _identity(name, row, family, horizon, registry)
     known = search.read_known(partial, identity)

@@ -37,6 +37,7 @@ def raising_late(h, horizon):
     return optax.GradientTransformation(lambda params: (), update)
 
 OPTIMIZERS = {
+    "partial": Baseline(lambda h, horizon: optax.sgd(h["a"]), {"a": LogUniform(0.1, 1)}, {"a": 0.1, "b": 0.9}, ""),
     "leaving": row(leaving, 0.1, 1.0),
     "raising_late": row(raising_late, 0.1, 1.0),
     "wild": row(lambda h, horizon: optax.sgd(h["learning_rate"]), 1e25, 1e30),
@@ -65,12 +66,14 @@ def bench(tmp_path, monkeypatch, capsys):
 
 def test_what_cannot_be_tuned_is_said_and_written_nowhere_and_the_others_go_on(bench, tmp_path):
     folder = tmp_path / "results" / "tuned" / "digits8_mlp" / "10"
-    names = ("wild", "raising", "leaving", "raising_late", "sound")
+    names = ("wild", "raising", "leaving", "raising_late", "partial", "sound")
     code, out, err = bench("tune", "digits8_mlp", *(part for name in names for part in ("-o", name)), "--json")
     assert code == EXIT_FAILED_CELLS
     found = {row["optimizer"]: row for row in json.loads(out)}
     assert found["wild"]["failure"] == "all 4 trials diverged"
     assert found["raising"]["failure"] == "RuntimeError: no such thing (plugin.py, line 13)"
+    expected = "ValueError: the search space has ['a'], and the default ['a', 'b']"
+    assert found["partial"]["failure"] == expected
     assert found["leaving"]["failure"] == "SystemExit: 0 (plugin.py, line 16)"
     assert found["raising_late"]["failure"].endswith("RuntimeError: no such thing")
     assert "wild: not tuned, nothing written: all 4 trials diverged" in err
