@@ -160,3 +160,7 @@ def test_the_protocol_on_the_page_has_its_points_and_what_it_was_departed_from(f
     for point in points:
         words = html.escape(point.replace("*", "").partition("`")[0].rstrip(), quote=True).replace("&#x27;", "&#39;")
         assert words in shown, point
+    assert (
+        "".join(re.findall(r"<code>(learned/weights/.*?\.md)</code>", re.sub("<wbr>", "", shown)))
+        == "learned/weights/*.md"
+    )
