@@ -47,8 +47,13 @@ def import_file(file: str) -> types.ModuleType:
     sys.dont_write_bytecode = True  # bytecode of a file that is edited within the second would run in its place
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            exec(compile(path.read_bytes(), module.__file__, "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
+            # JAX ends the process at the name of a file that is not UTF-8, when it notes where a function stands.
+            shown = module.__file__.encode("utf-8", "backslashreplace").decode()
+            exec(compile(path.read_bytes(), shown, "exec", dont_inherit=True), vars(module))
+    except KeyboardInterrupt:
+        del sys.modules[name]
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise UsageError(f"plug-in {file} cannot be imported: {failure(error)[1]}") from None
     finally:
@@ -153,14 +158,18 @@ def failure(error: BaseException) -> tuple[str, str]:
 
     The reason is one line, with the line of the user's file in which it arose, where there is one.
     """
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
+    try:
+        message = str(error)
+    except Exception:
+        message = "its message cannot be read"
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()] or [""]
     text = lines[0]
     if text.endswith("Traceback (most recent call last):"):  # of a host callback: its exception is the last line
-        own = (line for line in reversed(str(error).splitlines()) if line.strip() and not line.startswith(" "))
+        own = (line for line in reversed(message.splitlines()) if line.strip() and not line.startswith(" "))
         text = next(own, text)
     elif text.endswith(":"):
         text = " ".join(lines)
-    status = "out_of_memory" if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError) else "error"
+    status = "out_of_memory" if "RESOURCE_EXHAUSTED" in message or isinstance(error, MemoryError) else "error"
     reason = f"{type(error).__name__}: {text[:300]}".removesuffix(": ")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if frames and not isinstance(error, SyntaxError):  # which names its line itself

@@ -8,6 +8,8 @@ from bench.errors import UsageError, nearest
 from bench.suites.seeds import parse_seeds
 from bench.suites.suite import FEWEST, MOST, Suite, load_suite
 
+LARGEST = 3.4028234e38  # of float32
+
 
 def expand_tasks(patterns: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Task names, with `FAMILY/*` standing for a family's tasks (a star does not cross a slash).
@@ -60,8 +62,8 @@ def apply_settings(suite: Suite, settings: Sequence[str]) -> Suite:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not abs(value) < float("inf"):
-            raise UsageError(f"--set {key}: expected a finite number, got {text!r}")
+        if not abs(value) <= LARGEST:  # larger ones are infinite where optimizers compute
+            raise UsageError(f"--set {key}: expected a finite number, got {text[:20]!r}")
         overrides.setdefault(optimizer, {})[name] = value
     return dataclasses.replace(suite, overrides=overrides)
 

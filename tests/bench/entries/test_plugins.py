@@ -1,6 +1,7 @@
 """What a plug-in may define, and under which names."""
 
 import gc
+import os
 import weakref
 
 import jax
@@ -242,6 +243,26 @@ def test_what_raises_is_said_with_the_line_of_the_plugin(tmp_path):
     path.write_text("import json\n\nsettings = json.loads('{')\n")
     with pytest.raises(UsageError, match=r"JSONDecodeError: .* \(plugin.py, line 3\)$"):
         build_registry([str(path)])
+
+
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+def test_an_exception_without_a_message_that_can_be_read_is_said(tmp_path, base):
+    file = tmp_path / "mute.py"
+    file.write_text(f"class Mute({base}):\n    def __str__(self):\n        raise ValueError('no')\nraise Mute\n")
+    with pytest.raises(UsageError) as caught:
+        build_registry((str(file),))
+    assert str(caught.value).endswith("cannot be imported: Mute: its message cannot be read (mute.py, line 4)")
+
+
+def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path):
+    file = os.path.join(os.fsencode(tmp_path), b"caf\xe9.py")
+    try:
+        with open(file, "w") as stream:
+            stream.write("from baselines import BASELINES\nOPTIMIZERS = {'mine': BASELINES['adam']}\nint('x')\n")
+    except OSError:
+        pytest.skip("this file system holds names in UTF-8 alone")
+    with pytest.raises(UsageError, match=r"invalid literal for int.* \(caf\\udce9.py, line 3\)"):
+        build_registry((os.fsdecode(file),))
 
 
 def test_a_message_that_breaks_off_at_a_colon_goes_on():

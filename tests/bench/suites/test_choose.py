@@ -30,6 +30,7 @@ def test_settings():
         ("adma.learning_rate=1", "did you mean adam"),
         ("adam.learning_rate=fast", "finite number"),
         ("adam.learning_rate=nan", "finite number"),
+        ("adam.learning_rate=1e39", "finite number"),  # infinite in float32
     ]:
         with pytest.raises(UsageError, match=message):
             apply_settings(suite, [setting])
