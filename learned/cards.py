@@ -51,6 +51,8 @@ def _facts(card: Card) -> list[str]:
     outer, facts = card.outer_training, card.facts
     begun = facts.get("begun_from")
     stages = ", then ".join(f"{run} outer steps of {_lengths(stage)}" for stage, run in stages_run(card))
+    if outer["family"] in tasks.MIXTURES:
+        stages += ", at most the horizon of the net"
     options = ", ".join(f"{key} {value:g}" for key, value in card.design_options.items()) or "defaults"
     num_tasks, num_steps = outer["validation_num_tasks"], outer["validation_num_steps"]
     judged = f" for each of {_nets(outer['validation_family'])}" if outer.get("validation_family") else ""
@@ -59,7 +61,7 @@ def _facts(card: Card) -> list[str]:
         "design": f"`{card.design}` ({options}), features `{card.features}`",
         "outer-trained on": f"{_nets(outer['family'])}, classes of its outer-training pool",
         "begun from": f"`{begun['name']}` ({begun['theta_sha256'][:16]}), below" if begun else None,
-        "objective": f"mean {outer['objective']} loss over the unroll",
+        "objective": _objective(outer),
         "estimator": _estimator(outer),
         "curriculum (inner steps)": stages,
         "outer optimizer": _outer_optimizer(outer),
@@ -116,10 +118,16 @@ def _validation_cost(card: Card) -> str | None:
 
 
 def _lengths(stage: dict[str, Any]) -> str:
-    """The unrolls of a stage, in words."""
+    """The unrolls of a stage, in words. Those of a mixture are at most as long as the horizon of the family drawn."""
     last, jitter = stage.get("last_num_steps"), stage.get("jitter")
     grown = f"{stage['num_steps']}" if last is None else f"{stage['num_steps']} to {last} ({stage['growth']})"
     return grown + (f" times U({1 - jitter:g}, {1 + jitter:g})" if jitter else "")
+
+
+def _objective(outer: dict[str, Any]) -> str:
+    weighted = ", each step in proportion to its number" if outer.get("late") else ""
+    mean = f"mean {outer['objective']} loss over the unroll{weighted}"
+    return f"logarithm of the {mean}" if outer.get("relative") else mean
 
 
 def _estimator(outer: dict[str, Any]) -> str:
@@ -140,12 +148,16 @@ def _outer_optimizer(outer: dict[str, Any]) -> str:
 
 
 def longest_unroll(card: Card) -> int:
-    """The longest unroll of outer-training, in inner steps, with jitter."""
+    """The longest unroll of outer-training, in inner steps, with jitter; of a mixture, at most its longest horizon."""
     outer = card.outer_training
     stages = [Stage(**stage) for stage in outer["stages"]]
     if all(stage.last_num_steps is None and not stage.jitter for stage in stages):
-        return max(stage["num_steps"] for stage, _ in stages_run(card))
-    return max(num_steps_at(stages, step, outer["seed"]) for step in range(card.facts["outer_step"]))
+        longest = max(stage["num_steps"] for stage, _ in stages_run(card))
+    else:
+        longest = max(num_steps_at(stages, step, outer["seed"]) for step in range(card.facts["outer_step"]))
+    if outer["family"] in tasks.MIXTURES:
+        longest = min(longest, max(member.problem.horizon for member in tasks.members(outer["family"])))
+    return longest
 
 
 def stages_run(card: Card) -> list[tuple[dict[str, Any], int]]:

@@ -71,12 +71,13 @@ NUM_INPUTS = NUM_TIMES + 4 + 2 + 4 + 1 + 2
 FEEDBACK = np.array([*range(LEFT + 2, LEFT + 4), *range(LEFT + 8, LEFT + 11)])  # inputs that a run itself gives
 MIXTURE, GAINED, POWER, SHRINK, RATE = slice(0, 3), 3, 4, 5, 6  # a, logarithm of b, p, d, rho among the outputs
 NUM_OUTPUTS = 7
+NUM_KINDS = 3  # of leaves: columns of unit length, orthogonalized, vectors
 MIXTURE_BEFORE = np.array([0.2, 0.65, 0.15], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
 LARGEST_SHRINK = 0.5  # of a weight in one step
 LEAST = 1e-6  # of the average of |g|^2: the least |x|^2
-FEATURES_VERSION = "normalized-19"
+FEATURES_VERSION = "normalized-19-kinds"
 
 
 class LossState(NamedTuple):
@@ -114,10 +115,17 @@ Decide = Callable[[Theta, Array, Array], Array]
 
 
 def outputs_of(theta: Theta, count: Array, inputs: Array) -> Array:
-    """The network's outputs, (matrices, 7)."""
+    """The network's outputs, (matrices, 7): hidden units are common, and each kind of leaf has outputs of its own."""
     del count
     hidden = jax.nn.relu(inputs @ theta["w1"].T + theta["b1"][None])
-    return hidden @ theta["w2"].T + inputs @ theta["linear"].T + theta["b2"][None]
+    vector, orthogonal = inputs[:, VECTOR], inputs[:, VECTOR + 1]
+    kinds = jnp.stack([1 - vector - orthogonal, orthogonal, vector], axis=1)
+    of_kinds = (
+        jnp.einsum("koh,mh->mko", theta["w2"], hidden)
+        + jnp.einsum("koi,mi->mko", theta["linear"], inputs)
+        + theta["b2"][None]
+    )
+    return jnp.sum(kinds[:, :, None] * of_kinds, axis=1)
 
 
 def normalized(
@@ -149,8 +157,8 @@ def normalized(
       largest_dense: the same for other matrices.
 
     Returns:
-      The learned optimizer; theta is {"w1": (hidden, 19), "b1": (hidden,), "w2": (7, hidden), "b2": (7,),
-      "linear": (7, 19)}.
+      The learned optimizer; theta is {"w1": (hidden, 19), "b1": (hidden,), "w2": (3, 7, hidden), "b2": (3, 7),
+      "linear": (3, 7, 19)}, first axes in the order of kinds of leaves: columns, orthogonalized, vectors.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -166,18 +174,18 @@ def normalized(
     log_rates = np.log(np.array([column_rate, rate, vector_rate], np.float32))
 
     def init_theta(key: Key) -> Theta:
-        linear = jnp.zeros((NUM_OUTPUTS, NUM_INPUTS))
+        linear = jnp.zeros((NUM_KINDS, NUM_OUTPUTS, NUM_INPUTS))
         return {
             "w1": jax.random.normal(key, (hidden, NUM_INPUTS)) / np.sqrt(NUM_INPUTS),
             "b1": jnp.zeros((hidden,)),
-            "w2": jnp.zeros((NUM_OUTPUTS, hidden)),
-            "b2": jnp.zeros((NUM_OUTPUTS,)).at[RATE].set(NUM_BOOSTS * each),
+            "w2": jnp.zeros((NUM_KINDS, NUM_OUTPUTS, hidden)),
+            "b2": jnp.zeros((NUM_KINDS, NUM_OUTPUTS)).at[:, RATE].set(NUM_BOOSTS * each),
             # Annealed rates, higher in the first thousand steps; vectors normalized as a whole.
-            "linear": linear.at[RATE, LEFT]
+            "linear": linear.at[:, RATE, LEFT]
             .set(anneal * PROGRESS_SCALE / RATE_SCALE)
-            .at[RATE, BOOSTS]
+            .at[:, RATE, BOOSTS]
             .set(-each)
-            .at[POWER, VECTOR]
+            .at[:, POWER, VECTOR]
             .set(-1.0),
         }
 

@@ -193,7 +193,9 @@ def _open(folder: Path, resume: bool, stack: contextlib.ExitStack) -> None:
 
 def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
     data = f"{facts['name']} {facts['version']} {facts['digest'][:16]}"
-    return {"data": data, "commit": git_state()["commit"], "processor": processor()}
+    git = git_state()
+    commit = f"{git['commit']} with changes" if git["dirty"] else git["commit"]
+    return {"data": data, "commit": commit, "processor": processor()}
 
 
 def progress_line(config: OuterConfig, progress: outer.Progress, budget_left: float = float("inf")) -> str:
