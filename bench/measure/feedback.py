@@ -29,7 +29,7 @@ from learned.designs import make_design
 from learned.normalized import FEEDBACK, NUM_INPUTS, NUM_OUTPUTS, outputs_of
 from tasks import inner_loop
 
-OPTIMIZER = "lopt_normalized"
+OPTIMIZER = "lopt_home"
 FAMILY = "imagenet32_cnn3"
 HORIZON = 2000
 NUM_TASKS = 5

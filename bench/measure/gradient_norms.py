@@ -22,7 +22,7 @@ from learned.objective import FamilyObjective
 
 FAMILY = "imagenet16_cnn3"
 POOL = "outer_validation"  # of classes
-OPTIMIZERS = ("lopt_paper", "lopt_ortho", "lopt_normalized")
+OPTIMIZERS = ("lopt_paper", "lopt_ortho", "lopt_home")
 THETAS = ("initial", "trained")
 LENGTHS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SIDE_BY_SIDE = 4  # unrolls at once: the longest hold the activations of all their steps
