@@ -25,7 +25,7 @@ PAGES = tuple(
 )  # what states marked numbers
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
-STUDIES = ("lopt_ortho", PAPER_DESIGN)
+STUDIES = ("lopt_ortho", "lopt_ortho_valid", PAPER_DESIGN)
 CARD_COLUMNS = ("best", "scheduled", "constant", "test")  # of a card's table, as README's first one has them
 
 
@@ -109,7 +109,7 @@ def numbers() -> dict[str, str]:
     }
     found |= _out_of_distribution() | _claims()
     budgets = table_rows("ood", "budgets")
-    for key, name in (("learned", learned.HEADLINE), ("best", "muonw_cosine")):
+    for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
             found[f"test_loss_{steps}_{key}"] = f"{overall(f'paper_{steps}')[name]['test_loss']['estimate']:.3f}"
     for key, name in (("learned", learned.HEADLINE), ("adam", "adam_cosine")):
@@ -126,12 +126,14 @@ def numbers() -> dict[str, str]:
 def _out_of_distribution() -> dict[str, str]:
     screen = read_json("ood")
     test = screen["headline"]["test_loss"]
+    adam = [row["step_cost_ratio"] for row in screen["rows"] if row["optimizer"] == "adam" and row["task"] != ALL]
     return {
         "ood_word": screen["verdict"]["word"].capitalize(),
         "ood_all": against("ood", "paper_scheduled"),
         "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
         "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "ood_test": format_interval(Interval.read(test["difference"]), sign=True),
+        "ood_dearest": interval(max(adam, key=lambda ratio: ratio["estimate"])),
         "ood_tasks_below": str(test["tasks_below"]),
         "ood_untrained": interval(screen["controls"]["untrained"][learned.HEADLINE]),
     }

@@ -31,9 +31,11 @@ PARAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    """`learned.load` of weights of order one, as if they had been outer-trained."""
+@pytest.fixture(scope="module", params=["made", learned.HEADLINE])
+def load(request, tmp_path_factory):
+    """`learned.load` of what ships, and of weights of order one, so that a mistake in any input is visible."""
+    if request.param == learned.HEADLINE:
+        return functools.partial(learned.load, weights.WEIGHTS_DIR / f"{learned.HEADLINE}.safetensors")
     path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
     theta = {name: 0.2 * leaf for name, leaf in example_theta("normalized", hidden=4).items()}
     card = weights.Card("mine", "normalized", {"hidden": 4}, {"family": "imagenet8_cnn3"}, {})
