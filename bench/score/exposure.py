@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -225,5 +224,8 @@ def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -
 
 
 def architecture(family: str) -> str:
-    """A family's name without the image size: "imagenet*_cnn3" of `imagenet16_cnn3`."""
-    return re.sub(r"^([a-z]+)\d+", r"\1*", family)
+    """A family's net without its sizes, such as "CNN, strides (2, 2, 1)" or "MLP, 2 layers"."""
+    module = tasks.members(family)[0].problem.init.module
+    strides = getattr(module, "strides", None)
+    depth = f"{len(module.widths)} layers" if strides is None else f"strides {tuple(strides)}"
+    return f"{type(module).__name__}, {depth}"
