@@ -11,7 +11,7 @@ The direction has columns of about unit length, whatever the unit of the gradien
     kernels of convolutions whose short side is at most 64, and other matrices up to 16, as of most output layers: x
         with its singular values brought to about one by Newton-Schulz steps (Muon: Jordan et al. 2024), which cost
         little beside the gradient there. Only here is there a second momentum, m_.99
-    all others: the columns of x over their norms (RMNP, arXiv 2603.20527), at the cost of Adam
+    all others: the columns of x over their norms (RMNP, arXiv 2603.20527), without a product of matrices
     vectors and numbers: the same with a column for each element, and the norm of x taken together with the average of
         that of g, so that steps shrink where noise outweighs the gradient, as Adam's do
 

@@ -99,6 +99,7 @@ def numbers() -> dict[str, str]:
         "step_cost": interval(best["step_cost_ratio"]),
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
+        "quick_scheduled": against("quick", "paper_scheduled"),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
     }
@@ -131,6 +132,7 @@ def _out_of_distribution() -> dict[str, str]:
         "ood_word": screen["verdict"]["word"].capitalize(),
         "ood_all": against("ood", "paper_scheduled"),
         "ood_convolutional": against("ood", "paper_scheduled", "convolutional"),
+        "ood_convolutional_all": against("ood", "all_hand_designed", "convolutional"),
         "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "ood_test": format_interval(Interval.read(test["difference"]), sign=True),
         "ood_dearest": interval(max(adam, key=lambda ratio: ratio["estimate"])),

@@ -115,9 +115,10 @@ def leaders_table(screen: Screen, rows: Rows, names: Sequence[str], scope: str) 
         f"Speed-up in wall-clock of {contender or 'the learned optimizer'} over the row, to the row's own final "
         "validation loss"
         + ("; in the row of another learned optimizer, its own over the best hand-designed" if others else "")
-        + ". Never reached: at least half of the runs do not arrive; the speed-up is at most what stands below. Losses "
-        "are final. Rows with the same group number cannot be told apart in test loss, by the 95 % interval of the "
-        f"difference over seeds and test images; numbers count all {len(order)} rows.",
+        + ". Never reached: at least half of the runs do not arrive; the speed-up is at most what stands below. A "
+        "claim is over the row of a group that is best on each task, so it can be smaller. Losses are means of final "
+        "ones; those beside the chart are medians. Rows with the same group number cannot be told apart in test loss, "
+        f"by the 95 % interval of the difference over seeds and test images; numbers count all {len(order)} rows.",
         *(
             [
                 f"Selected rows: the learned, the {BEST} hand-designed of lowest test loss, and whom claims are about. "
