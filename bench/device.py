@@ -15,6 +15,7 @@ SETTINGS = {
     "jax_default_matmul_precision": None,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
 }
 
 
@@ -45,6 +46,7 @@ def select_device(name: str | None) -> None:
     """
     require_usual_settings()
     if not name:
+        _require_backend()
         return
     platform, colon, index = name.partition(":")
     if platform not in ("cpu", "gpu") or (colon and not index.isdecimal()):
@@ -61,6 +63,18 @@ def select_device(name: str | None) -> None:
     if int(index or 0) >= len(devices):
         raise UsageError(f"no device {name!r} here, found {len(devices)} of platform {platform}")
     jax.config.update("jax_default_device", devices[int(index or 0)])
+
+
+def _require_backend() -> None:
+    try:
+        jax.devices()
+    except Exception as error:  # of any type: JAX asserts where a platform that is asked for is not there
+        wanted = getattr(jax.config, "jax_platforms", None)
+        raise UsageError(
+            f"JAX finds no device: JAX_PLATFORMS is {wanted}, which is not here: unset it, or set it to cpu"
+            if wanted
+            else f"JAX finds no device: {type(error).__name__}: {error}"
+        ) from None
 
 
 def use_devices(name: str | None, number: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
@@ -60,10 +61,10 @@ def load(
     from learned.designs import make_design
     from learned.weights import read
 
-    known = horizon is not None and not isinstance(horizon, Tracer)  # an injected hyperparameter is traced
-    if known and not 0 < float(horizon) < float("inf"):  # pyright: ignore[reportArgumentType]
+    # An injected hyperparameter is traced, and not known here.
+    if not isinstance(horizon, Tracer | None) and (np.shape(horizon) or not 0 < float(horizon) < float("inf")):
         raise ValueError(f"expected a horizon above 0, in steps, or None for one that is not known, got {horizon}")
-    theta, card = read(name)
+    theta, card = read(ALIASES.get(str(name), name))
     design = make_design(card.design, card.design_options)
     options: dict[str, Any] = {}
     if card.design == "normalized":

@@ -115,15 +115,23 @@ class Leaf:
 
 
 def _axes(part: Any, ndim: int) -> tuple[int, ...]:
-    return tuple(axis % ndim for axis in ((part,) if isinstance(part, int) else part))
+    axes = (part,) if isinstance(part, int) else tuple(part)
+    if any(not -ndim <= axis < ndim for axis in axes):
+        raise ValueError(f"dimension numbers name the axes {part}, and the leaf has {ndim}")
+    return tuple(axis % ndim for axis in axes)
 
 
 def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[int, int]) -> tuple[list[Leaf], Any]:
     """How the leaves of parameters are read, and the structure of the tree.
 
     `largest` is how long the short side may be of a kernel, and of another matrix, that is orthogonalized.
+
+    Raises:
+      ValueError: parameters are complex, or dimension numbers name axes that a leaf has not.
     """
     leaves, structure = jax.tree.flatten(params)
+    if any(jnp.issubdtype(p.dtype, jnp.complexfloating) for p in leaves):
+        raise ValueError("parameters are complex: put optax.contrib.split_real_and_imaginary around the optimizer")
     if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
         numbers = numbers(params)
     read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)

@@ -196,8 +196,8 @@ def normalized(
         decide: Decide = outputs_of,
     ) -> optax.GradientTransformationExtraArgs:
         def init(params: optax.Params) -> NormalizedState:
+            params = jax.tree.map(jnp.asarray, params)
             leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
-            num = sum(leaf.num for leaf in leaves)
 
             def zeros(p: Array) -> Array:
                 return jnp.zeros_like(p, jnp.float32)
@@ -206,20 +206,29 @@ def normalized(
                 zeros(p) if leaf.orthogonal else optax.MaskedNode()
                 for leaf, p in zip(leaves, jax.tree.leaves(params), strict=True)
             ]
+            # Sums over parameters differ from device to device where these do, under `shard_map`: so do their zeros.
+            of_matrices = in_a_row(
+                [leaf.total(zeros(p)) for leaf, p in zip(leaves, jax.tree.leaves(params), strict=True)]
+            )
+            of_all = jnp.sum(of_matrices)
+            told = jnp.array(jnp.inf if horizon is None else horizon, jnp.float32)
             return NormalizedState(
                 jnp.zeros((), jnp.int32),
-                jnp.array(jnp.inf if horizon is None else horizon, jnp.float32),
+                jnp.where(told >= 1, told, jnp.inf),  # a traced one that is none is not told
                 jax.tree.map(zeros, params),
                 structure.unflatten(slows),
                 EvaluationParams(jax.tree.map(lambda p: jnp.array(p, jnp.float32), params)),
-                Sizes(jnp.zeros(num), jnp.zeros(num), jnp.zeros(num)),
-                LossState(jnp.zeros((), jnp.int32), *(jnp.zeros(()) for _ in range(4))),
+                Sizes(*(jnp.zeros_like(of_matrices) for _ in Sizes._fields)),
+                LossState(jnp.zeros_like(of_all, jnp.int32), *(jnp.zeros_like(of_all) for _ in range(4))),
             )
 
         def update(updates, state, params=None, *, value=None, **extra_args):
             del extra_args
             if params is None:
                 raise ValueError("normalized reads the parameters: call update(grads, state, params)")
+            if value is not None and np.shape(value):
+                raise ValueError(f"value is the loss of this step, one number: got an array of shape {np.shape(value)}")
+            updates, params = (jax.tree.map(jnp.asarray, tree) for tree in (updates, params))
             leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
             given = jax.tree.leaves(updates)
             stacks = stacked(leaves, given)

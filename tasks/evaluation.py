@@ -25,7 +25,11 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
     """The parameters that losses are computed on: those of the nodes of the state that say so, else `params` as it is.
 
     They have the dtypes of `params`. Such a node is an `EvaluationParams` or the state of
-    `optax.contrib.schedule_free`. One under `optax.masked` or `optax.partition` speaks for its own leaves only.
+    `optax.contrib.schedule_free`. One under `optax.masked` or `optax.partition` speaks for its own leaves only, and one
+    under `optax.contrib.split_real_and_imaginary` for complex leaves.
+
+    Raises:
+      ValueError: a node has another structure than `params`, as under `optax.flatten`.
 
     Example:
       >>> evaluation_params((optax.EmptyState(), EvaluationParams({"w": 3.0})), {"w": 2.0})
@@ -37,9 +41,10 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
         own = node.params if isinstance(node, EvaluationParams) else node.z
         if isinstance(node, ScheduleFreeState):
             own = schedule_free_eval_params(node, jax.tree.map(_unless_masked, own, params, is_leaf=_is_masked))
-        params = jax.tree.map(
-            lambda x, p: p if _is_masked(x) else jnp.asarray(x, jnp.result_type(p)), own, params, is_leaf=_is_masked
-        )
+        structures = jax.tree.structure(own, is_leaf=_is_whole), jax.tree.structure(params)
+        if structures[0] != structures[1]:
+            raise ValueError(f"the state holds {structures[0]} to evaluate, and the parameters are {structures[1]}")
+        params = jax.tree.map(_as_told, own, params, is_leaf=_is_whole)
     return params
 
 
@@ -49,6 +54,21 @@ def _says(node: Any) -> bool:
 
 def _is_masked(leaf: Any) -> bool:
     return isinstance(leaf, optax.MaskedNode)
+
+
+def _is_pair(leaf: Any) -> bool:
+    """Whether it stands for a complex array, in real arrays."""
+    return isinstance(leaf, tuple) and getattr(leaf, "_fields", ()) == ("real", "imaginary")
+
+
+def _is_whole(leaf: Any) -> bool:
+    return _is_masked(leaf) or _is_pair(leaf)
+
+
+def _as_told(told: Any, param: Any) -> Any:
+    if _is_masked(told):
+        return param
+    return jnp.asarray(told.real + 1j * told.imaginary if _is_pair(told) else told, jnp.result_type(param))
 
 
 def _unless_masked(leaf: Any, param: Any) -> Any:

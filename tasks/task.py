@@ -8,6 +8,7 @@ compiled program.
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -166,8 +167,8 @@ def array_task(
       The task, its arrays on the default device as they are stored (uint8 stays uint8).
 
     Raises:
-      ValueError: an array is missing, images and labels differ in number, or the module cannot be applied to
-        parameters and a batch alone; one line.
+      ValueError: an array is missing, images and labels differ in number, images are not finite, labels are no
+        integers from 0 to num_classes - 1, or the module cannot be applied to parameters and a batch alone; one line.
     """
     for split in SPLITS:
         missing = [key for key in (f"{split}_images", f"{split}_labels") if key not in arrays]
@@ -175,6 +176,7 @@ def array_task(
             raise ValueError(f"task {family}: expected arrays {', '.join(missing)}, got {', '.join(sorted(arrays))}")
         if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
             raise ValueError(f"task {family}: {split} images and labels differ in number")
+        _check_examples(f"task {family}: {split}", arrays[f"{split}_images"], arrays[f"{split}_labels"], num_classes)
     scales = max_value is not None
     normalize = Normalize(_as_tuple(mean), _as_tuple(std), max_value) if scales else _as_stored
     dtype = "float32" if scales else str(jax.dtypes.canonicalize_dtype(arrays["train_images"].dtype))
@@ -192,6 +194,21 @@ def array_task(
     )
     kept = {f"{split}_{part}" for split in SPLITS for part in ("images", "labels")}
     return Task(problem, {name: jnp.asarray(array) for name, array in arrays.items() if name in kept})
+
+
+def _check_examples(where: str, images: Any, labels: Any, num_classes: int) -> None:
+    """Raises ValueError on what would end as a loss that is not finite, as if the optimizer had diverged."""
+    for name, array in (("images", images), ("labels", labels)):
+        if not isinstance(array, np.ndarray | Array):
+            raise ValueError(f"{where} {name}: expected an array, got {type(array).__name__}")
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{where} labels: expected integers (n,), got {labels.dtype} {tuple(labels.shape)}")
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ValueError(f"{where} labels: from {labels.min()} to {labels.max()}, and there are {num_classes} classes")
+    # The least and the largest are NaN where any is, and take no memory.
+    real = jnp.issubdtype(images.dtype, jnp.floating) and images.size
+    if real and not all(math.isfinite(float(each)) for each in (images.min(), images.max())):
+        raise ValueError(f"{where} images: not all are finite")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ them, and the versions of the packages that they import.
 import ast
 import contextlib
 import hashlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
@@ -111,7 +112,10 @@ def _imported(path: Path, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            try:
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:  # beyond the package: whoever runs the statement may catch it
+                continue
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
@@ -129,10 +133,22 @@ def _origin(name: str, folder: Path) -> Path | None:
     if name.partition(".")[0] in _IN_RECORDS:
         return None
     with contextlib.suppress(ImportError, ValueError, AttributeError):
-        spec = importlib.util.find_spec(name)
+        spec = _spec(name)
         if spec and spec.has_location and spec.origin and _is_users(spec.origin):
             return Path(spec.origin).resolve()
     return None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module lies, found without an import of the package that it is in, which may do or raise anything."""
+    top, *inner = name.split(".")
+    spec = importlib.util.find_spec(top)
+    for end in range(len(inner)):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        full = ".".join([top, *inner[: end + 1]])
+        spec = importlib.machinery.PathFinder.find_spec(full, spec.submodule_search_locations)
+    return spec
 
 
 def _is_users(file: str | None) -> bool:

@@ -1,13 +1,16 @@
 """Settings of JAX that change results are refused before anything runs."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import pytest
 
 from bench.cli import main as cli
 from bench.errors import EXIT_CHECK_FAILED, EXIT_USAGE
-from tests.helpers import assert_one_line
+from tests.helpers import REPOSITORY, assert_one_line
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,7 @@ from tests.helpers import assert_one_line
         ("jax_debug_nans", True),
         ("jax_default_matmul_precision", "bfloat16"),
         ("jax_threefry_partitionable", False),
+        ("jax_numpy_dtype_promotion", "strict"),
     ],
 )
 def test_a_setting_that_changes_results_is_refused_in_one_line_and_told_by_doctor(setting, value, capsys):
@@ -40,3 +44,16 @@ def test_a_setting_that_changes_results_is_refused_in_one_line_and_told_by_docto
         assert rows[setting.upper()]["status"] == "problem"
     finally:
         jax.config.update(setting, usual)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0"]])
+def test_a_platform_that_is_not_here_is_said_in_one_line(command, tmp_path):
+    env = os.environ | {"JAX_PLATFORMS": "nonsense", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EXIT_USAGE
+    assert done.stdout == ""
+    assert_one_line(done.stderr.strip())
+    assert "JAX finds no device: JAX_PLATFORMS is nonsense, which is not here" in done.stderr
+    assert not any(tmp_path.rglob("*.json")), "nothing has run"

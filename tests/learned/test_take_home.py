@@ -102,6 +102,27 @@ def test_a_horizon_that_is_none_is_refused(load, horizon):
     assert_one_line(caught.value)
 
 
+@pytest.mark.parametrize("horizon", [0, -5, np.nan, np.inf])
+def test_a_traced_horizon_that_is_none_is_not_told(load, horizon):
+    def update(horizon):
+        optimizer = load(horizon=horizon)
+        return optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)[0]
+
+    assert_trees_close(jax.jit(update)(jnp.float32(horizon)), update(None), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [np.ones(1), jnp.ones((64,)), [[2.0]]])
+def test_a_loss_that_is_not_one_number_is_refused_in_one_line(load, value):
+    optimizer = load()
+    with pytest.raises(ValueError, match="value is the loss of this step, one number: got an array of shape") as caught:
+        optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS, value=value)
+    assert_one_line(caught.value)
+
+
+def test_the_name_of_the_command_line_is_known():
+    assert_trees_close(trained(learned.load("learned"))[0], trained(learned.load(learned.HEADLINE))[0], rtol=0, atol=0)
+
+
 def test_only_a_design_that_looks_at_shapes_takes_dimension_numbers():
     with pytest.raises(ValueError, match="takes no weight_dimension_numbers") as caught:
         learned.load("lopt_ortho_valid", weight_dimension_numbers=lambda params: None)
@@ -142,6 +163,63 @@ def test_double_precision(load):
         assert kinds(moved) == kinds(params)
         moved = jax.tree.map(np.asarray, moved)
     assert_trees_close(moved, trained(load(), value=1.0)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_loop_within_the_program_keeps_the_state_as_it_is_where_double_precision_is_on(load, dtype):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), dtype), PARAMS)
+        optimizer = load(horizon=np.float64(9))
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(params, state, params, value=jnp.float64(1.0))
+            return (optax.apply_updates(params, updates), state), None
+
+        fresh = optimizer.init(params)
+        (_, state), _ = jax.lax.scan(step, (params, fresh), length=2)
+        assert kinds(state) == kinds(fresh)
+        assert not any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(state))
+
+
+def test_complex_parameters_are_refused_and_trained_in_their_two_parts(load):
+    params = {"w": PARAMS["w"] + 0.5j, "b": PARAMS["b"]}
+    with pytest.raises(
+        ValueError, match=r"parameters are complex: put optax\.contrib\.split_real_and_imaginary"
+    ) as caught:
+        load().init(params)
+    assert_one_line(caught.value)
+    optimizer = optax.contrib.split_real_and_imaginary(load())
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update({"w": params["w"], "b": params["b"]}, state, params)
+        params = optax.apply_updates(params, updates)
+    average = learned.evaluation_params(state, params)
+    assert kinds(average) == kinds(params)
+    alone = load()
+    parts = {"w": (PARAMS["w"], jnp.full(PARAMS["w"].shape, 0.5)), "b": PARAMS["b"]}
+    moved, state = parts, alone.init(parts)
+    for _ in range(3):
+        updates, state = alone.update(moved, state, moved)
+        moved = optax.apply_updates(moved, updates)
+    real, imaginary = learned.evaluation_params(state, moved)["w"]
+    np.testing.assert_allclose(average["w"], real + 1j * imaginary, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_of_python_are_leaves(load):
+    params, grads = {"w": PARAMS["w"], "s": 1.5}, {"w": PARAMS["w"], "s": 0.5}
+    optimizer = load()
+    found, _ = optimizer.update(grads, optimizer.init(params), params)
+    arrays = jax.tree.map(jnp.float32, (grads, params))
+    expected, _ = optimizer.update(arrays[0], optimizer.init(arrays[1]), arrays[1])
+    assert_trees_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("numbers", [MuonDimensionNumbers(0, 5), MuonDimensionNumbers((0, -3), 1)])
+def test_dimension_numbers_that_a_leaf_has_not_are_refused_in_one_line(load, numbers):
+    with pytest.raises(ValueError, match=r"dimension numbers name the axes .* and the leaf has 2") as caught:
+        load(weight_dimension_numbers={"w": numbers}).init({"w": PARAMS["w"]})
+    assert_one_line(caught.value)
 
 
 # optax ----------------------------------------------------------------------------------------------------------------
@@ -316,6 +394,25 @@ for shape in ((8, 4), (4, 8, 6), (2, 2, 4, 8), (8,)):
             if kind == AxisType.Explicit:
                 assert updates["w"].sharding.spec == spec, (updates["w"].sharding, spec)
                 assert state.momentum["w"].sharding.spec == spec
+
+
+def train(params):  # an ensemble: each device trains a net of its own, in a loop within the program
+    def step(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(lambda p: jnp.sum((p["w"] - 1) ** 2))(params)
+        updates, state = optimizer.update(grads, state, params, value=loss)
+        return (jax.tree.map(jnp.add, params, updates), state), loss
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), length=3)[0][0]
+
+
+both = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 4)), jnp.float32)}
+expected = [jax.jit(train)(jax.tree.map(lambda x: x[k], both)) for k in range(2)]
+with jax.set_mesh(jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))):
+    one = lambda params: jax.tree.map(lambda x: x[None], train(jax.tree.map(lambda x: x[0], params)))
+    found = jax.jit(jax.shard_map(one, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d")))(both)
+for k in range(2):
+    np.testing.assert_allclose(found["w"][k], expected[k]["w"], rtol=1e-5, atol=1e-6)
 print("as on one device")
 """
 

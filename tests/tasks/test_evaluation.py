@@ -9,7 +9,7 @@ from optax.contrib import schedule_free_adamw, schedule_free_eval_params, schedu
 
 from tasks import EvaluationParams, evaluation_params
 from tasks.inner_loop import init, unroll
-from tests.helpers import assert_trees_close, assert_trees_equal, linear_task
+from tests.helpers import assert_one_line, assert_trees_close, assert_trees_equal, linear_task
 
 PARAMS = {"kernel": jnp.array([[0.3, -0.2], [1.0, 0.1]]), "bias": jnp.array([0.5, -0.7])}
 KEY = jax.random.key(7)
@@ -48,6 +48,13 @@ def test_a_schedule_free_state_is_found_at_any_depth(how):
     assert_trees_close(params, expected, rtol=1e-6)
     assert_trees_close(evaluation_params(state, params), schedule_free_eval_params(alone, expected), rtol=2e-6)
     assert np.abs(evaluation_params(state, params)["bias"] - params["bias"]).max() > 1e-3
+
+
+def test_averages_of_another_structure_are_refused_in_one_line():
+    flat = EvaluationParams(jnp.zeros(6))
+    with pytest.raises(ValueError, match=r"the state holds .* to evaluate, and the parameters are") as caught:
+        evaluation_params(flat, PARAMS)
+    assert_one_line(caught.value)
 
 
 def test_each_of_two_in_a_partition_speaks_for_its_own_leaves():

@@ -66,6 +66,24 @@ def test_an_array_task_without_an_array_says_which():
         array_task("mine", MLP((4,), 3), arrays, num_classes=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("train_labels", np.array([1, 2, 3, 1, 1, 1]), "train labels: from 1 to 3, and there are 3 classes"),
+        ("test_labels", np.array([-1, 0, 1, 2]), "test labels: from -1 to 2, and there are 3 classes"),
+        ("train_labels", np.zeros(6), r"train labels: expected integers \(n,\), got float64 \(6,\)"),
+        ("validation_labels", np.eye(5, 3, dtype=int), r"expected integers \(n,\), got int64 \(5, 3\)"),
+        ("test_labels", [0, 1, 2, 0], "test labels: expected an array, got list"),
+        ("train_images", np.full((6, 2, 2, 1), np.nan, np.float32), "train images: not all are finite"),
+        ("validation_images", jnp.full((5, 2, 2, 1), -jnp.inf), "validation images: not all are finite"),
+    ],
+)
+def test_examples_that_no_optimizer_can_train_on_are_refused_in_one_line(name, array, words):
+    with pytest.raises(ValueError, match=f"task mine: .*{words}") as caught:
+        array_task("mine", MLP((4,), 3), example_arrays() | {name: array}, num_classes=3)
+    assert_one_line(caught.value)
+
+
 def test_an_array_task_with_a_label_too_few_says_so():
     arrays = example_arrays()
     arrays["validation_labels"] = arrays["validation_labels"][1:]

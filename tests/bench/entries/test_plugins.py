@@ -228,6 +228,24 @@ def test_the_digest_of_a_plugin_covers_the_neighbours_that_it_imports(neighbours
         assert second.baseline("mine").default == {"learning_rate": 0.2}
 
 
+def test_imports_that_are_not_run_or_are_caught_are_no_hindrance(neighbours, monkeypatch):
+    (neighbours / "package" / "rule.py").write_text(
+        "from typing import TYPE_CHECKING\nfrom . import of_rate\nif TYPE_CHECKING:\n    import broken.sub\n"
+        "def make(h, horizon):\n    try:\n        from ... import settings\n    except ImportError:\n"
+        "        settings = None\n    return of_rate.make(h, horizon)\n"
+    )
+    (neighbours / "elsewhere" / "broken").mkdir(parents=True)
+    (neighbours / "elsewhere" / "broken" / "__init__.py").write_text("raise RuntimeError('needs a GPU')\n")
+    sub = neighbours / "elsewhere" / "broken" / "sub.py"
+    sub.write_text("")
+    monkeypatch.syspath_prepend(str(neighbours / "elsewhere"))
+    path = str(neighbours / "plugin.py")
+    first = build_registry([path])
+    assert first.baseline("mine").make({"learning_rate": 0.1}, 10)
+    sub.write_text("RATE = 1\n")
+    assert build_registry([path]).sources["mine"] != first.sources["mine"], "what it may import counts"
+
+
 def test_neighbours_of_one_name_are_each_their_own(neighbours, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
