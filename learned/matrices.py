@@ -80,6 +80,14 @@ class Leaf:
         """The sum over each matrix, (num,)."""
         return whole(jnp.sum(x, axis=(*self.axes.inputs, *self.axes.outputs))).reshape(self.num)
 
+    def columns_squared(self, x: Array) -> Array:
+        """The squared norm of each column, with axes of inputs of length one.
+
+        Squares are not negative: taking their maximum with zero keeps the compiler from turning a sum of these sums
+        into one more sum over x.
+        """
+        return jnp.maximum(jnp.sum(x**2, axis=self.axes.inputs, keepdims=True), 0.0)
+
     def squared(self, x: Array) -> Array:
         """The squared norm of each matrix, (num,)."""
         return self.total(x**2)
@@ -157,6 +165,15 @@ class Stack:
             return None
         own = [x.astype(jnp.float32) for x in own]
         return own[0] if len(own) == 1 else jnp.stack(own)
+
+    def nothing_of(self, leaves: list[Any]) -> Array | float:
+        """Zero, which can be had only after a large leaf of a flat tree has been computed.
+
+        What reads it comes after that leaf. So a compiled loop that averages parameters and then changes them changes
+        them in place; free in the order of the two, it keeps a copy. A copy of small leaves costs less than this.
+        """
+        (first, *others) = self.members
+        return 0.0 if others or math.prod(self.leaf.shape) <= SMALL else 0 * self.leaf.squared(leaves[first])
 
     def part(self, joined: Any, leaves: list[Any]) -> None:
         """Puts the parts of an array, or what stands for them, in their places in a flat tree."""

@@ -244,13 +244,20 @@ def normalized(
             size = before.gradient + SIZE_GAIN * (square - before.gradient)
             unbiased = jnp.where(finite, size, before.gradient) / (1 - (1 - SIZE_GAIN) ** steps)
             largest = jnp.maximum(before.largest, unbiased)
+            # A step whose gradient is not finite counts as one without a gradient, whose momentum stays.
+            gs = [jnp.where(finite, g, 0.0) for g in gs]
+            share = (average + 1) / (steps + average)
+            mean = jax.tree.map(lambda a, w: a + share * (w.astype(jnp.float32) - a), state.average.params, params)
             loss = state.loss if value is None else with_loss(state.loss, jnp.asarray(value, jnp.float32))
 
             # Inputs (matrices, inputs) and outputs (matrices, outputs) of the network.
             shapes = np.concatenate([np.zeros((0, 4), np.float32), *(stack.leaf.inputs() for stack in stacks)])
             shared = jnp.concatenate([time_inputs(state.count, state.horizon), loss_inputs(loss)])
             columns = in_a_row(
-                [stack.leaf.squared(w) / stack.leaf.columns for stack, w in zip(stacks, ws, strict=True)]
+                [
+                    (stack.leaf.squared(w) + stack.nothing_of(structure.flatten_up_to(mean))) / stack.leaf.columns
+                    for stack, w in zip(stacks, ws, strict=True)
+                ]
             )
             about = [jnp.log(1e-4 + columns) / 2, log_ratio(before.signal, unbiased), log_ratio(unbiased, largest)]
             shared = jnp.broadcast_to(shared, (len(shapes), len(shared)))
@@ -264,6 +271,7 @@ def normalized(
             # Averages of all gradients at first, which need no correction.
             gain = jnp.clip(GAIN * jnp.exp(GAIN_SCALE * said[:, GAINED]), 1 / steps, 1.0)
             slow_gain = jnp.maximum(SLOW_GAIN, 1 / steps)
+            gain, slow_gain = (jnp.where(finite, of_gradient, 0.0) for of_gradient in (gain, slow_gain))
             mixture, power = said[:, MIXTURE] + MIXTURE_BEFORE[None], 1 + said[:, POWER]
             # A momentum that gradients no longer feed fades out; that of a vector counts against the gradient's noise.
             least = jnp.where(shapes[:, 0] > 0, 1.0, LEAST) * unbiased
@@ -276,14 +284,13 @@ def normalized(
                 def of(values: Array, leaf: Leaf = leaf, rows: slice = slice(begin, end)) -> Array:
                     return leaf.spread(values[rows])
 
-                new, slow_after = m + of(gain) * (g - m), optax.MaskedNode()
+                new, new_slow = m + of(gain) * (g - m), optax.MaskedNode()
                 x = of(mixture[:, 0]) * g + of(mixture[:, 1]) * new
                 total = jnp.sum(mixture[begin:end, :2], axis=1)
                 if slow is not None:
                     new_slow = slow + slow_gain * (g - slow)
                     x, total = x + of(mixture[:, 2]) * new_slow, total + mixture[begin:end, 2]
-                    slow_after = jnp.where(finite, new_slow, slow)
-                squares = jnp.sum(x**2, axis=leaf.axes.inputs, keepdims=True)
+                squares = leaf.columns_squared(x)
                 signals.append(leaf.total(squares) / (total**2 + 1e-3))
                 if leaf.orthogonal:
                     direction = leaf.orthogonalized(x, of(least), num_iterations)
@@ -291,16 +298,14 @@ def normalized(
                     direction = x * leaf.column_scale(squares, of(least), of(power))
                 step = -(of(rates) * direction + of(shrink) * w)
                 stack.part(jnp.where(finite, step, 0.0), found)
-                stack.part(jnp.where(finite, new, m), kept)
-                stack.part(slow_after, kept_slow)
+                stack.part(new, kept)
+                stack.part(new_slow, kept_slow)
 
             found = [update.astype(g.dtype) for update, g in zip(found, given, strict=True)]
             sizes = Sizes(jnp.where(finite, size, before.gradient), largest, in_a_row(signals))
             sizes = sizes._replace(signal=jnp.where(finite, sizes.signal, before.signal))
             sizes = jax.tree.map(lambda values: reordered(values, np.argsort(order)), sizes)
             momentum, slow_momentum = structure.unflatten(kept), structure.unflatten(kept_slow)
-            share = (average + 1) / (steps + average)
-            mean = jax.tree.map(lambda a, w: a + share * (w.astype(jnp.float32) - a), state.average.params, params)
             state = NormalizedState(
                 state.count + 1, state.horizon, momentum, slow_momentum, EvaluationParams(mean), sizes, loss
             )
