@@ -18,7 +18,7 @@ TOLD_EVERY_SEC = 60.0  # where there is no bar: in a pipe, a file, a terminal th
 NARROW = 80  # columns below which the bar has neither title nor elapsed time
 
 # Characters that tables, marks and sentences have, for terminals and pipes that cannot show them.
-_PLAIN = {"†": "!", "‡": "~", "§": "*", "¶": "#", "–": "-", "±": "+", "×": "x", "…": ".", "·": "."}
+_PLAIN = {"†": "!", "‡": "~", "§": "*", "¶": "#", "–": "-", "±": "+/-", "×": "x", "…": ".", "·": "."}
 _standard_output: list[Any] = []  # where `print_json` prints, while all else goes to standard error
 
 

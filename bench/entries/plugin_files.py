@@ -78,18 +78,20 @@ def plugin_path(file: str) -> Path:
     return path
 
 
-def source_digest(path: Path) -> str:
+def source_digest(path: Path, package: str = "") -> str:
     """Digest of a source file, of the user's files that it imports, and of the versions of packages that these import.
+
+    `package` is what its relative imports begin from; a plug-in named by its path has none.
 
     It follows the statements `import`, so it does not depend on what a process has imported before. Versions that every
     record has are left out.
     """
     digest = hashlib.sha256(path.read_bytes())
     packages: set[str] = set()
-    known, left = {path.resolve()}, [(path, "")]
+    known, left = {path.resolve()}, [(path, package)]
     while left:
-        file, package = left.pop()
-        for name in sorted(_imported(file, package)):
+        file, within = left.pop()
+        for name in sorted(_imported(file, within)):
             origin = _origin(name, path.parent)
             if origin is None:
                 packages.add(name.partition(".")[0])

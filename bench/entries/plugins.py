@@ -232,7 +232,7 @@ def _entry_digest(entry: importlib.metadata.EntryPoint) -> str:
     """Digest of the source of an entry point that is installed in place, and of the version of its distribution."""
     version = f"{entry.dist.name}=={entry.dist.version}" if entry.dist else ""
     file = getattr(sys.modules.get(entry.module), "__file__", None)
-    source = source_digest(Path(file)) if file else ""
+    source = source_digest(Path(file), sys.modules[entry.module].__package__ or "") if file else ""
     return hashlib.sha256(f"{version} {source}".encode()).hexdigest()[:16]
 
 

@@ -73,6 +73,46 @@ def test_a_sound_plugin_passes_as_a_user_would_see_it(tmp_path):
     assert f"{1 + len(OPTIMIZER_CHECKS)} checks, 0 broken" in done.stdout
 
 
+TASKS_WITH_STATE = """
+import numpy as np
+from flax import linen as nn
+from tasks import array_task
+
+class Net(nn.Module):
+    middle: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(self.middle(nn.Dense(8)(x.reshape(len(x), -1))))
+
+def task(name, middle):
+    arrays = {f"{split}_images": np.zeros((9, 2, 2, 1), np.uint8) for split in ("train", "validation", "test")}
+    arrays |= {name.replace("images", "labels"): np.zeros(9, np.int32) for name in arrays}
+    return array_task(name, Net(middle), arrays, num_classes=2, horizon=20)
+
+TASKS = {
+    "batchnorm": lambda: task("batchnorm", nn.BatchNorm(use_running_average=False)),
+    "dropout": lambda: task("dropout", nn.Dropout(0.5, deterministic=False)),
+}
+"""
+
+
+def test_a_task_with_state_or_dropout_is_one_line_that_names_the_limit(tmp_path, capsys):
+    path = tmp_path / "plugin.py"
+    path.write_text(TASKS_WITH_STATE)
+    with pytest.raises(SystemExit) as done:
+        cli.main(["check", str(path), "--json"])
+    assert done.value.code == 4
+    verdicts = json.loads(capsys.readouterr().out)
+    assert [(v["name"], v["check"], v["passed"]) for v in verdicts] == [
+        ("batchnorm", "can be built", False),
+        ("dropout", "can be built", False),
+    ]
+    for verdict, words in zip(verdicts, ("Net has state (batch_stats), and a loss is a function of", "dropout"), strict=True):
+        assert words in verdict["detail"]
+        assert_one_line(verdict["detail"])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -2,11 +2,16 @@
 
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
 from bench.cli import main as cli
 from bench.cli.terminal import bear_any_encoding, json_alone, print_json
+from tests.helpers import REPOSITORY
 
 PLUGIN = """
 print("on import")
@@ -26,14 +31,23 @@ def test_what_an_encoding_has_not_is_replaced(encoding, monkeypatch):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(f"sys.{name}", io.TextIOWrapper(io.BytesIO(), encoding))
     bear_any_encoding()
-    import sys
-
     print("adam †‡§ – 0.5 日", file=sys.stdout)
     print("ü→", file=sys.stderr)
     sys.stdout.flush()
     said = sys.stdout.buffer.getvalue().decode(encoding)
     expected = "adam !~* - 0.5 ?\n" if encoding == "ascii" else None
     assert said == (expected or "adam !~§ - 0.5 ?\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_command_in_a_terminal_of_another_encoding_says_all_of_it(encoding, tmp_path):
+    command = [sys.executable, "-m", "bench", "report", "quick", "--label", "cpu-2core", "--reports-dir", tmp_path]
+    env = os.environ | {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode(encoding)
+    assert re.search(r"\| muon_cosine +\| 5/5 \| +0\.\d+ (\+/-|\xb1)0\.", said)
+    assert said.splitlines()[-1].startswith("report:")
 
 
 def test_json_is_alone_on_standard_output(capsys):

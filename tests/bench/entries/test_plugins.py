@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import weakref
 
 import jax
@@ -244,6 +245,30 @@ def test_imports_that_are_not_run_or_are_caught_are_no_hindrance(neighbours, mon
     assert first.baseline("mine").make({"learning_rate": 0.1}, 10)
     sub.write_text("RATE = 1\n")
     assert build_registry([path]).sources["mine"] != first.sources["mine"], "what it may import counts"
+
+
+@pytest.mark.parametrize("module", ["installed", "installed.row"])
+def test_the_digest_of_an_entry_point_covers_what_it_imports_relatively(tmp_path, monkeypatch, module):
+    for name, content in {
+        "installed/__init__.py": "from .row import row\n",
+        "installed/row.py": "from baselines import Baseline\n"
+        "from .rule import make\nrow = Baseline(make, {}, {}, '')\n",
+        "installed/rule.py": "import optax\ndef make(h, horizon):\n    return optax.sgd(0.1)\n",
+        "installed-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n",
+        "installed-1.0.dist-info/entry_points.txt": f"[bench.optimizers]\nmine = {module}:row\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        first = build_registry([]).sources["mine"]
+        assert build_registry([]).sources["mine"] == first
+        rule = tmp_path / "installed" / "rule.py"
+        rule.write_text(rule.read_text().replace("0.1", "0.2"))
+        assert build_registry([]).sources["mine"] != first
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "installed"]:
+            del sys.modules[name]
 
 
 def test_neighbours_of_one_name_are_each_their_own(neighbours, tmp_path):

@@ -279,7 +279,10 @@ def test_every_published_result_has_its_report():
         ("-0.0817529735", "-0.0817529737", False),
         ("0.999999999", "1", True),
         ("1.5e-07", "1.50000001e-07", True),
-        ("1.5e-07", "1.50000002e-07", False),
+        ("9.23508449e-05", "9.23508453e-05", True),  # by two versions of scipy, the bound of a difference
+        ("9.23508449e-05", "9.23518449e-05", False),
+        ("1.5e-07", "1.50001e-07", False),
+        ("1.5e-20", "1.6e-20", False),
         ("0.0817529735", "-0.0817529735", False),
         ("5", "6", False),
         ("0", "1e-20", False),
@@ -288,7 +291,9 @@ def test_every_published_result_has_its_report():
         ("inf", "1", False),
     ],
 )
-def test_numbers_of_tables_may_differ_by_one_unit_of_the_ninth_digit(published, computed, same):
+def test_numbers_of_tables_may_differ_by_rounding_of_the_ninth_digit_or_of_what_was_subtracted(
+    published, computed, same
+):
     assert verify_report.same_digits(published, computed) is same
 
 
