@@ -108,7 +108,9 @@ def test_a_task_with_state_or_dropout_is_one_line_that_names_the_limit(tmp_path,
         ("batchnorm", "can be built", False),
         ("dropout", "can be built", False),
     ]
-    for verdict, words in zip(verdicts, ("Net has state (batch_stats), and a loss is a function of", "dropout"), strict=True):
+    for verdict, words in zip(
+        verdicts, ("Net has state (batch_stats), and a loss is a function of", "dropout"), strict=True
+    ):
         assert words in verdict["detail"]
         assert_one_line(verdict["detail"])
 
