@@ -41,10 +41,13 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
         own = node.params if isinstance(node, EvaluationParams) else node.z
         if isinstance(node, ScheduleFreeState):
             own = schedule_free_eval_params(node, jax.tree.map(_unless_masked, own, params, is_leaf=_is_masked))
-        structures = jax.tree.structure(own, is_leaf=_is_whole), jax.tree.structure(params)
-        if structures[0] != structures[1]:
-            raise ValueError(f"the state holds {structures[0]} to evaluate, and the parameters are {structures[1]}")
-        params = jax.tree.map(_as_told, own, params, is_leaf=_is_whole)
+        try:
+            params = jax.tree.map(_as_told, own, params, is_leaf=_is_whole)
+        except ValueError:
+            structures = jax.tree.structure(own, is_leaf=_is_whole), jax.tree.structure(params)
+            raise ValueError(
+                f"the state holds {structures[0]} to evaluate, and the parameters are {structures[1]}"
+            ) from None
     return params
 
 
@@ -67,7 +70,9 @@ def _is_whole(leaf: Any) -> bool:
 
 def _as_told(told: Any, param: Any) -> Any:
     if _is_masked(told):
-        return param
+        return param  # a leaf, or all that is below a mask
+    if not jax.tree_util.all_leaves([param]):
+        raise ValueError
     return jnp.asarray(told.real + 1j * told.imaginary if _is_pair(told) else told, jnp.result_type(param))
 
 

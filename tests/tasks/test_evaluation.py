@@ -50,6 +50,18 @@ def test_a_schedule_free_state_is_found_at_any_depth(how):
     assert np.abs(evaluation_params(state, params)["bias"] - params["bias"]).max() > 1e-3
 
 
+def test_what_a_mask_leaves_out_as_a_whole_is_evaluated_as_it_is():
+    params = {"in": PARAMS, "out": PARAMS}
+    optimizer = optax.masked(schedule_free_sgd(0.1, b1=0.5), {"in": True, "out": False})
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    found = evaluation_params(state, params)
+    assert_trees_equal(found["out"], params["out"])
+    assert np.abs(found["in"]["bias"] - params["in"]["bias"]).max() > 1e-3
+
+
 def test_averages_of_another_structure_are_refused_in_one_line():
     flat = EvaluationParams(jnp.zeros(6))
     with pytest.raises(ValueError, match=r"the state holds .* to evaluate, and the parameters are") as caught:
