@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from bench.time_limit import dropped_in_silence
+
 Log = Callable[[str], None]
 TOLD_EVERY_SEC = 60.0  # where there is no bar: in a pipe, a file, a terminal that cannot move its cursor
 NARROW = 80  # columns below which the bar has neither title nor elapsed time
@@ -73,12 +75,10 @@ def print_json(value: Any) -> None:
 def _interruptible() -> Iterator[Callable[[], None]]:
     """Sees to it that no Ctrl-C is lost.
 
-    Python drops a KeyboardInterrupt that rises where nothing can be raised: in a finalizer, or in the callback that
-    JAX has the garbage collector call. The next call of what this yields, or the end, raises it again, and what Python
-    would print of the lost one is not printed.
+    Python may drop a KeyboardInterrupt (`dropped_in_silence`). The next call of what this yields, or the end, raises it
+    again.
     """
     pending = False
-    tell = sys.unraisablehook
 
     def interrupt(signum: int, frame: Any) -> None:
         nonlocal pending
@@ -89,23 +89,18 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if pending:
             raise KeyboardInterrupt
 
-    def tell_others(lost: Any) -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt):
-            tell(lost)
-
     # A signal that is ignored (a shell's background job) or another's stays so; only the main thread may set one.
     unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ours = unhandled and threading.current_thread() is threading.main_thread()
     if ours:
         signal.signal(signal.SIGINT, interrupt)
-        sys.unraisablehook = tell_others
     try:
-        yield raise_pending
+        with dropped_in_silence(KeyboardInterrupt) if ours else contextlib.nullcontext():
+            yield raise_pending
         raise_pending()
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            sys.unraisablehook = tell
 
 
 def duration_text(seconds: float) -> str:
