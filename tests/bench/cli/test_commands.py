@@ -43,6 +43,7 @@ ALSO = {
     "Verdict",
     "closing_lines",
     "device",
+    "dropped_in_silence",
     "forecast",
     "parse_set",
     "plural",
