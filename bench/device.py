@@ -53,6 +53,7 @@ def select_device(name: str | None) -> None:
         raise UsageError(f"--device expects cpu, gpu or gpu:i, got {name!r}")
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
+    _require_backend()
     try:
         devices = jax.local_devices(backend=platform)
     except RuntimeError:

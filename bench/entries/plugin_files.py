@@ -143,14 +143,13 @@ def _origin(name: str, folder: Path) -> Path | None:
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module lies, found without an import of the package that it is in, which may do or raise anything."""
-    top, *inner = name.split(".")
-    spec = importlib.util.find_spec(top)
-    for end in range(len(inner)):
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        full = ".".join([top, *inner[: end + 1]])
-        spec = importlib.machinery.PathFinder.find_spec(full, spec.submodule_search_locations)
-    return spec
+    package = name.rpartition(".")[0]
+    if not package:
+        return importlib.util.find_spec(name)
+    within = _spec(package)
+    if within is None or within.submodule_search_locations is None:
+        return None
+    return importlib.machinery.PathFinder.find_spec(name, within.submodule_search_locations)
 
 
 def _is_users(file: str | None) -> bool:

@@ -46,7 +46,10 @@ def test_a_setting_that_changes_results_is_refused_in_one_line_and_told_by_docto
         jax.config.update(setting, usual)
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0"]])
+@pytest.mark.parametrize(
+    "command",
+    [["doctor"], ["doctor", "--device", "gpu"], ["run", "quick", "-t", "digits8_mlp", "-o", "adam", "--seeds", "0"]],
+)
 def test_a_platform_that_is_not_here_is_said_in_one_line(command, tmp_path):
     env = os.environ | {"JAX_PLATFORMS": "nonsense", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
