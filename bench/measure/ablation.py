@@ -12,6 +12,7 @@ A part is DESIGN/ESTIMATOR/UNROLLS/SEED. Truncated estimators take windows of un
 import bisect
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from bench.statistics import Interval, geometric_mean, t_interval
 from bench.store.rows import Frame
 from learned.base import LearnedOptimizer, Theta
 from learned.config import OuterConfig
-from learned.curriculum import Stage, num_steps_at
+from learned.curriculum import Stage, num_steps_at, total_outer_steps
 from learned.estimators import TRUNCATED
 from learned.objective import clip_losses
 from learned.outer import Callbacks, Engine, inner_steps_of, outer_train
@@ -133,7 +134,7 @@ def measure(
 
     Returns:
       Rows (step, metric, value). At the number of outer steps done: "outer_loss", "gradient_norm", "inner_steps" and
-      "seconds" so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the
+      "seconds" of processor time so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the
       evaluation task: "final_validation_loss" of the best theta, and "final_validation_loss_untrained".
     """
     del entrants, replications
@@ -157,15 +158,25 @@ class OuterTrained(NamedTuple):
 
 
 def outer_trained(config: OuterConfig) -> OuterTrained:
-    """Outer-trains by a configuration; nothing is written."""
+    """Outer-trains by a configuration; nothing is written.
+
+    Its seconds are processor time, since such runs take hours beside others. Compilation is not in them: each program
+    is run once before the clock begins.
+    """
     family = tasks.load_family(config.family)
     engine = Engine(config, family)
-    untrained = jax.device_get(engine.init().average)
+    state = engine.init()
+    untrained = jax.device_get(state.average)
+    for member, num_steps, horizon in {engine.unroll_at(step) for step in range(total_outer_steps(config.stages))}:
+        step = engine.step(state, engine.arrays, 0, num_steps=num_steps, horizon=horizon, member=member)
+        jax.block_until_ready(step)
+    engine.validate(state.average, engine.arrays)
     rows: list[tuple[int, str, float]] = []
+    begin = time.process_time()
 
     def on_step(progress: Any) -> None:
         kept = {name: value for name, value in progress.metrics.items() if name in FOLLOWED}
-        kept |= {"inner_steps": progress.inner_steps, "seconds": progress.seconds}
+        kept |= {"inner_steps": progress.inner_steps, "seconds": time.process_time() - begin}
         rows.extend((progress.outer_step, name, float(value)) for name, value in kept.items())
 
     theta, _, _ = outer_train(engine, callbacks=Callbacks(on_step=on_step))

@@ -157,7 +157,7 @@ def _outer_losses(runs: Frame) -> Section:
     figures.insert(1, drawn.runs_figure(runs, "outer_loss", "inner_steps", "outer-loss", caption))
     paragraphs = [
         "All runs take the same inner steps; their seconds differ with the estimator, since a backward pass costs more "
-        "than a forward pass and truncation more outer steps."
+        "than a forward pass and truncation more outer steps. Seconds are processor time without compilation."
     ]
     return Section("outer-loss", "Along outer-training", paragraphs, figures, [])
 
