@@ -134,8 +134,9 @@ def measure(
 
     Returns:
       Rows (step, metric, value). At the number of outer steps done: "outer_loss", "gradient_norm", "inner_steps" and
-      "seconds" of processor time so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the
-      evaluation task: "final_validation_loss" of the best theta, and "final_validation_loss_untrained".
+      "seconds" of processor time so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At
+      the number of the evaluation task: "final_validation_loss" of the best theta, and
+      "final_validation_loss_untrained".
     """
     del entrants, replications
     design, estimator, unrolls, seed = part.split("/")
