@@ -37,6 +37,9 @@ class OuterConfig:
         family of a mixture, and its unrolls are at most as long as that family's horizon.
       validation_family: family or mixture whose outer_validation pool judges theta; None for `family`.
       begin_from: weights, by name or path, that initialize theta; None uses the design's initialization.
+      parts: parts of theta that are outer-trained, of those that the design has; all of it without any.
+      drawn_as: name of the run whose draws of tasks and perturbations this one has; None for its own. A configuration
+        that got another name keeps its numbers so.
       objective: "train" or "validation", the split whose loss is the outer-loss.
       outer_batch: whether the outer-loss uses its own batch under "train" too; see `FamilyObjective`.
       late: whether the loss of a step counts in proportion to its number: the end of a run before its beginning.
@@ -74,6 +77,8 @@ class OuterConfig:
     ]
     design_options: Annotated[tuple[tuple[str, int | float], ...], Meta(description="a table of numbers")] = ()
     begin_from: Text | None = None
+    parts: Annotated[tuple[str, ...], Meta(description="a list of names")] = ()
+    drawn_as: Text | None = None
     validation_family: Text | None = None
     objective: Annotated[Literal["train", "validation"], Meta(description="train or validation")] = "train"
     outer_batch: bool = False
@@ -129,6 +134,7 @@ class OuterConfig:
         Fields that were added later are left out at their defaults, so that cards of earlier runs stay as they are.
         """
         later = {"validation_family": None, "late": False, "relative": False, "untold": 0.0}
+        later |= {"parts": (), "drawn_as": None}
         table = {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, ...) != value}
         return json.loads(json.dumps(table))
 
@@ -148,7 +154,10 @@ def load_config(name_or_path: str) -> OuterConfig:
     path, table = _read_table(name_or_path)
     try:
         config = _parsed(table)
-        make_design(config.design, dict(config.design_options))
+        known = make_design(config.design, dict(config.design_options)).parts
+        for part in config.parts:
+            if part not in known:
+                raise tasks.UnknownNameError(f"part of {config.design}", part, sorted(known))
         members = tasks.members(config.family)
         now = members[0].data_set
         if config.validation_family:

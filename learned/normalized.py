@@ -54,7 +54,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from learned.base import HORIZON, Key, LearnedOptimizer, Theta
+from learned.base import HORIZON, Key, LearnedOptimizer, Part, Theta
 from learned.features import PROGRESS_SCALE, progress_features, time_features
 from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
 from tasks import EvaluationParams
@@ -71,7 +71,8 @@ NUM_INPUTS = NUM_TIMES + 4 + 2 + 4 + 1 + 2
 FEEDBACK = np.array([*range(LEFT + 2, LEFT + 4), *range(LEFT + 8, LEFT + 11)])  # inputs that a run itself gives
 MIXTURE, GAINED, POWER, SHRINK, RATE = slice(0, 3), 3, 4, 5, 6  # a, logarithm of b, p, d, rho among the outputs
 NUM_OUTPUTS = 7
-NUM_KINDS = 3  # of leaves: columns of unit length, orthogonalized, vectors
+KINDS = ("columns", "orthogonalized", "vectors")  # of leaves, in the order of theta's first axes
+OF_KINDS = ("w2", "b2", "linear")  # leaves of theta with such an axis
 MIXTURE_BEFORE = np.array([0.2, 0.65, 0.15], np.float32)
 GAIN_SCALE, RATE_SCALE = 3.0, 5.0  # so that a perturbation of 0.01 changes the rate by 5 %
 LOG_FACTORS = (-10.0, 3.0)  # limits of 5 rho and 5 d, far outside what outer-training asks for
@@ -158,7 +159,7 @@ def normalized(
 
     Returns:
       The learned optimizer; theta is {"w1": (hidden, 19), "b1": (hidden,), "w2": (3, 7, hidden), "b2": (3, 7),
-      "linear": (3, 7, 19)}, first axes in the order of kinds of leaves: columns, orthogonalized, vectors.
+      "linear": (3, 7, 19)}, first axes in the order of `KINDS`. Its parts are "hidden", and the outputs of each kind.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -174,12 +175,12 @@ def normalized(
     log_rates = np.log(np.array([column_rate, rate, vector_rate], np.float32))
 
     def init_theta(key: Key) -> Theta:
-        linear = jnp.zeros((NUM_KINDS, NUM_OUTPUTS, NUM_INPUTS))
+        linear = jnp.zeros((len(KINDS), NUM_OUTPUTS, NUM_INPUTS))
         return {
             "w1": jax.random.normal(key, (hidden, NUM_INPUTS)) / np.sqrt(NUM_INPUTS),
             "b1": jnp.zeros((hidden,)),
-            "w2": jnp.zeros((NUM_KINDS, NUM_OUTPUTS, hidden)),
-            "b2": jnp.zeros((NUM_KINDS, NUM_OUTPUTS)).at[:, RATE].set(NUM_BOOSTS * each),
+            "w2": jnp.zeros((len(KINDS), NUM_OUTPUTS, hidden)),
+            "b2": jnp.zeros((len(KINDS), NUM_OUTPUTS)).at[:, RATE].set(NUM_BOOSTS * each),
             # Annealed rates, higher in the first thousand steps; vectors normalized as a whole.
             "linear": linear.at[:, RATE, LEFT]
             .set(anneal * PROGRESS_SCALE / RATE_SCALE)
@@ -313,7 +314,8 @@ def normalized(
 
         return optax.GradientTransformationExtraArgs(init, update)
 
-    return LearnedOptimizer(init_theta, optimizer)
+    parts: dict[str, Part] = {kind: dict.fromkeys(OF_KINDS, place) for place, kind in enumerate(KINDS)}
+    return LearnedOptimizer(init_theta, optimizer, parts | {"hidden": {"w1": ..., "b1": ...}})
 
 
 def log_ratio(a: Array, b: Array) -> Array:

@@ -20,6 +20,17 @@ import numpy as np
 from jax import Array
 
 from tasks import data
+from tasks.images import (
+    CIFAR_NORMALIZE,
+    DIGITS_NORMALIZE,
+    IMAGENET_NORMALIZE,
+    MNIST_NORMALIZE,
+    NUM_CLASSES,
+    shrink_images,
+    take_class_images,
+    take_labelled_images,
+    take_marked_images,
+)
 from tasks.models import CNN, MLP, ResNet
 from tasks.tables import UnknownNameError
 from tasks.task import (
@@ -27,7 +38,6 @@ from tasks.task import (
     Key,
     ModuleInit,
     ModuleLoss,
-    Normalize,
     Problem,
     Split,
     Task,
@@ -39,15 +49,7 @@ from tasks.task import (
 
 NUM_EVALUATION_TASKS = 10
 NUM_OUTER_VALIDATION_TASKS = 5
-NUM_CLASSES = 10
 IMAGENET_SIZES = (NUM_CLASSES * 400, NUM_CLASSES * 100, NUM_CLASSES * 50)
-
-# Channel statistics of the training sets: the commonly used values for ImageNet, CIFAR-10 and MNIST, and measured ones
-# for the digits.
-IMAGENET_NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CIFAR_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-MNIST_NORMALIZE = Normalize((0.1307,), (0.3081,))
-DIGITS_NORMALIZE = Normalize((0.305,), (0.376,), max_value=16.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,34 +77,6 @@ class FamilyRow:
             return [name]
         evaluation = [f"{name}/{k}" for k in range(NUM_EVALUATION_TASKS)]
         return evaluation + [f"{name}/outer_validation/{k}" for k in range(NUM_OUTER_VALIDATION_TASKS)]
-
-
-def take_class_images(normalize: Normalize, arrays: dict[str, Array], cfg: Cfg, split: str, indices: Array):
-    """Examples of a task of ten classes: `cfg` (10,) holds their rows in arrays (classes, per_class, ...)."""
-    images = arrays[f"{split}_images"]
-    label, position = jnp.divmod(indices, images.shape[1])
-    return normalize(images[cfg[label], position]), label
-
-
-def take_marked_images(
-    share: float, normalize: Normalize, arrays: dict[str, Array], cfg: Cfg, split: str, indices: Array
-):
-    """The same, with a mark of the class laid over each image: its first training image, moved by up to an eighth.
-
-    Classes are then easy to tell apart, as digits are: a net that learns well is nearly certain, and right.
-
-    Args:
-      share: of the mark in what is seen, from 0 to 1.
-      normalize: as in `take_class_images`, and so are the others.
-    """
-    images = arrays[f"{split}_images"]
-    label, position = jnp.divmod(indices, images.shape[1])
-    marks = arrays["train_images"][cfg, 0][label]
-    most = images.shape[2] // 8
-    down, across = position % (2 * most + 1) - most, position // (2 * most + 1) % (2 * most + 1) - most
-    moved = jax.vmap(lambda mark, shift: jnp.roll(mark, shift, axis=(0, 1)))(marks, (down, across))
-    mixed = (1 - share) * images[cfg[label], position].astype(jnp.float32) + share * moved.astype(jnp.float32)
-    return normalize(mixed), label
 
 
 def sample_classes(key: Key, pool: str) -> Cfg:
@@ -139,6 +113,17 @@ def _marked(row: FamilyRow, share: float) -> FamilyRow:
     problem = dataclasses.replace(problem, family=f"{problem.family}_marked", take=take)
     return dataclasses.replace(
         row, problem=problem, description=f"{row.description}; a mark of the class on each image"
+    )
+
+
+def _labelled(row: FamilyRow, share: float) -> FamilyRow:
+    """The family whose classes are those of marks on images of any class."""
+    problem = row.problem
+    take = functools.partial(take_labelled_images, share, IMAGENET_NORMALIZE)
+    sizes = tuple(NUM_CLASSES * size for size in problem.sizes)
+    problem = dataclasses.replace(problem, family=f"{problem.family}_labelled", take=take, sizes=sizes)
+    return dataclasses.replace(
+        row, problem=problem, description=f"{row.description}; images of any class, the class is that of a mark on them"
     )
 
 
@@ -206,14 +191,23 @@ _OUTER_ROWS = [
     _net("imagenet16_cnn_24x5", 16, CNN((24,) * 5, (2, 1, 2, 1, 1), NUM_CLASSES), 64, 300, "five convolutions of 24"),
     _net("imagenet16_resnet", 16, ResNet(16, (2, 2), NUM_CLASSES), 32, 1000, "a stem and two residual blocks of 16"),
     _net("imagenet16_mlp_96_96_96", 16, MLP((96,) * 3, NUM_CLASSES), 32, 700, "three hidden layers of 96"),
+    _net("imagenet8_mlp_160", 8, MLP((160,), NUM_CLASSES), 64, 500, "one hidden layer of 160"),
 ]
 _NETS = {row.problem.family: row for row in _OUTER_ROWS}
 _JUDGED = ("imagenet16_resnet", "imagenet16_mlp_96_96_96")
-_MARKED = ("imagenet16_mlp_128", "imagenet16_mlp_512_384", "imagenet8_cnn_32x3", *_JUDGED)
-OUTER_FAMILIES: dict[str, FamilyRow] = _NETS | {f"{name}_marked": _marked(_NETS[name], 0.5) for name in _MARKED}
+_DENSE = ("imagenet16_mlp_128", "imagenet16_mlp_256_256", "imagenet8_mlp_48_48_48", "imagenet16_mlp_512_384")
+_DENSE_JUDGED = ("imagenet16_mlp_96_96_96", "imagenet8_mlp_160")
+_MARKED = (*_DENSE, *_DENSE_JUDGED, "imagenet8_cnn_32x3", "imagenet16_resnet")
+OUTER_FAMILIES: dict[str, FamilyRow] = (
+    _NETS
+    | {f"{name}_marked": _marked(_NETS[name], 0.5) for name in _MARKED}
+    | {f"{name}_labelled": _labelled(_NETS[name], 0.5) for name in (*_DENSE, *_DENSE_JUDGED)}
+)
+_KINDS = ("", "_marked", "_labelled")
 # What outer-training draws from, one family an outer step, and what theta is chosen on: architectures it never saw, and
 # the paper's CNN at full size, an unroll of which costs as much as those of all others.
-# On photographs alone theta learns to hold weights small, since all nets overfit: marked images are the other kind.
+# On photographs alone theta learns to hold weights small, since all nets overfit. Marked images are easy to tell apart,
+# and nets overfit on them too; on labelled ones they do not. A net that had one kind alone would give it away by shape.
 MIXTURES: dict[str, tuple[str, ...]] = {
     "imagenet_small_nets": (
         *("imagenet16_mlp_128", "imagenet16_mlp_256_256", "imagenet8_mlp_48_48_48"),
@@ -221,6 +215,8 @@ MIXTURES: dict[str, tuple[str, ...]] = {
         *("imagenet16_mlp_128_marked", "imagenet16_mlp_512_384_marked", "imagenet8_cnn_32x3_marked"),
     ),
     "imagenet_held_out_nets": (*_JUDGED, *(f"{name}_marked" for name in _JUDGED), "imagenet32_cnn3"),
+    "imagenet_dense_nets": tuple(f"{name}{kind}" for name in _DENSE for kind in _KINDS),
+    "imagenet_held_out_dense_nets": tuple(f"{name}{kind}" for name in _DENSE_JUDGED for kind in _KINDS),
 }
 
 
@@ -328,16 +324,6 @@ def _loaded(data_set: str, shrink: int, data_dir: Path | None, cache_dir: Path |
         key: jnp.asarray(shrink_images(source.arrays[key], shrink) if key.endswith("_images") else source.arrays[key])
         for key in sorted(kept)
     }
-
-
-def shrink_images(images: np.ndarray, factor: int) -> np.ndarray:
-    """Averages factor x factor blocks of uint8 images (..., height, width, channels), rounding to nearest."""
-    if factor == 1:
-        return images
-    *lead, height, width, channels = images.shape
-    blocks = images.reshape(*lead, height // factor, factor, width // factor, factor, channels)
-    total = blocks.sum(axis=(-4, -2), dtype=np.uint16)
-    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
 
 
 def task_digest(name: str) -> str:

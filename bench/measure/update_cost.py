@@ -21,8 +21,9 @@ from bench.entries.entrants import Entrant
 from bench.statistics import median_interval, ratio_interval
 from bench.store.rows import Frame
 from bench.training.step_times import MIN_REGION_SEC, interleave
+from tasks.images import NUM_CLASSES
 from tasks.models import CNN, MLP
-from tasks.registry import NUM_CLASSES, describe_module
+from tasks.registry import describe_module
 from tasks.task import ModuleInit, Params, named_key
 
 HORIZON = 1000  # for schedules; every step costs the same

@@ -16,7 +16,7 @@ from bench.measure.update_cost import update_costs as update_costs
 from learned import cards as weight_cards
 from learned import weights
 from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
-from tasks.registry import NUM_CLASSES
+from tasks.images import NUM_CLASSES
 from tasks.task import SPLITS, Split
 
 Mark = Literal["in-distribution", "used for choosing", "held-out", "out-of-distribution", "unknown"]

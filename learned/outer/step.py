@@ -8,17 +8,19 @@ An update with a non-finite gradient is skipped, and the step size is halved. Ea
 a tenth, up to its full value.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import tasks
 from learned import weights
-from learned.base import LearnedOptimizer, Theta
+from learned.base import LearnedOptimizer, Part, Theta
 from learned.config import OuterConfig
 from learned.designs import make_design, run_key, untrained_theta
 from learned.estimators import Estimate, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
@@ -94,7 +96,8 @@ class Engine:
             make_estimator(config, self.objective(family, "outer_train", config.untold), each)
             for family in self.families.trained
         ]
-        self.key = run_key(config.name, config.seed)
+        self.drawn_as = config.drawn_as or config.name
+        self.key = run_key(self.drawn_as, config.seed)
         self.optimizer = outer_optimizer(config)
         static = ("num_steps", "member")
         self.step = jax.jit(self._step, static_argnames=static, out_shardings=(self.shardings, self.whole))
@@ -157,7 +160,7 @@ class Engine:
         if self.config.lengths_at(outer_step) != self.config.lengths_at(outer_step - 1):
             self.step.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
         num_steps, horizon = self.config.lengths_at(outer_step)
-        key = tasks.named_key("outer-train stage", self.config.name, self.config.seed, outer_step)
+        key = tasks.named_key("outer-train stage", self.drawn_as, self.config.seed, outer_step)
         return state._replace(carried=self._carried_anew(state.theta, self.arrays[0][0], key, num_steps, horizon))
 
     def back_to(self, theta: Theta, state: OuterState) -> OuterState:
@@ -171,7 +174,7 @@ class Engine:
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )
-        gradients = estimate.gradients
+        gradients = of_parts([self.design.parts[name] for name in self.config.parts], estimate.gradients)
         if self.config.relative:
             gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
         gradient = mean_clipped(gradients, self.config.clip_sample)
@@ -226,6 +229,17 @@ class Engine:
             return held_out(theta, arrays, key, num_steps)
 
         return self._mean(self._each(config.validation_num_tasks)(loss, (theta, of_family), keys))
+
+
+def of_parts(parts: Sequence[Part], gradients: Theta) -> Theta:
+    """Gradients of samples, leaves (num_samples, ...), with zeros outside these parts of theta; all without parts."""
+    if not parts:
+        return gradients
+    kept = {name: np.zeros(leaf.shape[1:], bool) for name, leaf in gradients.items()}
+    for part in parts:
+        for name, place in part.items():
+            kept[name][place] = True
+    return {name: jnp.where(kept[name], leaf, 0.0) for name, leaf in gradients.items()}
 
 
 def of_logarithm(gradients: Theta, losses: Array) -> Theta:

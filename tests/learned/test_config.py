@@ -30,7 +30,7 @@ def test_a_shipped_configuration_loads_as_it_is_written(name):
     names = table.pop("estimator", "es")
     assert list(config.estimator) == ([names] if isinstance(names, str) else names)
     for key, value in table.items():
-        assert getattr(config, key) == value
+        assert getattr(config, key) == (tuple(value) if isinstance(value, list) else value)
     for row in (*tasks.members(config.family), *tasks.members(config.validation_family or config.family)):
         assert row.pools, "outer-training draws tasks from a pool"
     hash(config)
@@ -137,6 +137,7 @@ def replaced(key, value):
         (MINIMAL + 'objective = "test"\n', "expected objective to be train or validation, got 'test'"),
         (MINIMAL + "score_every = 2\n", "expected score_every = 1: the inner batch's own loss"),
         (MINIMAL + "outer_batch = true\nscore_every = 0\n", "expected score_every to be a whole number > 0, got 0"),
+        (MINIMAL + 'parts = ["columns"]\n', "unknown part of per_parameter_mlp 'columns'"),
         (MINIMAL + 'begin_from = "nowhere"\n', "unknown learned optimizer 'nowhere'"),
         (MINIMAL + "begin_from = 3\n", "expected begin_from to be text, got 3"),
         (MINIMAL + 'begin_from = "lopt_ortho_small"\n', "expected weights of per_parameter_mlp with options {}, got"),

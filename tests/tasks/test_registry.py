@@ -11,7 +11,8 @@ import pytest
 
 import tasks
 from tasks import data, registry
-from tasks.registry import shrink_images, take_marked_images, task_cfg
+from tasks.images import IMAGENET_NORMALIZE, shrink_images, take_labelled_images, take_marked_images
+from tasks.registry import task_cfg
 from tasks.task import num_params
 from tests.helpers import CountingTraces, assert_one_line, fake_family, source_dir
 
@@ -43,6 +44,7 @@ NUM_PARAMS_OUTER = {
     # A stem of 448; two blocks of 2 x 2,320 + 64 with a shortcut of 272; 32 + 170
     "imagenet16_resnet": 10_602,
     "imagenet16_mlp_96_96_96": 93_418,
+    "imagenet8_mlp_160": 32_490,
 }
 # A changed digest means that old results no longer compare: change the version of what changed, and say so.
 DIGESTS = {"imagenet32_cnn3/0": "27a9cc0aca94e902", "digits8_mlp": "88bccbb2996a5eee"}
@@ -101,7 +103,7 @@ def test_a_family_has_the_number_of_parameters_counted_by_hand(name):
 def test_a_family_for_outer_training_alone_has_no_task_of_its_own(name):
     row = tasks.family_row(name)
     assert row.problem.family == name
-    assert num_params(row.problem) == NUM_PARAMS_OUTER[name.removesuffix("_marked")]
+    assert num_params(row.problem) == NUM_PARAMS_OUTER[name.removesuffix("_marked").removesuffix("_labelled")]
     assert row.pools
     assert not {name, f"{name}/0"} & set(tasks.task_names())
     with pytest.raises(tasks.UnknownNameError):
@@ -125,8 +127,28 @@ def test_a_marked_image_is_half_the_first_training_image_of_its_class_moved():
     assert len(shifts) > 2
 
 
-def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family():
-    trained, judged = (tasks.members(name) for name in ("imagenet_small_nets", "imagenet_held_out_nets"))
+def test_a_labelled_image_is_half_the_mark_that_is_its_label_and_every_image_is_seen_with_each():
+    rng = np.random.default_rng(0)
+    arrays = {f"{split}_images": rng.integers(0, 256, (12, 3, 16, 16, 3), np.uint8) for split in ("train", "test")}
+    cfg, indices = jnp.arange(2, 12), jnp.arange(300)
+    seen, labels = take_labelled_images(0.5, lambda images: images, arrays, cfg, "test", indices)
+    assert labels.tolist() == [i // 30 for i in range(300)]
+    pairs = set()
+    for i in range(300):
+        pairs.add((int(labels[i]), i % 30))
+        mark = 2 * np.asarray(seen[i]) - arrays["test_images"][2 + i % 30 // 3, i % 3]
+        first = arrays["train_images"][2 + i // 30, 0]
+        moves = [(a, b) for a in range(-2, 3) for b in range(-2, 3)]
+        assert sum(np.allclose(np.roll(first, move, axis=(0, 1)), mark) for move in moves) == 1
+    assert len(pairs) == 300
+
+
+@pytest.mark.parametrize(
+    ("mixture", "judge"),
+    [("imagenet_small_nets", "imagenet_held_out_nets"), ("imagenet_dense_nets", "imagenet_held_out_dense_nets")],
+)
+def test_a_mixture_and_what_judges_it_share_no_net_and_no_evaluation_family(mixture, judge):
+    trained, judged = (tasks.members(name) for name in (mixture, judge))
     nets = [{repr(row.problem.init) for row in part} for part in (trained, judged)]
     assert not nets[0] & nets[1]
     evaluated = {
@@ -274,7 +296,7 @@ def test_labels_number_the_classes_of_the_task_in_its_own_order():
     images, labels = task.take("train", jnp.array([0, 4, 39]))
     np.testing.assert_array_equal(labels, [0, 1, 9])
     raw = family.arrays["train_images"][jnp.array([19, 18, 10]), jnp.array([0, 0, 3])]
-    np.testing.assert_allclose(images, registry.IMAGENET_NORMALIZE(raw), rtol=1e-6)
+    np.testing.assert_allclose(images, IMAGENET_NORMALIZE(raw), rtol=1e-6)
 
 
 def test_two_tasks_of_a_family_share_one_compiled_program():

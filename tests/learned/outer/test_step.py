@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from learned.curriculum import Stage
-from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm
+from learned.designs import make_design
+from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm, of_parts
 from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 
@@ -90,6 +91,25 @@ def test_each_sample_is_clipped_before_the_mean():
     for limit, expected in ((1.0, {"a": [0.3, 0.25], "b": 0.4}), (0.0, {"a": [1.5, 0.25], "b": 2.0})):
         for name, leaf in mean_clipped(both, limit).items():
             np.testing.assert_allclose(leaf, expected[name], rtol=1e-6)
+
+
+def test_only_the_parts_of_theta_that_are_named_are_trained_and_a_gradient_outside_them_may_be_anything():
+    design = make_design("normalized", {})
+    theta = design.init_theta(jax.random.key(0))
+    samples = jax.tree.map(lambda leaf: jnp.ones((2, *leaf.shape)).at[0, 1].set(jnp.nan), theta)
+    assert of_parts([], samples) is samples
+    found = of_parts([design.parts["columns"]], samples)
+    assert {name: float(leaf.sum()) for name, leaf in found.items()} == {
+        "w1": 0,
+        "b1": 0,
+        "b2": 2 * 7,
+        "w2": 2 * 7 * 32,
+        "linear": 2 * 7 * 19,
+    }
+    both = of_parts([design.parts["columns"], design.parts["hidden"]], samples)
+    assert float(both["w1"][1].sum()) == theta["w1"].size
+    whole = of_parts(list(design.parts.values()), samples)
+    assert all(np.array_equal(whole[name], samples[name], equal_nan=True) for name in theta)
 
 
 def test_gradients_of_logarithms_are_those_of_losses_over_the_losses():
