@@ -61,6 +61,7 @@ def _facts(card: Card) -> list[str]:
         "design": f"`{card.design}` ({options}), features `{card.features}`",
         "outer-trained on": f"{_nets(outer['family'])}, classes of its outer-training pool",
         "begun from": f"`{begun['name']}` ({begun['theta_sha256'][:16]}), below" if begun else None,
+        "parts outer-trained": ", ".join(outer["parts"]) + "; the rest as before" if outer.get("parts") else None,
         "objective": _objective(outer),
         "estimator": _estimator(outer),
         "curriculum (inner steps)": stages,

@@ -102,11 +102,15 @@ def test_a_best_that_is_overtaken_by_worse_is_not_overwritten():
         np.testing.assert_array_equal(leaf, diverging.theta[name])
 
 
-def test_the_same_configuration_gives_the_same_theta_and_another_seed_another(run):
+def test_the_same_configuration_gives_the_same_theta_and_another_seed_or_name_another(run):
     again, other = Run(), Run(dataclasses.replace(CONFIG, seed=1))
+    renamed = Run(dataclasses.replace(CONFIG, name="renamed", drawn_as=CONFIG.name))
+    named = Run(dataclasses.replace(CONFIG, name="renamed"))
     for name, leaf in run.theta.items():
         np.testing.assert_array_equal(leaf, again.theta[name])
+        np.testing.assert_array_equal(leaf, renamed.theta[name])
         assert not np.array_equal(leaf, other.theta[name])
+        assert not np.array_equal(leaf, named.theta[name])
     assert [row["outer_loss"] for row in run.log] == [row["outer_loss"] for row in again.log]
 
 
