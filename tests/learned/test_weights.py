@@ -13,6 +13,7 @@ import tasks
 from bench.entries.entrants import optimizer_names
 from learned import weights
 from learned.designs import DESIGNS, FEATURES_VERSIONS, make_design
+from learned.normalized import OF_KINDS
 from tests.helpers import assert_one_line
 
 # The second update of each shipped optimizer, and of intermediate weights, for the parameters and gradients below: what
@@ -20,6 +21,16 @@ from tests.helpers import assert_one_line
 # broken contract.
 KNOWN_STEPS = {
     "lopt_home": [-0.00232171, 0.00285963, -0.000207506, 0.000793162, -0.0617645, 0.0396718, -0.0482316, -0.0957517],
+    "lopt_home_start": [
+        -0.00232171,
+        0.00285963,
+        -0.000207506,
+        0.000793162,
+        -0.0617645,
+        0.0396718,
+        -0.0482316,
+        -0.0957517,
+    ],
     "lopt_ortho": [-0.0194399, 0.00119316, -0.0141544, 0.0067351, -0.0408541, 0.0348338, -0.0256825, -0.0242803],
     "lopt_ortho_quarter_1": [
         -0.0169888,
@@ -157,6 +168,17 @@ def test_weights_begin_a_design_with_an_option_that_their_card_does_not_name(pat
 
 def test_what_claims_are_judged_on_ships():
     assert set(learned.ALIASES.values()) <= set(weights.shipped_names())
+
+
+def test_the_headline_was_outer_trained_on_for_columns_alone():
+    theta, card = weights.read("lopt_home")
+    before, _ = weights.read(card.outer_training["begin_from"])
+    assert card.outer_training["parts"] == ["columns"]
+    for name, leaf in theta.items():
+        trained = np.zeros(leaf.shape, bool)
+        trained[0] = name in OF_KINDS
+        np.testing.assert_array_equal(leaf[~trained], before[name][~trained])
+        assert not trained.any() or not np.array_equal(leaf, before[name])
 
 
 def test_intermediate_weights_are_known_by_name_and_are_no_optimizers_to_take_home():
