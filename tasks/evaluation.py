@@ -72,7 +72,7 @@ def _as_told(told: Any, param: Any) -> Any:
     if _is_masked(told):
         return param  # a leaf, or all that is below a mask
     if not jax.tree_util.all_leaves([param]):
-        raise ValueError
+        raise ValueError("a tree where the state holds one leaf")
     return jnp.asarray(told.real + 1j * told.imaginary if _is_pair(told) else told, jnp.result_type(param))
 
 

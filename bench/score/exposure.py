@@ -15,7 +15,7 @@ import tasks
 from bench.measure.update_cost import update_costs as update_costs
 from learned import cards as weight_cards
 from learned import weights
-from tasks.data.sources import IMAGENET_LABELS, POOLS, _fixed_shuffle
+from tasks.data.sources import IMAGENET_LABELS, PER_CLASS, POOLS, _fixed_shuffle
 from tasks.images import NUM_CLASSES
 from tasks.task import SPLITS, Split
 
@@ -217,7 +217,8 @@ def shared_classes(names: Sequence[str]) -> SharedClasses | None:
 def _images(family: str, class_rows: Collection[int], splits: Sequence[Split]) -> Images:
     row = tasks.members(family)[0]  # the families of a mixture differ in their nets
     classes = [CLASS_LABELS[row.data_set][i] for i in class_rows] if row.pools else [None]
-    per_class = {split: row.problem.size(split) // (NUM_CLASSES if row.pools else 1) for split in splits}
+    # Of a family with labelled images a problem counts each image once for each label.
+    per_class = {split: PER_CLASS[split] if row.pools else row.problem.size(split) for split in splits}
     places = ((label, split, k) for label in classes for split in splits for k in range(per_class[split]))
     known = [label for label in classes if label is not None] or range(NUM_CLASSES)
     return Images(row.data_set, frozenset(known), frozenset(places))

@@ -4,6 +4,7 @@ import pytest
 
 from bench.score.exposure import (
     CLASS_LABELS,
+    OUTER_TRAIN,
     Images,
     Overlap,
     architecture,
@@ -56,6 +57,12 @@ def test_pools_are_disjoint_and_tasks_lie_in_theirs():
     assert pools["outer_train"].overlap(pools["outer_validation"]) == NONE
     task = task_images("imagenet32_cnn3/3")  # another image size, the same images
     assert task.overlap(pools["evaluation"]) == Overlap(10, 5500)
+
+
+def test_labelled_images_are_the_same_images_each_counted_once():
+    labelled, plain = (pool_images(f"imagenet16_mlp_128{kind}", OUTER_TRAIN) for kind in ("_labelled", ""))
+    assert labelled == plain
+    assert len(plain.images) == len(plain.classes) * 550  # of all splits
 
 
 def test_a_data_set_without_pools_is_one_set_of_images():
