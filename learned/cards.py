@@ -141,8 +141,10 @@ def _estimator(outer: dict[str, Any]) -> str:
 def _outer_optimizer(outer: dict[str, Any]) -> str:
     final = outer.get("final_learning_rate", 0.1)
     clips = {"norm of a sample's gradient": outer.get("clip_sample", 0.0)}
+    left_out = outer.get("leave_out", 0.0)
     clips |= {"gradient elements": outer.get("clip_value", 0.0), "gradient norm": outer["clip_norm"]}
     parts = [f"Adam, rate {outer['learning_rate']:g}" + ("" if final == 1 else " with cosine decay")]
+    parts += [f"samples longer than {left_out:g} times their median left out"] if left_out else []
     parts += [f"{name} at most {limit:g}" for name, limit in clips.items() if limit]
     parts += [f"theta averaged with decay {outer['ema']:g}"] if outer.get("ema") else []
     return ", ".join(parts)

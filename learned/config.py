@@ -58,6 +58,8 @@ class OuterConfig:
       b1: Adam's first decay.
       clip_sample: norm that each sample's gradient is clipped to before averaging, so that one chaotic unroll does not
         dominate; 0 switches it off.
+      leave_out: samples whose gradient is longer than this many times the median of their outer step are left out; 0
+        keeps all. At the edge of stability it is many times as long as elsewhere, and says nothing.
       clip_norm: global norm that the gradient is clipped to; 0 switches it off.
       clip_value: absolute value that elements are clipped to, before `clip_norm`; 0 switches it off.
       ema: decay of the exponential average of theta, which is evaluated and kept; 0 uses theta itself.
@@ -95,6 +97,7 @@ class OuterConfig:
     final_learning_rate: Share = 0.1
     b1: NotNegative = 0.9
     clip_sample: NotNegative = 0.0
+    leave_out: NotNegative = 0.0
     clip_norm: NotNegative = 1.0
     clip_value: NotNegative = 0.0
     ema: Share = 0.0
@@ -134,7 +137,7 @@ class OuterConfig:
         Fields that were added later are left out at their defaults, so that cards of earlier runs stay as they are.
         """
         later = {"validation_family": None, "late": False, "relative": False, "untold": 0.0}
-        later |= {"parts": (), "drawn_as": None}
+        later |= {"parts": (), "drawn_as": None, "leave_out": 0.0}
         table = {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, ...) != value}
         return json.loads(json.dumps(table))
 

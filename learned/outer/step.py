@@ -177,6 +177,8 @@ class Engine:
         gradients = of_parts([self.design.parts[name] for name in self.config.parts], estimate.gradients)
         if self.config.relative:
             gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
+        if self.config.leave_out:
+            gradients = without_outliers(gradients, self.config.leave_out)
         gradient = mean_clipped(gradients, self.config.clip_sample)
         finite = all_finite(gradient)
         metrics = self._metrics(estimate, gradient, finite, state)
@@ -245,6 +247,18 @@ def of_parts(parts: Sequence[Part], gradients: Theta) -> Theta:
 def of_logarithm(gradients: Theta, losses: Array) -> Theta:
     """Gradients of the logarithms of losses (num_samples,), from those of the losses, leaves (num_samples, ...)."""
     return scaled(1 / jnp.maximum(losses, LEAST_LOSS), gradients)
+
+
+def without_outliers(gradients: Theta, most: float) -> Theta:
+    """Gradients of samples, those longer than `most` times the median length as zeros, the others in proportion more.
+
+    A sample that is not finite is such a one; where most are, none is left out.
+    """
+    lengths = jax.vmap(optax.tree.norm)(gradients)
+    lengths = jnp.where(jnp.isfinite(lengths), lengths, jnp.inf)
+    kept = lengths <= most * jnp.median(lengths)
+    zeroed = jax.tree.map(lambda g: jnp.where(kept.reshape(-1, *(1,) * (g.ndim - 1)), g, 0.0), gradients)
+    return scaled(jnp.ones_like(lengths) / jnp.mean(kept), zeroed)
 
 
 def mean_clipped(gradients: Theta, limit: float) -> Theta:

@@ -10,7 +10,7 @@ import pytest
 
 from learned.curriculum import Stage
 from learned.designs import make_design
-from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm, of_parts
+from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm, of_parts, without_outliers
 from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 
@@ -110,6 +110,17 @@ def test_only_the_parts_of_theta_that_are_named_are_trained_and_a_gradient_outsi
     assert float(both["w1"][1].sum()) == theta["w1"].size
     whole = of_parts(list(design.parts.values()), samples)
     assert all(np.array_equal(whole[name], samples[name], equal_nan=True) for name in theta)
+
+
+def test_a_sample_many_times_as_long_as_the_others_is_left_out_and_so_is_one_that_is_not_finite():
+    lengths = np.array([1.0, 2.0, 1.5, 40.0, np.nan])
+    samples = {"a": jnp.outer(lengths, jnp.array([0.6, 0.0])), "b": jnp.array(0.8 * lengths)}
+    found = without_outliers(samples, 10.0)
+    np.testing.assert_allclose(found["b"], 0.8 * np.array([1, 2, 1.5, 0, 0]) * 5 / 3, rtol=1e-6)
+    np.testing.assert_allclose(mean_clipped(found, 0.0)["a"], [0.6 * 1.5, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(without_outliers(samples, 40.0)["b"][3], 32.0 * 5 / 4, rtol=1e-6)
+    broken = {"a": jnp.array([1.0, jnp.nan, jnp.inf])}
+    assert not np.isfinite(np.asarray(without_outliers(broken, 10.0)["a"])).all(), "the step is skipped"
 
 
 def test_gradients_of_logarithms_are_those_of_losses_over_the_losses():
