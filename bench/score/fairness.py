@@ -45,6 +45,7 @@ from bench.score.times_to_target import TargetsByTask, median_steps, reference_t
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from bench.tuning.targets import CLAIMED
 from learned import weights
+from learned.cards import ancestors
 from learned.elsewhere import ELSEWHERE, Elsewhere
 
 
@@ -212,8 +213,8 @@ def _exposure(task: str, horizon: int, source: weights.Card | Elsewhere | None) 
     if not isinstance(source, weights.Card):
         return Exposure(task, horizon, "unknown", *counts, None, None)
     trained, choosing = images.overlap(trained_images(source)), images.overlap(choosing_images(source))
-    family = source.outer_training["family"]
-    members = tasks.members(family)
+    runs = [source, *ancestors(source)]
+    members = [member for run in runs for member in tasks.members(run.outer_training["family"])]
     same_data = images.data_set == members[0].data_set
     kinds = {architecture(member.problem.family) for member in members}
     same_kind = same_data and architecture(task.split("/")[0]) in kinds
