@@ -1,8 +1,8 @@
 """The interface of a learned optimizer, and the type of its theta."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from types import EllipsisType, MappingProxyType
+from collections.abc import Callable
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import optax
@@ -10,7 +10,9 @@ from jax import Array
 
 Theta = Any  # meta-parameters: a pytree of float32 arrays, here always a flat dict of name -> array
 Key = Array
-Part = Mapping[str, int | EllipsisType]  # of theta: leaf -> index along its first axis, or all of it
+Part = tuple[
+    tuple[str, int | EllipsisType], ...
+]  # of theta: leaves, each with an index of its first axis, or all of it
 HORIZON = 2000  # default number of inner steps, as in the suite "paper"
 
 
@@ -22,12 +24,12 @@ class LearnedOptimizer(NamedTuple):
       optimizer: (theta, horizon) -> transformation. It is pure in theta, which can be differentiated, perturbed and
         vmapped over. The horizon is the total number of inner steps of the run, as for a schedule: a number or an
         array (). `init` stores it in the state, where `update` reads it.
-      parts: parts of theta that can be outer-trained apart from the rest, by name.
+      parts: names and parts of theta that can be outer-trained apart from the rest.
     """
 
     init_theta: Callable[[Key], Theta]
     optimizer: Callable[..., optax.GradientTransformationExtraArgs]
-    parts: Mapping[str, Part] = MappingProxyType({})
+    parts: tuple[tuple[str, Part], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

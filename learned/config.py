@@ -157,7 +157,7 @@ def load_config(name_or_path: str) -> OuterConfig:
     path, table = _read_table(name_or_path)
     try:
         config = _parsed(table)
-        known = make_design(config.design, dict(config.design_options)).parts
+        known = dict(make_design(config.design, dict(config.design_options)).parts)
         for part in config.parts:
             if part not in known:
                 raise tasks.UnknownNameError(f"part of {config.design}", part, sorted(known))

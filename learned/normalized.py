@@ -314,8 +314,9 @@ def normalized(
 
         return optax.GradientTransformationExtraArgs(init, update)
 
-    parts: dict[str, Part] = {kind: dict.fromkeys(OF_KINDS, place) for place, kind in enumerate(KINDS)}
-    return LearnedOptimizer(init_theta, optimizer, parts | {"hidden": {"w1": ..., "b1": ...}})
+    hidden_units: Part = (("w1", ...), ("b1", ...))
+    parts = [(kind, tuple((leaf, place) for leaf in OF_KINDS)) for place, kind in enumerate(KINDS)]
+    return LearnedOptimizer(init_theta, optimizer, (("hidden", hidden_units), *parts))
 
 
 def log_ratio(a: Array, b: Array) -> Array:

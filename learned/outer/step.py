@@ -174,7 +174,7 @@ class Engine:
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )
-        gradients = of_parts([self.design.parts[name] for name in self.config.parts], estimate.gradients)
+        gradients = of_parts([dict(self.design.parts)[name] for name in self.config.parts], estimate.gradients)
         if self.config.relative:
             gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
         if self.config.leave_out:
@@ -239,7 +239,7 @@ def of_parts(parts: Sequence[Part], gradients: Theta) -> Theta:
         return gradients
     kept = {name: np.zeros(leaf.shape[1:], bool) for name, leaf in gradients.items()}
     for part in parts:
-        for name, place in part.items():
+        for name, place in part:
             kept[name][place] = True
     return {name: jnp.where(kept[name], leaf, 0.0) for name, leaf in gradients.items()}
 
