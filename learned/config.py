@@ -136,8 +136,15 @@ class OuterConfig:
 
         Fields that were added later are left out at their defaults, so that cards of earlier runs stay as they are.
         """
-        later = {"validation_family": None, "late": False, "relative": False, "untold": 0.0}
-        later |= {"parts": (), "drawn_as": None, "leave_out": 0.0}
+        later = {
+            "validation_family": None,
+            "late": False,
+            "relative": False,
+            "untold": 0.0,
+            "parts": (),
+            "drawn_as": None,
+            "leave_out": 0.0,
+        }
         table = {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, ...) != value}
         return json.loads(json.dumps(table))
 

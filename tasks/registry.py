@@ -108,23 +108,24 @@ def _net(name: str, size: int, module, batch_size: int, horizon: int, descriptio
 
 def _marked(row: FamilyRow, share: float) -> FamilyRow:
     """The family with marked images."""
-    problem = row.problem
-    take = functools.partial(take_marked_images, share, IMAGENET_NORMALIZE)
-    problem = dataclasses.replace(problem, family=f"{problem.family}_marked", take=take)
-    return dataclasses.replace(
-        row, problem=problem, description=f"{row.description}; a mark of the class on each image"
-    )
+    return _with_images(row, "marked", take_marked_images, share, "a mark of the class on each image")
 
 
 def _labelled(row: FamilyRow, share: float) -> FamilyRow:
-    """The family whose classes are those of marks on images of any class."""
+    """The family whose classes are those of marks on images of any class, ten times as many examples."""
+    said = "images of any class, the class is that of a mark on them"
+    return _with_images(row, "labelled", take_labelled_images, share, said, NUM_CLASSES)
+
+
+def _with_images(row: FamilyRow, kind: str, take, share: float, said: str, times: int = 1) -> FamilyRow:
     problem = row.problem
-    take = functools.partial(take_labelled_images, share, IMAGENET_NORMALIZE)
-    sizes = tuple(NUM_CLASSES * size for size in problem.sizes)
-    problem = dataclasses.replace(problem, family=f"{problem.family}_labelled", take=take, sizes=sizes)
-    return dataclasses.replace(
-        row, problem=problem, description=f"{row.description}; images of any class, the class is that of a mark on them"
+    problem = dataclasses.replace(
+        problem,
+        family=f"{problem.family}_{kind}",
+        take=functools.partial(take, share, IMAGENET_NORMALIZE),
+        sizes=tuple(times * size for size in problem.sizes),
     )
+    return dataclasses.replace(row, problem=problem, description=f"{row.description}; {said}")
 
 
 def _imagenet(name: str, size: int, channels: int, horizon: int, description: str) -> FamilyRow:

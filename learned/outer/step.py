@@ -174,7 +174,8 @@ class Engine:
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )
-        gradients = of_parts([dict(self.design.parts)[name] for name in self.config.parts], estimate.gradients)
+        trained = [part for name, part in self.design.parts if name in self.config.parts]
+        gradients = of_parts(trained, estimate.gradients)
         if self.config.relative:
             gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
         if self.config.leave_out:
