@@ -178,9 +178,8 @@ class Engine:
         gradients = of_parts(trained, estimate.gradients)
         if self.config.relative:
             gradients = of_logarithm(gradients, jnp.mean(estimate.losses, axis=1))
-        if self.config.leave_out:
-            gradients = without_outliers(gradients, self.config.leave_out)
-        gradient = mean_clipped(gradients, self.config.clip_sample)
+        kept = no_outliers(gradients, self.config.leave_out) if self.config.leave_out else None
+        gradient = mean_clipped(gradients, self.config.clip_sample, kept)
         finite = all_finite(gradient)
         metrics = self._metrics(estimate, gradient, finite, state)
         theta, opt_state = self._updated(gradient, finite, state)
@@ -250,23 +249,28 @@ def of_logarithm(gradients: Theta, losses: Array) -> Theta:
     return scaled(1 / jnp.maximum(losses, LEAST_LOSS), gradients)
 
 
-def without_outliers(gradients: Theta, most: float) -> Theta:
-    """Gradients of samples, those longer than `most` times the median length as zeros, the others in proportion more.
+def no_outliers(gradients: Theta, most: float) -> Array:
+    """Which samples have gradients of at most `most` times the median length, bool (num_samples,).
 
-    A sample that is not finite is such a one; where most are, none is left out.
+    One that is not finite is too long; where most are, all are in.
     """
     lengths = jax.vmap(optax.tree.norm)(gradients)
     lengths = jnp.where(jnp.isfinite(lengths), lengths, jnp.inf)
-    kept = lengths <= most * jnp.median(lengths)
-    zeroed = jax.tree.map(lambda g: jnp.where(kept.reshape(-1, *(1,) * (g.ndim - 1)), g, 0.0), gradients)
-    return scaled(jnp.ones_like(lengths) / jnp.mean(kept), zeroed)
+    return lengths <= most * jnp.median(lengths)
 
 
-def mean_clipped(gradients: Theta, limit: float) -> Theta:
-    """The mean of per-sample gradients, leaves (num_samples, ...), each `clipped` to the limit; 0 means no clipping."""
+def mean_clipped(gradients: Theta, limit: float, kept: Array | None = None) -> Theta:
+    """The mean of per-sample gradients, leaves (num_samples, ...), each `clipped` to the limit; 0 means no clipping.
+
+    Where `kept`, bool (num_samples,), is given, it is the mean of those samples.
+    """
     if limit:
         gradients = jax.vmap(lambda sample: clipped(sample, limit))(gradients)
-    return jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+
+    def mean(g: Array) -> Array:
+        return jnp.mean(g, axis=0, where=None if kept is None else kept.reshape(-1, *(1,) * (g.ndim - 1)))
+
+    return jax.tree.map(mean, gradients)
 
 
 def clipped(gradient: Theta, limit: float) -> Theta:

@@ -133,14 +133,11 @@ def test_a_labelled_image_is_half_the_mark_that_is_its_label_and_every_image_is_
     cfg, indices = jnp.arange(2, 12), jnp.arange(300)
     seen, labels = take_labelled_images(0.5, lambda images: images, arrays, cfg, "test", indices)
     assert labels.tolist() == [i // 30 for i in range(300)]
-    pairs = set()
     for i in range(300):
-        pairs.add((int(labels[i]), i % 30))
         mark = 2 * np.asarray(seen[i]) - arrays["test_images"][2 + i % 30 // 3, i % 3]
         first = arrays["train_images"][2 + i // 30, 0]
         moves = [(a, b) for a in range(-2, 3) for b in range(-2, 3)]
         assert sum(np.allclose(np.roll(first, move, axis=(0, 1)), mark) for move in moves) == 1
-    assert len(pairs) == 300
 
 
 @pytest.mark.parametrize(

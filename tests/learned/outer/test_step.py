@@ -10,7 +10,7 @@ import pytest
 
 from learned.curriculum import Stage
 from learned.designs import make_design
-from learned.outer.step import Engine, Families, clipped, mean_clipped, of_logarithm, of_parts, without_outliers
+from learned.outer.step import Engine, Families, clipped, mean_clipped, no_outliers, of_logarithm, of_parts
 from tests.helpers import assert_trees_close, linear_family
 from tests.learned.outer.linear import CONFIG, PES, Broken, engine
 
@@ -117,12 +117,15 @@ def test_only_the_parts_of_theta_that_are_named_are_trained_and_a_gradient_outsi
 def test_a_sample_many_times_as_long_as_the_others_is_left_out_and_so_is_one_that_is_not_finite():
     lengths = np.array([1.0, 2.0, 1.5, 40.0, np.nan])
     samples = {"a": jnp.outer(lengths, jnp.array([0.6, 0.0])), "b": jnp.array(0.8 * lengths)}
-    found = without_outliers(samples, 10.0)
-    np.testing.assert_allclose(found["b"], 0.8 * np.array([1, 2, 1.5, 0, 0]) * 5 / 3, rtol=1e-6)
-    np.testing.assert_allclose(mean_clipped(found, 0.0)["a"], [0.6 * 1.5, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(without_outliers(samples, 40.0)["b"][3], 32.0 * 5 / 4, rtol=1e-6)
+    kept = no_outliers(samples, 10.0)
+    assert kept.tolist() == [True, True, True, False, False]
+    np.testing.assert_allclose(mean_clipped(samples, 0.0, kept)["a"], [0.6 * 1.5, 0.0], rtol=1e-6)
+    of_clipped = mean_clipped(samples, 1.0, kept)["b"]
+    np.testing.assert_allclose(of_clipped, 0.8, rtol=1e-6, err_msg="the mean of those kept, where all are clipped")
+    assert no_outliers(samples, 40.0)[3]
     broken = {"a": jnp.array([1.0, jnp.nan, jnp.inf])}
-    assert not np.isfinite(np.asarray(without_outliers(broken, 10.0)["a"])).all(), "the step is skipped"
+    kept = no_outliers(broken, 10.0)
+    assert not np.isfinite(np.asarray(mean_clipped(broken, 0.0, kept)["a"])), "the step is skipped"
 
 
 def test_gradients_of_logarithms_are_those_of_losses_over_the_losses():
