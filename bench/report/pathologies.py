@@ -19,6 +19,7 @@ from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
 from bench.statistics import Interval
 from bench.store.rows import Frame
+from learned.estimators.merged_windows import NUM_WINDOWS
 
 # The most that the merged variance may be over the better one's: shared samples have noise in common, which allows
 # 1.125, and the weights are noisy.
@@ -268,17 +269,39 @@ def _variances(found: Found, curves: dict[str, Frame]) -> Section:
         "paper's claim " + ("holds at every length." if held else "does not hold at every length.")
     )
     alt = f"Variance of gradient estimates against the length of the unroll. {' '.join(first)} {claim}"
-    rows = found.of(name)
+    in_windows = _in_windows(found)
+    rows = pd.concat([found.of(name), found.of("windows")])
+    shown = [*variance.ESTIMATORS, *variance.MERGED_IN[1:]] if in_windows else variance.ESTIMATORS
     return Section(
         "variance",
         "Variance of the estimators",
-        [" ".join([*first, claim]), " ".join(second), _bias_sentence(found)],
+        [" ".join([*first, claim]), *in_windows, " ".join(second), _bias_sentence(found)],
         [
-            drawn.variance_figure(rows, variance.ESTIMATORS, alt),
+            drawn.variance_figure(rows, shown, alt),
             drawn.ratio_figure(rows, tuple(LIMITS), LIMITS, claim),
         ],
         [_table(name, "Variances, weights and biases of estimates from 32 samples", rows, "length")],
     )
+
+
+def _in_windows(found: Found) -> list[str]:
+    """What merging window by window gains; nothing where it was not measured."""
+    parts = []
+    for theta in found.thetas("windows"):
+        lengths = found.places("windows", theta)
+        ratios = {
+            n: found.interval("windows", theta, n, "variance of merged_windows over that of merged") for n in lengths
+        }
+        last, least = lengths[-1], min(lengths, key=lambda n: ratios[n].estimate)
+        parts.append(f"at the {theta} theta and {_steps(last)} steps {format_interval(ratios[last])} times as large")
+        if least != last:
+            parts[-1] += f", where least, at {_steps(least)}, {format_interval(ratios[least])} times"
+    if not parts:
+        return []
+    return [
+        f"Merged in {NUM_WINDOWS} windows of the unroll the variance is, against that merged whole, with the same "
+        f"samples: {'; '.join(parts)}."
+    ]
 
 
 def _bias_sentence(found: Found) -> str:

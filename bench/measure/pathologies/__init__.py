@@ -9,6 +9,7 @@ a cell:
     slices/THETA                the outer-loss along a line, as it is and smoothed, for several lengths
     truncation/THETA            bias of truncated backpropagation against its window
     variance/THETA/LENGTH       variance of every estimator, from independent replications; the bias of the merged one
+    windows/THETA/LENGTH        variance where merging is window by window, against that of whole unrolls
     merged_bias                 the same bias where the truth is known: a heavy-tailed estimate merged with a normal one
     influence_balancing         the problem on which short windows point the wrong way
 """
@@ -30,6 +31,7 @@ _MEASURES: dict[str, Callable[..., Curve]] = {
     "slices": unrolls.slices,
     "truncation": truncation.biases,
     "variance": variance.variances,
+    "windows": variance.windows,
     "merged_bias": heavy_tails.merged_means,
     "influence_balancing": influence.paths,
 }
@@ -43,7 +45,8 @@ def parts() -> dict[str, dict[str, Any]]:
         for name in ("gradient_norm", "slices", "truncation"):
             found[f"{name}/{theta}"] = {"pathology": name, **known}
         for length in unrolls.LENGTHS:
-            found[f"variance/{theta}/{length}"] = {"pathology": "variance", "length": length, **known}
+            for name in ("variance", "windows"):
+                found[f"{name}/{theta}/{length}"] = {"pathology": name, "length": length, **known}
     for name in ("merged_bias", "influence_balancing"):
         found[name] = {"pathology": name}
     return found

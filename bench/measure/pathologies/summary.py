@@ -59,6 +59,7 @@ def figures(cells: Frame, curves: Frame) -> list[Figure]:
         "slices": _slices,
         "truncation": _truncation,
         "variance": _variances,
+        "windows": _windows,
         "merged_bias": _merged_bias,
         "influence_balancing": _influence,
     }
@@ -159,6 +160,14 @@ def _variances(curve: Frame, config: Any) -> Part:
         bias = jackknife(np.asarray, (columns[f"bias_to_{better}/{name}"], 2))
         yield length, f"squared bias of {name}", bias
         yield length, f"weight of reparam in {name}", t_interval(columns[f"merge_weight/{name}"])
+
+
+def _windows(curve: Frame, config: Any) -> Part:
+    columns, length = wide(curve), float(config["length"])
+    whole, apart = (or_infinite(columns[f"deviation/{name}"]) for name in variance.MERGED_IN)
+    yield length, "variance of merged_windows", jackknife(np.asarray, (apart, 1), log=True)
+    ratio = jackknife(lambda a, b: a / b, (apart, 1), (whole, 1), log=True)
+    yield length, "variance of merged_windows over that of merged", ratio
 
 
 @dataclass(frozen=True)

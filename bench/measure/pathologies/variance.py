@@ -1,25 +1,29 @@
 """The variance of every estimator against the length of the unroll, and the bias of the merged one.
 
+Merging window by window is a part of its own, since it takes a backward pass for each window.
+
 Metz et al., arXiv 1810.10180, section 4. The plug-in 1 / (1 / s_a^2 + 1 / s_b^2) is not a measurement of the merged
 variance, since its weights come from the same samples; independent replications of whole estimates are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 import tasks
 from bench.measure.pathologies.inner import SIGMA, Curve, load
 from bench.measure.pathologies.moments import deviations, products, vectors
 from learned.base import Theta
-from learned.estimators import Estimate, es, merged, nres, pes, reparam, side_by_side
+from learned.estimators import Estimate, es, merged, merged_windows, nres, pes, reparam, side_by_side
 
 NUM_SAMPLES = 32  # of an estimate
 ESTIMATORS = ("reparam", "es", "merged", "merged_independent", "pes", "nres")
 WINDOW = 10  # inner steps of an outer step of pes and nres
+MERGED_IN = ("merged", "merged_windows")  # of whole unrolls, and window by window
 
 
 def window_of(length: int) -> int:
@@ -44,9 +48,6 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
     pairs, both = side_by_side(NUM_SAMPLES), side_by_side(2 * NUM_SAMPLES)
     rp, plain = (make(inner.objective, NUM_SAMPLES, SIGMA, each) for make, each in ((reparam, pairs), (es, both)))
     truncated = {make.__name__: make(inner.objective, NUM_SAMPLES, SIGMA, pairs) for make in (pes, nres)}
-
-    def mean(estimate: Estimate) -> Theta:
-        return jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
 
     @jax.jit
     def replicate(theta, arrays, key) -> tuple[dict[str, Theta], dict[str, Any]]:
@@ -73,9 +74,8 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
         weights = {name: found[name].info["merge_weight"] for name in ("merged", "merged_independent")}
         return {name: mean(estimate) for name, estimate in found.items()}, weights
 
-    keys = jax.random.split(tasks.named_key("pathologies", "variance", length), replications)
     means, weights = [], []
-    for key in keys:
+    for key in keys_of(length, replications):
         found, weight = jax.device_get(replicate(inner.theta, inner.arrays, key))
         means.append(found)
         weights.append(weight)
@@ -91,4 +91,51 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
         stored[f"bias_to_es/{name}"] = products(estimates[name] - estimates[with_es])
         stored[f"bias_to_reparam/{name}"] = products(estimates[name] - estimates["reparam"])
         stored[f"merge_weight/{name}"] = [weight[name] for weight in weights]
+    return rows_of(stored)
+
+
+def windows(theta_name: str, length: int, replications: int, tick: Callable[[], None]) -> Curve:
+    """Merging of whole unrolls and window by window (`learned.estimators.merged_windows`), from the same samples.
+
+    The samples of the first are those of "merged" in `variances`.
+
+    Returns:
+      Rows (replication, metric, value): "deviation/NAME" and "finite/NAME" as in `variances`, for `MERGED_IN`.
+    """
+    inner, each = load(theta_name), side_by_side(NUM_SAMPLES)
+    rp, plain, apart = (make(inner.objective, NUM_SAMPLES, SIGMA, each) for make in (reparam, es, merged_windows))
+
+    @jax.jit
+    def replicate(theta, arrays, key) -> dict[str, Theta]:
+        shared_key, _, _ = jax.random.split(key, 3)
+        one, other, in_windows = (
+            e.estimate(theta, (), arrays, shared_key, length, length)[0] for e in (rp, plain, apart)
+        )
+        whole = merged(one, other, ("reparam", "es"))
+        return {name: mean(found) for name, found in zip(MERGED_IN, (whole, in_windows), strict=True)}
+
+    means = []
+    for key in keys_of(length, replications):
+        means.append(jax.device_get(replicate(inner.theta, inner.arrays, key)))
+        tick()
+    stored = {}
+    for name in MERGED_IN:
+        estimates = vectors([found[name] for found in means])
+        stored[f"finite/{name}"] = np.isfinite(estimates).all(axis=1)
+        stored[f"deviation/{name}"] = deviations(estimates)
+    return rows_of(stored)
+
+
+def keys_of(length: int, replications: int) -> Array:
+    """The keys of the replications for unrolls of a length."""
+    return jax.random.split(tasks.named_key("pathologies", "variance", length), replications)
+
+
+def mean(estimate: Estimate) -> Theta:
+    """The gradient, the mean of its samples."""
+    return jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)
+
+
+def rows_of(stored: Mapping[str, Any]) -> Curve:
+    """Rows (replication, metric, value) of a value for each replication."""
     return [(i, name, float(value)) for name, values in stored.items() for i, value in enumerate(values)]

@@ -50,6 +50,11 @@ def synthetic(reparam_scale=lambda length: 1e-3, grown=1.0):
             for merged in summary.MERGED:
                 for metric, value in (("bias_to_es", 0.01), ("bias_to_reparam", 0.01), ("merge_weight", 0.5)):
                     rows += [(i, f"{metric}/{merged}", value * (1 + 0.1 * rng.uniform())) for i in range(8)]
+        elif name == "windows":
+            noise = 1 + 0.1 * rng.uniform(size=8)
+            for estimator, scale in (("merged", 1.0), ("merged_windows", 0.25 if length == 200 else 0.5)):
+                rows += [(i, f"finite/{estimator}", 1.0) for i in range(8)]
+                rows += [(i, f"deviation/{estimator}", scale * x) for i, x in enumerate(noise)]
         elif name == "merged_bias":
             for scale in heavy_tails.SCALES:
                 rows += [
@@ -155,6 +160,16 @@ def test_the_page_says_whether_the_loss_is_rugged(whole, tmp_path):
     text = page(tmp_path, cells, curves)
     assert "which smoothing repairs" in text
     assert "where the paper has it rugged" not in text
+
+
+def test_the_page_says_what_merging_in_windows_changes(whole, tmp_path):
+    half, quarter = "0.5000 [0.5000, 0.5000]", "0.2500 [0.2500, 0.2500]"
+    sentence = f"trained theta and 1,000 steps {half} times as large, where least, at 200, {quarter} times"
+    assert sentence in " ".join(whole.split())
+    cells, curves = synthetic()
+    text = page(tmp_path, cells[~cells["config"].str.contains('"windows"')], curves)
+    assert "windows of the unroll" not in text
+    assert '<section id="variance">' in text
 
 
 def test_the_page_has_a_section_for_each_pathology_that_was_run(whole, tmp_path):

@@ -34,3 +34,13 @@ def test_variances_are_those_of_estimates_from_fresh_keys(monkeypatch):
     for name in ("pes", "nres"):
         assert 0.5 < found[f"deviation/{name}"].mean() / found["deviation/es"].mean() < 2
     assert set(found["finite/es"]) == {1.0}
+
+
+@pytest.mark.slow
+def test_merging_in_windows_is_compared_with_the_merged_one_of_the_same_samples(monkeypatch):
+    monkeypatch.setattr(variance, "load", linear.load)
+    whole, windows = (summary.wide(pathologies.measure(f"{name}/trained/5", (), 8)) for name in ("variance", "windows"))
+    np.testing.assert_allclose(windows["deviation/merged"], whole["deviation/merged"], rtol=1e-3)
+    # Where backpropagation has the smaller variance, windows change little.
+    ratio = windows["deviation/merged_windows"].mean() / windows["deviation/merged"].mean()
+    assert 0.5 < ratio < 2
