@@ -70,7 +70,8 @@ class Engine:
 
     Attributes:
       begun_from: digest and card of the weights that initialize theta; None where the design initializes it.
-      arrays: the data of all families, on the devices.
+      arrays: the data of all families and the key of the run, on the devices. Programs take the key as an argument, so
+        that those of another seed are the same and are compiled once.
       step: (state, arrays, outer_step, num_steps=, horizon=, member=0) -> (state, metrics) for unrolls on tasks of one
         of the families; metrics are scalars by name.
     """
@@ -89,15 +90,15 @@ class Engine:
         split = NamedSharding(self.mesh, PartitionSpec(TASKS_AXIS))
         whole: Any = self.whole
         self.shardings = OuterState(whole, whole, whole, split, whole)
+        self.drawn_as = config.drawn_as or config.name
+        self.key = run_key(self.drawn_as, config.seed)
         arrays = [tuple(family.arrays for family in part) for part in self.families]
-        self.arrays = jax.device_put(arrays, self.whole)
+        self.arrays = jax.device_put([*arrays, self.key], self.whole)
         each = self._each(2 * config.num_tasks)
         self.estimators = [
             make_estimator(config, self.objective(family, "outer_train", config.untold), each)
             for family in self.families.trained
         ]
-        self.drawn_as = config.drawn_as or config.name
-        self.key = run_key(self.drawn_as, config.seed)
         self.optimizer = outer_optimizer(config)
         static = ("num_steps", "member")
         self.step = jax.jit(self._step, static_argnames=static, out_shardings=(self.shardings, self.whole))
@@ -170,7 +171,7 @@ class Engine:
 
     def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array, member: int = 0):
         """Estimate, clip, update, average."""
-        key = jax.random.fold_in(self.key, outer_step + 1)
+        key = jax.random.fold_in(arrays[2], outer_step + 1)
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )
