@@ -117,6 +117,11 @@ class OuterConfig:
         """Whether unrolls are truncated to windows."""
         return self.estimator[0] in TRUNCATED
 
+    @property
+    def shares_unrolls(self) -> bool:
+        """Whether ES is merged with backpropagation through the same unrolls, which give both."""
+        return self.estimator == ("reparam", "es") and self.shared_samples
+
     def lengths_at(self, outer_step: int, longest: int | None = None) -> tuple[int, int]:
         """(inner steps of an unroll in this outer step, inner steps of a whole unroll), at most the longest."""
         length = curriculum.num_steps_at(self.stages, outer_step, self.seed)

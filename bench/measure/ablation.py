@@ -54,7 +54,7 @@ ESTIMATORS = {
     "merged_windows": ("merged_windows",),
 }
 NUM_VALIDATIONS = 8  # along a run
-FOLLOWED = ("outer_loss", "gradient_norm", "skipped", "merge_weight", "outer_validation_loss")  # of its metrics
+FOLLOWED = ("outer_loss", "sample_norm", "skipped", "merge_weight", "outer_validation_loss")  # of its metrics
 COLUMNS = [
     *("design", "estimator", "unrolls", "seed", "outer_steps", "inner_steps", "seconds", "skipped"),
     *("outer_validation_loss", "final_validation_loss", "untrained"),
@@ -105,6 +105,7 @@ def config_of(design: str, estimator: str, unrolls: str, seed: int) -> OuterConf
             validation_every=max(outer_steps // NUM_VALIDATIONS, 1),
             seed=seed,
             stages=(Stage(first, outer_steps, last, "geometric"),),
+            drawn_as=f"ablation/{design}",  # seeds have the same beginnings and tasks with every estimator
         )
 
     def fits(outer_steps: int) -> bool:
@@ -141,9 +142,9 @@ def measure(
       tick: called at the end.
 
     Returns:
-      Rows (step, metric, value). At the number of outer steps done: "outer_loss", "gradient_norm", "inner_steps" and
-      "seconds" of processor time so far, "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At
-      the number of the evaluation task: "final_validation_loss" of the best theta, and
+      Rows (step, metric, value). At the number of outer steps done: "outer_loss", "sample_norm" (the median norm of
+      the gradients of samples, before they are clipped), "inner_steps" and "seconds" of processor time so far,
+      "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the evaluation task: "final_validation_loss" of the best theta, and
       "final_validation_loss_untrained".
     """
     del entrants, replications
@@ -200,7 +201,7 @@ def final_losses(
     split: tasks.Split,
     pool: str,
 ) -> list[float]:
-    """Final losses on tasks of a pool of classes, `num_tasks`; at most `LOSS_CLIP`, as of a diverged run."""
+    """Final losses of the whole split on `num_tasks` tasks of a pool; at most `LOSS_CLIP`, as of a diverged run."""
 
     @jax.jit
     def trained(theta: Any, arrays: Any, key: Any) -> Any:
@@ -208,7 +209,7 @@ def final_losses(
         task = tasks.Task(family.problem, arrays, family.sample(task_key, pool))
         optimizer = design.optimizer(theta, horizon)
         state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, horizon)
-        return clip_losses(inner_loop.eval_loss(task, state.eval_params, split))
+        return clip_losses(inner_loop.eval_loss(task, state.eval_params, split, whole=True))
 
     keys = jax.random.split(tasks.named_key("ablation", FAMILY), num_tasks)
     return [float(trained(theta, family.arrays, key)) for key in keys]

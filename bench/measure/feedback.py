@@ -27,6 +27,7 @@ from learned import weights
 from learned.base import Theta
 from learned.designs import make_design
 from learned.normalized import FEEDBACK, NUM_INPUTS, NUM_OUTPUTS, outputs_of
+from learned.objective import clip_losses
 from tasks import inner_loop
 
 OPTIMIZER = "lopt_home"
@@ -73,7 +74,8 @@ def measure(
       tick: called after each seed.
 
     Returns:
-      Rows (seed, "WAY/SCORE", value) for the ways of `WAYS` and the scores of `SCORES`.
+      Rows (seed, "WAY/SCORE", value) for the ways of `WAYS` and the scores of `SCORES`, losses at most 10, as of a
+      diverged run.
     """
     del entrants
     theta, card = weights.read(OPTIMIZER)
@@ -110,8 +112,11 @@ def trained_in_each_way(
             optimizer = design.optimizer(theta, num_steps, None, decide)
             begin = inner_loop.init(own, optimizer, key)
             state, trace = inner_loop.unroll(own, optimizer, begin, key, num_steps, score, SCORE_EVERY)
-            ends = {name: inner_loop.eval_loss(own, state.eval_params, split) for name, split in FINAL.items()}
-            found |= {f"{way}/{name}": value for name, value in ({MEAN: jnp.mean(trace.score)} | ends).items()}
+            ends = {
+                name: inner_loop.eval_loss(own, state.eval_params, split, whole=True) for name, split in FINAL.items()
+            }
+            along = {MEAN: jnp.mean(clip_losses(trace.score))}
+            found |= {f"{way}/{name}": clip_losses(value) for name, value in (along | ends).items()}
         return found
 
     keys = jax.random.split(tasks.named_key("feedback", part), (2, replications))

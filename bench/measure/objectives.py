@@ -29,7 +29,8 @@ OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 DESIGNS = {"per_parameter_mlp": ABLATED["per_parameter_mlp"], "normalized": Variant("normalized", {})}
 OUTER_RATES = {"per_parameter_mlp": RATES["per_parameter_mlp"], "normalized": 1e-3}
 LOSSES = ("final_test_loss", "final_validation_loss", "final_train_loss")
-COLUMNS = ["design", "objective", "seed", "seconds", *LOSSES]
+UNTRAINED = "final_test_loss_untrained"
+COLUMNS = ["design", "objective", "seed", "seconds", *LOSSES, UNTRAINED]
 
 
 def config_of(design: str, objective: Objective, seed: int) -> OuterConfig:
@@ -40,16 +41,18 @@ def config_of(design: str, objective: Objective, seed: int) -> OuterConfig:
         design_options=tuple(sorted(DESIGNS[design].options.items())),
         family=FAMILY,
         objective=objective,
-        score_every=5 if objective == "validation" else 1,
+        outer_batch=True,
+        score_every=5,
         estimator=("reparam",),
         num_tasks=4,
         learning_rate=OUTER_RATES[design],
         clip_sample=2.0,
-        ema=0.9,
+        ema=0.7,
         validation_num_steps=HORIZON,
         validation_num_tasks=8,
         validation_every=OUTER_STEPS // 4,
         seed=seed,
+        drawn_as=f"objectives/{design}",
         stages=(Stage(HORIZON // 4, OUTER_STEPS // 2, HORIZON, "geometric"), Stage(HORIZON, OUTER_STEPS // 2)),
     )
 
@@ -78,7 +81,7 @@ def measure(
 
     Returns:
       Rows (step, metric, value): those of the outer-training, as `bench.measure.ablation.measure` returns them, and at
-      the number of the evaluation task the losses of `LOSSES`.
+      the number of the evaluation task the losses of `LOSSES`, and the test loss of untrained weights.
     """
     del entrants, replications
     design, objective, seed = part.split("/")
@@ -87,6 +90,8 @@ def measure(
         split: Any = name.split("_")[1]
         found = final_losses(run.design, run.theta, run.family, HORIZON, NUM_TASKS, split, POOL)
         run.rows.extend((task, name, loss) for task, loss in enumerate(found))
+    before = final_losses(run.design, run.untrained, run.family, HORIZON, NUM_TASKS, "test", POOL)
+    run.rows.extend((task, UNTRAINED, loss) for task, loss in enumerate(before))
     tick()
     return pd.DataFrame(run.rows, columns=["step", "metric", "value"])
 
@@ -96,14 +101,15 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
 
     Returns:
       A row for each finished part: `design`, `objective`, `seed`, `seconds` of outer-training, and geometric means over
-      the evaluation tasks of `final_test_loss`, `final_validation_loss` and `final_train_loss`.
+      the evaluation tasks of `final_test_loss`, `final_validation_loss`, `final_train_loss` and
+      `final_test_loss_untrained`.
     """
     found = []
     for _, cell in cells[cells["status"] == "ok"].sort_values("task").iterrows():
         design, objective, seed = str(cell["task"]).split("/")[-3:]
         curve = curves[curves["cell"] == cell["cell"]]
         values = wide(curve)
-        losses = [geometric_mean(values[name]) for name in LOSSES]
+        losses = [geometric_mean(values[name]) for name in (*LOSSES, UNTRAINED)]
         found.append((design, objective, int(seed), float(values["seconds"][-1]), *losses))
     return pd.DataFrame(found, columns=COLUMNS)
 

@@ -171,8 +171,8 @@ def _gradients(table: Frame, runs: Frame) -> Section:
             f"{plural(len(some), 'run')} of {len(table)} skipped updates because the gradient was not finite, at most "
             f"{int(most['skipped'])}: {most['design']} with {most['estimator']} and {most['unrolls']} unrolls."
         ]
-    caption = "Norm of the estimated outer-gradient before clipping."
-    figure = drawn.runs_figure(runs, "gradient_norm", "inner_steps", "gradient norm", caption, log=True)
+    caption = "Median over the samples of an outer step of the norm of their gradients, before each is clipped to 2."
+    figure = drawn.runs_figure(runs, "sample_norm", "inner_steps", "gradient norm", caption, log=True)
     return Section("gradient-norm", "Gradients", paragraphs, [figure], [])
 
 

@@ -12,6 +12,7 @@ from learned.estimators.base import side_by_side as side_by_side
 from learned.estimators.es import es as es
 from learned.estimators.merge import merge as merge
 from learned.estimators.merge import merged as merged
+from learned.estimators.merge import with_own_es as with_own_es
 from learned.estimators.merged_windows import merged_windows as merged_windows
 from learned.estimators.nres import nres as nres
 from learned.estimators.pes import pes as pes

@@ -57,7 +57,11 @@ def es(
         operands = (pairs, jnp.repeat(task_keys, 2))
         losses, bad = each(lambda arrays, operand: unroll_loss(arrays, num_steps, operand), arrays, operands)
         losses = losses.reshape(num_tasks, 2)
-        weights = (losses[:, 0] - losses[:, 1]) / (2 * sigma**2)
-        return Estimate(scaled(weights, eps), losses, jnp.sum(bad)), state
+        return Estimate(of_losses(losses, eps, sigma), losses, jnp.sum(bad)), state
 
     return Estimator(nothing_carried, estimate, "es")
+
+
+def of_losses(losses: Array, eps: Theta, sigma: float) -> Theta:
+    """Per-sample gradients from the losses of both signs, (num_tasks, 2), and the perturbations."""
+    return scaled((losses[:, 0] - losses[:, 1]) / (2 * sigma**2), eps)

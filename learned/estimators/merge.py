@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from learned.base import Key, Theta
-from learned.estimators.base import Estimate, Estimator, all_finite, mean_and_variance, signal_to_noise
+from learned.estimators.base import Estimate, Estimator, all_finite, mean_and_variance, samples, signal_to_noise
+from learned.estimators.es import of_losses
 
 VARIANCE_FLOOR = 1e-8
 
@@ -48,6 +49,26 @@ def merge(a: Estimator, b: Estimator, *, shared: bool = True) -> Estimator:
         return merged(one, other, (a.name, b.name)), (state_a, state_b)
 
     return Estimator(init, estimate, f"{a.name}+{b.name}")
+
+
+def with_own_es(a: Estimator, num_tasks: int, sigma: float) -> Estimator:
+    """Backpropagation merged with the ES of its own unrolls, which costs nothing: their losses are there.
+
+    The estimates are those of `merge(a, es)` with shared samples, from half of the unrolls.
+
+    Args:
+      a: an estimator over unrolls of both signs of `base.samples`, such as reparam.
+      num_tasks: its samples.
+      sigma: scale of their perturbations.
+    """
+
+    def estimate(theta: Theta, state, arrays, key: Key, num_steps: int, horizon) -> tuple[Estimate, tuple]:
+        one, state = a.estimate(theta, state, arrays, key, num_steps, horizon)
+        eps, _ = samples(key, theta, num_tasks, sigma)
+        other = Estimate(of_losses(one.losses, eps, sigma), one.losses, jnp.zeros_like(one.num_non_finite))
+        return merged(one, other, (a.name, "es")), state
+
+    return Estimator(a.init, estimate, f"{a.name}+es")
 
 
 def merged(one: Estimate, other: Estimate, names: tuple[str, str]) -> Estimate:

@@ -106,5 +106,9 @@ def summary(record: Record, metrics: Metrics) -> dict[str, Any]:
 
 
 def inner_steps_of(config: OuterConfig, num_steps: int) -> int:
-    """Inner steps of an outer step, each one step of one network; both signs and both merged estimators count."""
-    return config.num_tasks * num_steps * sum(2 if name in PERTURBED else 1 for name in config.estimator)
+    """Inner steps of an outer step, each one step of one network.
+
+    Both signs count, and both of two merged estimators unless they share their unrolls.
+    """
+    names = config.estimator[:1] if config.shares_unrolls else config.estimator
+    return config.num_tasks * num_steps * sum(2 if name in PERTURBED else 1 for name in names)

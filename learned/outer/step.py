@@ -23,7 +23,16 @@ from learned import weights
 from learned.base import LearnedOptimizer, Part, Theta
 from learned.config import OuterConfig
 from learned.designs import make_design, run_key, untrained_theta
-from learned.estimators import Estimate, Estimator, make_by_name, merge, one_by_one, over_devices, side_by_side
+from learned.estimators import (
+    Estimate,
+    Estimator,
+    make_by_name,
+    merge,
+    one_by_one,
+    over_devices,
+    side_by_side,
+    with_own_es,
+)
 from learned.estimators.base import TASKS_AXIS, Each, all_finite, scaled, signal_to_noise
 from learned.objective import FamilyObjective, Objective
 
@@ -193,6 +202,7 @@ class Engine:
         return {
             "outer_loss": jnp.mean(estimate.losses),
             "gradient_norm": optax.tree.norm(gradient),
+            "sample_norm": jnp.median(lengths_of(estimate.gradients)),
             "num_non_finite": estimate.num_non_finite,
             "skipped": ~finite,
             "step_factor": state.step_factor,
@@ -255,9 +265,14 @@ def no_outliers(gradients: Theta, most: float) -> Array:
 
     One that is not finite is too long; where most are, all are in.
     """
-    lengths = jax.vmap(optax.tree.norm)(gradients)
-    lengths = jnp.where(jnp.isfinite(lengths), lengths, jnp.inf)
+    lengths = lengths_of(gradients)
     return lengths <= most * jnp.median(lengths)
+
+
+def lengths_of(gradients: Theta) -> Array:
+    """Norms of the samples, (num_samples,); infinite where one is not finite."""
+    lengths = jax.vmap(optax.tree.norm)(gradients)
+    return jnp.where(jnp.isfinite(lengths), lengths, jnp.inf)
 
 
 def mean_clipped(gradients: Theta, limit: float, kept: Array | None = None) -> Theta:
@@ -300,6 +315,8 @@ def make_estimator(config: OuterConfig, objective: FamilyObjective, each: Each =
     made = [
         make_by_name(name, objective, config.num_tasks, config.sigma, each, config.late) for name in config.estimator
     ]
+    if config.shares_unrolls:
+        return with_own_es(made[0], config.num_tasks, config.sigma)
     return made[0] if len(made) == 1 else merge(*made, shared=config.shared_samples)
 
 

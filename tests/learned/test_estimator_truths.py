@@ -23,6 +23,7 @@ from learned.estimators import (
     merge,
     one_by_one,
     side_by_side,
+    with_own_es,
 )
 from learned.estimators.base import mean_and_variance, samples
 from tests.helpers import central_differences
@@ -323,6 +324,20 @@ def test_telescoping_losses_sum_to_the_last():
     _, whole = objective.advance(objective.theta, {}, objective.start(objective.theta, {}, key, 12), key, 12)
     np.testing.assert_allclose(np.concatenate(losses), whole, rtol=1e-6)
     assert np.diff(np.concatenate(losses), prepend=0.0).sum() == pytest.approx(float(whole[-1]), rel=1e-5)
+
+
+def test_with_the_es_of_its_own_unrolls_it_is_the_merge_of_shared_samples():
+    apart = merge(*(make(n, Descent(), 8, 8) for n in ("reparam", "es")))
+    own = with_own_es(make("reparam", Descent(), 8, 8), 8, SIGMA)
+    states = [apart.init(Descent.theta, {}, KEY, 12, 12), own.init(Descent.theta, {}, KEY, 12, 12)]
+    found = [
+        jax.jit(lambda e=e, state=state: e.estimate(Descent.theta, state, {}, KEY, 12, 12)[0])()
+        for e, state in zip((apart, own), states, strict=True)
+    ]
+    np.testing.assert_allclose(flat(found[0].gradients), flat(found[1].gradients), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-6)
+    assert found[0].info.keys() == found[1].info.keys()
+    assert all(found[0].info[name] == pytest.approx(float(found[1].info[name]), rel=1e-3) for name in found[0].info)
 
 
 def test_merged_in_a_single_window_it_is_the_merge_of_whole_unrolls(monkeypatch):

@@ -54,7 +54,7 @@ def _draw(name: str, metrics: pd.DataFrame) -> Canvas:
         length.step(steps, windows, where="post", color=COLORS[4], label="a window")
     length.set_ylabel("inner steps")
     length.set_ylim(0, 1.7 * columns["horizon"].max())  # room for the legend
-    _scatter(norm, steps, columns["gradient_norm"], COLORS[0], "before clipping")
+    _scatter(norm, steps, columns["gradient_norm"], COLORS[0], "mean of samples, clipped one by one")
     norm.set_ylabel("gradient norm")
     names = [name for name in columns if name.startswith("signal_to_noise/")]
     for color, column in zip((COLORS[1], *COLORS[2:]), names, strict=False):

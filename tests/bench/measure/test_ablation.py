@@ -82,7 +82,7 @@ def test_a_part_is_outer_trained_and_evaluated(monkeypatch):
     cells = pd.DataFrame({"cell": ["c"], "task": ["ablation/orthogonal/merged/growing/0"], "status": ["ok"]})
     (row,) = ablation.table(cells, curve).to_dict("records")
     config = ablation.config_of("orthogonal", "merged", "growing", 0)
-    assert row["outer_steps"] == config.outer_steps == 2
+    assert row["outer_steps"] == config.outer_steps == 5
     assert row["inner_steps"] <= 640
     assert row["skipped"] == 0
     assert 0 < row["final_validation_loss"] < 10

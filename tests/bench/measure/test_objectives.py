@@ -11,13 +11,15 @@ from learned.curriculum import Stage
 from tests.helpers import linear_family
 
 SEEDS = range(objectives.SEEDS)
+NAMES = (*objectives.LOSSES, objectives.UNTRAINED)
 
 
-def test_two_configurations_differ_in_the_objective_and_its_evaluation_alone():
+def test_two_configurations_differ_in_the_objective_alone_and_share_their_draws():
     for design in objectives.DESIGNS:
         one, other = (objectives.config_of(design, objective, 3).as_dict() for objective in ("train", "validation"))
         differing = {name for name in one | other if one.get(name) != other.get(name)}
-        assert differing == {"name", "objective", "score_every"}
+        assert differing == {"name", "objective"}
+        assert one["drawn_as"]
 
 
 def cells_and_curves(losses):
@@ -26,7 +28,7 @@ def cells_and_curves(losses):
     for cell, ((design, objective, seed), loss) in enumerate(losses.items()):
         cells.append((cell, f"objectives/{design}/{objective}/{seed}", "ok"))
         rows += [(cell, 1, "seconds", 9.0), (cell, 2, "seconds", 10.0)]
-        rows += [(cell, t, name, value) for t, value in enumerate((loss / 2, loss * 2)) for name in objectives.LOSSES]
+        rows += [(cell, t, name, value) for t, value in enumerate((loss / 2, loss * 2)) for name in NAMES]
     return pd.DataFrame(cells, columns=["cell", "task", "status"]), pd.DataFrame(
         rows, columns=["cell", "step", "metric", "value"]
     )
@@ -52,13 +54,11 @@ def test_a_part_is_outer_trained_and_evaluated(monkeypatch):
     monkeypatch.setattr(objectives, "OUTER_STEPS", 4)
     monkeypatch.setattr(objectives, "NUM_TASKS", 2)
     monkeypatch.setattr(objectives, "POOL", "outer_validation")
-    monkeypatch.setattr(objectives, "LOSSES", ("final_validation_loss", "final_train_loss"))  # it has no test split
     curve = objectives.measure("normalized/validation/0", (), 1)
     assert {name: len(rows) for name, rows in curve.groupby("metric")} | dict.fromkeys(ablation.FOLLOWED, 0) == {
         **dict.fromkeys(ablation.FOLLOWED, 0),
         "inner_steps": 4,
         "seconds": 4,
-        "final_validation_loss": 2,
-        "final_train_loss": 2,
+        **dict.fromkeys(NAMES, 2),
     }
     assert objectives.config_of("normalized", "train", 0).stages[1] == Stage(12, 2)

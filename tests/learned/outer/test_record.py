@@ -38,6 +38,10 @@ def test_the_facts_of_a_run_are_those_of_its_best_theta_and_its_whole_cost():
     }
 
 
-@pytest.mark.parametrize(("names", "signs"), [(("es",), 2), (("tbptt",), 1), (("reparam", "es"), 4)])
-def test_both_signs_count_and_so_does_each_of_two_that_are_merged(names, signs):
-    assert inner_steps_of(dataclasses.replace(CONFIG, estimator=names, num_tasks=3), 10) == signs * 3 * 10
+@pytest.mark.parametrize(
+    ("names", "shared", "signs"),
+    [(("es",), True, 2), (("tbptt",), True, 1), (("reparam", "es"), False, 4), (("reparam", "es"), True, 2)],
+)
+def test_both_signs_count_and_both_of_two_that_are_merged_but_for_unrolls_that_they_share(names, shared, signs):
+    config = dataclasses.replace(CONFIG, estimator=names, num_tasks=3, shared_samples=shared)
+    assert inner_steps_of(config, 10) == signs * 3 * 10
