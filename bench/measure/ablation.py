@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import pandas as pd
 
 import tasks
@@ -144,8 +145,8 @@ def measure(
     Returns:
       Rows (step, metric, value). At the number of outer steps done: "outer_loss", "sample_norm" (the median norm of
       the gradients of samples, before they are clipped), "inner_steps" and "seconds" of processor time so far,
-      "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the evaluation task: "final_validation_loss" of the best theta, and
-      "final_validation_loss_untrained".
+      "skipped", "merge_weight" of merged estimators, "outer_validation_loss". At the number of the evaluation task:
+      "final_validation_loss" of the best theta, and "final_validation_loss_untrained".
     """
     del entrants, replications
     design, estimator, unrolls, seed = part.split("/")
@@ -281,6 +282,21 @@ def verdicts(table: Frame) -> list[Verdict]:
             pairs = [losses[design, *CLAIMED, seed] - losses[design, *other, seed] for seed in range(SEEDS)]
             differences[other[0] if claim == "estimator" else other[1]] = t_interval(pairs)
         found.append(Verdict(claim, design, differences, _status(differences)))
+    return found
+
+
+def gains(table: Frame) -> dict[str, Interval]:
+    """The logarithm of the final validation loss less that of untrained weights, of the claimed pair, by design.
+
+    Means and intervals over outer seeds; designs with a seed that is missing are left out.
+    """
+    estimator, unrolls = CLAIMED
+    rows = table[(table["estimator"] == estimator) & (table["unrolls"] == unrolls)]
+    found = {}
+    for design, of_design in rows.groupby("design"):
+        if len(of_design) == SEEDS:
+            logs = np.log(of_design[["final_validation_loss", "untrained"]].to_numpy(np.float64))
+            found[str(design)] = t_interval(logs[:, 0] - logs[:, 1])
     return found
 
 

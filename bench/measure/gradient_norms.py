@@ -1,7 +1,8 @@
 """Norms of the outer-gradient as unrolls grow, on a convolutional net: does orthogonalizing updates keep them tame?
 
-As the part of the same name of `bench.measure.pathologies`, but on the net that outer-training was on, for the paper's
-design and for those whose updates are orthogonalized, before outer-training and after it. A part is OPTIMIZER/THETA.
+As the part of the same name of `bench.measure.pathologies`, but on a larger net, for the paper's design and for those
+whose updates are orthogonalized, before outer-training and after it. The first two were outer-trained on this net;
+`lopt_home` on nets of 8 and 16 pixels, and then on fully connected ones. A part is OPTIMIZER/THETA.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +23,23 @@ from learned.objective import FamilyObjective
 
 FAMILY = "imagenet16_cnn3"
 POOL = "outer_validation"  # of classes
-OPTIMIZERS = ("lopt_paper", "lopt_ortho", "lopt_home")
+OPTIMIZERS = ("lopt_paper", "lopt_ortho_small", "lopt_home")
 THETAS = ("initial", "trained")
 LENGTHS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SIDE_BY_SIDE = 4  # unrolls at once: the longest hold the activations of all their steps
-COLUMNS = ["optimizer", "theta", "steps", "median", "low", "high", "largest", "finite", "growth"]
+COLUMNS = [
+    "optimizer",
+    "theta",
+    "steps",
+    "median",
+    "low",
+    "high",
+    "quarter",
+    "three_quarters",
+    "largest",
+    "finite",
+    "growth",
+]
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -89,7 +102,8 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
 
     Returns:
       A row for each part and length: `optimizer`, `theta`, `steps`, `median` of the norms with the ends `low` and
-      `high` of its interval, the `largest`, the share that is `finite`, `growth` of the median since the shortest.
+      `high` of its interval, their quartiles `quarter` and `three_quarters`, the `largest`, the share that is `finite`,
+      `growth` of the median since the shortest.
     """
     rows = []
     for _, cell in cells[cells["status"] == "ok"].sort_values("task").iterrows():
@@ -101,7 +115,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
             median = median_of_norms(found)
             first = first or median.estimate
             growth = median.estimate / first
-            rows.append(
-                (name, which, length, median.estimate, median.low, median.high, found.max(), finite.mean(), growth)
-            )
+            ends = (float(np.quantile(found, share, method="inverted_cdf")) for share in (0.25, 0.75))
+            interval = (median.estimate, median.low, median.high)
+            rows.append((name, which, length, *interval, *ends, found.max(), finite.mean(), growth))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -9,7 +9,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.report.page import template
-from bench.report.statements import Claim, Published, claims, what_was_learned
+from bench.report.statements import LIMITATIONS, QUESTIONS, Claim, Published, claims, questions, what_was_learned
 from bench.report.verify_report import first_difference, published_reports
 from tasks.files import write_atomically
 
@@ -18,11 +18,11 @@ FOLDER, PAGE, JSON = "claims", "index.html", "claims.json"  # of a label, among 
 
 def listed(found: list[Claim], marks: tuple[str, ...]) -> list[tuple[str, str]]:
     """(claim, statement) of the statements that the page puts one of these marks beside."""
-    return [(claim.name, part.text) for claim in found for part in claim.parts if part.mark in marks]
+    return [(claim.name, part.text) for claim in found for part in claim.parts if part.mark in marks and not part.noted]
 
 
 def as_json(found: list[Claim]) -> str:
-    """The claims as `bench claims --json` prints them."""
+    """The claims, and the questions that they answer, as `bench claims --json` prints them."""
     rows = [
         {
             "name": claim.name,
@@ -32,7 +32,7 @@ def as_json(found: list[Claim]) -> str:
             "figure": claim.figure,
             "command": claim.command,
         }
-        for claim in found
+        for claim in (*found, *questions(found))
     ]
     return f"{json.dumps(rows, indent=1)}\n"
 
@@ -47,10 +47,12 @@ def files(reports_dir: Path, label: str) -> dict[str, str]:
         "title": f"The six claims ({label})",
         "label": label,
         "claims": found,
+        "questions": [(claim, QUESTIONS[claim.name][0]) for claim in questions(found)],
         "learned": learned,
         "measured": measured,
         "contradicted": listed(found, ("contradicted",)),
         "unproven": [*listed(found, ("not shown", "")), *(() if measured else [("", part.text) for part in learned])],
+        "limitations": LIMITATIONS,
     }
     return {PAGE: template("claims").render(**context), JSON: as_json(found)}
 

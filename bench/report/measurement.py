@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import measurement_of, write_table
-from bench.report import ablation, designs, pathologies
+from bench.report import ablation, designs, feedback, gradient_norms, objectives, pathologies
 from bench.report.page import template, write_files
 from bench.report.provenance import provenance_table
 from bench.report.section import Section
@@ -18,6 +18,9 @@ from bench.report.section import Section
 PAGES: dict[str, Callable[[pd.DataFrame, Any, Any], Sequence[Section]]] = {
     "ablation": ablation.sections,
     "designs": designs.sections,
+    "feedback": feedback.sections,
+    "gradient_norms": gradient_norms.sections,
+    "objectives": objectives.sections,
     "pathologies": pathologies.sections,
 }
 

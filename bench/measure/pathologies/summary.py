@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.moments import jackknife
-from bench.statistics import Interval, estimate_text, median_interval, t_interval
+from bench.statistics import Interval, estimate_text, median_interval, t_interval, three_digits
 from bench.store.rows import Frame
 
 MERGED = ("merged", "merged_independent")
@@ -180,6 +180,8 @@ class Growth:
       most: the factor between those that are furthest apart.
       shortest: the shortest length.
       largest: the length, the first if there are several, whose norm is the largest.
+      longest: the longest length.
+      at_longest: the norm there against the shortest.
     """
 
     times: float
@@ -187,6 +189,8 @@ class Growth:
     most: float
     shortest: int
     largest: int
+    longest: int
+    at_longest: float
 
     @property
     def explodes(self) -> bool:
@@ -198,10 +202,13 @@ class Growth:
             return f"is largest at {self.shortest:,} steps, the shortest"
         if not math.isfinite(self.times):
             return f"grows beyond the largest float32 from {self.shortest:,} to {self.largest:,} steps"
-        return (
+        text = (
             f"grows {estimate_text(self.times, self.least, self.most)} times from {self.shortest:,} to "
             f"{self.largest:,} steps, where it is largest"
         )
+        if self.longest == self.largest:
+            return text
+        return f"{text}, and is {three_digits(self.at_longest)} times as large at {self.longest:,}"
 
 
 def growth(norms: Frame) -> Growth:
@@ -220,7 +227,15 @@ def growth(norms: Frame) -> Growth:
     if math.isinf(times):
         least = most = times
     lengths = norms["at"].astype(int)
-    return Growth(float(times), float(least), float(most), int(lengths.iloc[0]), int(lengths.iloc[peak]))
+    return Growth(
+        float(times),
+        float(least),
+        float(most),
+        int(lengths.iloc[0]),
+        int(lengths.iloc[peak]),
+        int(lengths.iloc[-1]),
+        float(values[-1] / values[0]),
+    )
 
 
 def or_infinite(values: ArrayLike) -> NDArray[np.float64]:

@@ -40,7 +40,8 @@ def heat_map_figure(table: Frame) -> Figure:
         slug="ablation_heat_map",
         alt=f"Heat map of final validation loss, estimators by curricula. {'; '.join(parts)}.",
         caption="Final validation loss on evaluation classes of the best theta of each run; geometric mean over "
-        "evaluation tasks and outer seeds. Darker is worse, on one logarithmic scale for all panels.",
+        "evaluation tasks and outer seeds, of which pairs that are judged have five and others three. Darker is "
+        "worse, on one logarithmic scale for all panels.",
         draw=lambda: _draw_heat_maps(panels),
     )
 
@@ -79,7 +80,7 @@ def runs_figure(runs: Frame, column: str, x: str, what: str, caption: str, *, lo
       caption: how to read it, beside what lines and bands are.
       log: whether its axis is logarithmic.
     """
-    known = runs.dropna(subset=column)
+    known = runs[np.isfinite(runs[column])]
     last: Frame = known.sort_values(x).groupby(["design", "unrolls", "estimator", "seed"], sort=False)[column].last()
     ends = last.groupby(level=["design", "unrolls", "estimator"], sort=False).median()
     parts = [f"{d}, {u} unrolls, {e} {three_digits(value)}" for (d, u, e), value in ends.items()]

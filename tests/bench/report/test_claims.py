@@ -109,8 +109,9 @@ def pathologies(growth, variance, bias):
 def on_the_cnn(growth):
     names = ("optimizer", "theta", "steps", "median", "low", "high")
     rows = [
-        (name, "trained", steps, norm, norm, norm)
-        for name, last in (("lopt_paper", growth), ("lopt_ortho", 2.5))
+        (name, theta, steps, norm, norm, norm)
+        for name, last in (("lopt_paper", growth), ("lopt_home", 2.5))
+        for theta in ("initial", "trained")
         for steps, norm in ((5, 1.0), (2000, last))
     ]
     return [dict(zip(names, row, strict=True)) for row in rows]
@@ -120,23 +121,31 @@ def test_gradients_explode_beyond_the_factor_that_the_page_of_pathologies_names(
     # 0.9 growth / 1.1 is above 100 from 122.3 on.
     claim = found("C1", pathologies=pathologies(123.0, 1.0, 0.5), gradient_norms=on_the_cnn(101.0))
     assert claim.status == "shown"
-    assert "lopt_paper, trained, grows 101 [101, 101] times from 5 to 2,000 steps" in claim.parts[3].text
-    assert "(times of lopt_ortho trained 2.5)" in claim.parts[3].text
+    assert "lopt_paper, trained, grows 101 [101, 101] times from 5 to 2,000 steps" in claim.parts[4].text
+    assert "of lopt_home, trained, it grows 2.50 [2.50, 2.50] times" in claim.parts[5].text
+    assert claim.parts[5].noted, "what orthogonalized updates do is no part of the claim"
+    assert claims.listed([claim], ("not shown", "")) == []
     assert "Windows of 5 steps miss 0.500 [0.400, 0.600] of the gradient" in claim.parts[-1].text
     assert "more than 100 times" in claim.rule
     claim = found("C1", pathologies=pathologies(122.0, 1.0, 0.05), gradient_norms=on_the_cnn(99.0))
-    assert [part.holds for part in claim.parts] == [False] * 5
+    assert [part.holds for part in claim.parts] == [False] * 5 + [None, False]
     assert found("C1", pathologies=pathologies(123.0, 1.0, 0.5)).status == "shown in part"
 
 
 def test_merging_holds_within_its_limit_and_once_it_trains():
-    alike = {"design": "orthogonal", "estimator": "merged", "unrolls": "growing", "untrained": 2.5}
-    runs = [alike | {"seed": seed, "final_validation_loss": 1.0 + seed} for seed in range(2)]
+    alike = {"estimator": "merged", "unrolls": "growing", "untrained": 2.5}
+    runs = [
+        alike | {"design": design, "seed": seed, "final_validation_loss": 1.0 + seed / 10}
+        for design in ablation.DESIGNS
+        for seed in range(ablation.SEEDS)
+    ]
     claim = found("C2", pathologies=pathologies(1.0, 1.1, 0.5), ablation=runs)
     assert claim.status == "shown"
-    assert "2 of 2 runs" in claim.parts[1].text
-    runs[0]["final_validation_loss"] = 3.0
-    assert found("C2", pathologies=pathologies(1.0, 1.2, 0.5), ablation=runs).status == "not shown"
+    assert "is at most 1.10 [0.900, 1.20] over 3 lengths and thetas; the upper ends of 3 known" in claim.parts[0].text
+    assert found("C2", pathologies=pathologies(1.0, 1.1, 0.5), ablation=runs[1:]).parts[-1].holds is None
+    runs[0]["final_validation_loss"] = 10.0
+    claim = found("C2", pathologies=pathologies(1.0, 1.2, 0.5), ablation=runs)
+    assert [part.holds for part in claim.parts] == [False, True, False], "by name, the orthogonal one first"
 
 
 def test_the_ablation_is_judged_by_its_own_rule():
@@ -159,12 +168,14 @@ def test_the_page_holds_every_number_and_a_changed_one_is_found(tmp_path):
     folders = Folders(results_dir=tmp_path / "results", reports_dir=tmp_path / "reports")
     path = claims.write_claims("here", folders=folders)
     rows = json.loads((path.parent / claims.JSON).read_text())
-    assert [list(row) for row in rows] == [["name", "sentence", "status", "number", "figure", "command"]] * 6
+    assert [list(row) for row in rows] == [["name", "sentence", "status", "number", "figure", "command"]] * 10
+    assert [row["name"] for row in rows] == [*(f"C{i}" for i in range(1, 7)), *(f"Q{i}" for i in range(1, 5))]
+    assert (rows[6]["status"], rows[6]["number"]) == (rows[2]["status"], rows[2]["number"])
     text = path.read_text()
     assert all(row["sentence"] in text.replace("&#39;", "'") for row in rows)
     assert claims.published_claims(folders.reports_dir) == ["here"]
     assert claims.verify_claims(folders.reports_dir, "here") is None
-    path.write_text(text.replace("Not shown", "Shown", 1))
+    path.write_text(text.replace('<p class="status">Not shown', '<p class="status">Shown', 1))
     problem = claims.verify_claims(folders.reports_dir, "here")
     assert problem is not None
     assert 'published \'<p class="status">Shown' in problem
