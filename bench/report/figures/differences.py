@@ -35,7 +35,7 @@ def differences_figure(
 def _draw(panels: Mapping[str, Mapping[str, Interval]], what: str, x_label: str) -> Canvas:
     heights = [len(found) for found in panels.values()]
     canvas = Canvas(figsize=(WIDTH, 1.1 + 0.45 * sum(heights) + 0.35 * len(heights)), layout="constrained")
-    drawn = canvas.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    drawn = canvas.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axes, (group, found) in zip(drawn, panels.items(), strict=True):
         for place, difference in enumerate(found.values()):
             color = (LEARNED_COLORS[0], COLORS[0])[place % 2]

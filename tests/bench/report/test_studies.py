@@ -76,11 +76,9 @@ def test_norms_are_told_with_their_growth_and_their_spread(tmp_path):
 
 def test_the_objective_that_ends_lower_is_named_and_one_that_is_alike_is_not(tmp_path):
     text = page(tmp_path, *of_objectives())
-    assert (
-        "Outer-training of normalized on validation loss rather than train loss takes the final test loss 0.5" in text
-    )
-    assert "times as high: lower." in text
-    assert "times as high: no difference shown." in text
+    assert "Outer-trained on validation loss, normalized ends at 0.5" in text
+    assert "after outer-training on train loss: lower." in text
+    assert "after outer-training on train loss: no difference shown." in text
     cells, curves = of_objectives()
     assert "No difference can be told yet" in page(tmp_path, cells[::2], curves)
 
