@@ -58,7 +58,7 @@ NUM_VALIDATIONS = 8  # along a run
 FOLLOWED = ("outer_loss", "sample_norm", "skipped", "merge_weight", "outer_validation_loss")  # of its metrics
 COLUMNS = [
     *("design", "estimator", "unrolls", "seed", "outer_steps", "inner_steps", "seconds", "skipped"),
-    *("outer_validation_loss", "final_validation_loss", "untrained"),
+    *("outer_validation_loss", "last_outer_validation_loss", "final_validation_loss", "untrained"),
 ]
 MERGED_OF = ("reparam", "es")  # what the merged estimators are compared with
 
@@ -221,8 +221,8 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
 
     Returns:
       A row for each finished part: `design`, `estimator`, `unrolls`, `seed`, `outer_steps`, `inner_steps`, `seconds`,
-      `skipped` updates, `outer_validation_loss` (the best), `final_validation_loss` (geometric mean over the evaluation
-      tasks) and that of untrained weights, `untrained`.
+      `skipped` updates, `outer_validation_loss` (the best) and `last_outer_validation_loss`, `final_validation_loss`
+      (geometric mean over the evaluation tasks) and that of untrained weights, `untrained`.
     """
     found = []
     for _, cell in cells[cells["status"] == "ok"].iterrows():
@@ -240,6 +240,7 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
                 "seconds": float(values["seconds"][-1]),
                 "skipped": int(values["skipped"].sum()),
                 "outer_validation_loss": float(values["outer_validation_loss"].min()),
+                "last_outer_validation_loss": float(values["outer_validation_loss"][-1]),
                 "final_validation_loss": geometric_mean(values["final_validation_loss"]),
                 "untrained": geometric_mean(values["final_validation_loss_untrained"]),
             }

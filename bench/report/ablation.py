@@ -120,6 +120,7 @@ def _losses(table: Frame) -> Section:
                 whole_entry(len(group)),
                 Entry(format_interval(interval), interval),
                 _number(group["outer_validation_loss"].median()),
+                _number(group["last_outer_validation_loss"].median()),
                 _number(group["untrained"].median()),
                 whole_entry(group["outer_steps"].median()),
                 whole_entry(group["skipped"].sum()),
@@ -128,6 +129,7 @@ def _losses(table: Frame) -> Section:
         )
     numbers = {
         "outer_validation_loss": "outer-validation loss, best",
+        "last_outer_validation_loss": "outer-validation loss, last",
         "untrained": "final validation loss, untrained",
         "outer_steps": "outer steps",
         "skipped": "updates skipped, in all",
@@ -163,7 +165,8 @@ def _outer_losses(runs: Frame) -> Section:
     figures.insert(1, drawn.runs_figure(runs, "outer_loss", "inner_steps", "outer-loss", caption))
     paragraphs = [
         "All runs take the same inner steps; their seconds differ with the estimator, since a backward pass costs more "
-        "than a forward pass and truncation more outer steps. Seconds are processor time without compilation."
+        "than a forward pass and truncation more outer steps. Seconds are processor time without compilation, outer-validation "
+        "included."
     ]
     return Section("outer-loss", "Along outer-training", paragraphs, figures, [])
 

@@ -168,6 +168,11 @@ def _windows(curve: Frame, config: Any) -> Part:
     yield length, "variance of merged_windows", jackknife(np.asarray, (apart, 1), log=True)
     ratio = jackknife(lambda a, b: a / b, (apart, 1), (whole, 1), log=True)
     yield length, "variance of merged_windows over that of merged", ratio
+    yield (
+        length,
+        "squared shift of merged_windows from merged",
+        jackknife(np.asarray, (columns["shift/merged_windows"], 2)),
+    )
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,8 @@ def windows(theta_name: str, length: int, replications: int, tick: Callable[[], 
     The samples of the first are those of "merged" in `variances`.
 
     Returns:
-      Rows (replication, metric, value): "deviation/NAME" and "finite/NAME" as in `variances`, for `MERGED_IN`.
+      Rows (replication, metric, value): "deviation/NAME" and "finite/NAME" as in `variances`, for `MERGED_IN`, and
+      "shift/merged_windows", products of the second minus the first.
     """
     inner, each = load(theta_name), side_by_side(NUM_SAMPLES)
     rp, plain, apart = (make(inner.objective, NUM_SAMPLES, SIGMA, each) for make in (reparam, es, merged_windows))
@@ -118,11 +119,11 @@ def windows(theta_name: str, length: int, replications: int, tick: Callable[[], 
     for key in keys_of(length, replications):
         means.append(jax.device_get(replicate(inner.theta, inner.arrays, key)))
         tick()
-    stored = {}
-    for name in MERGED_IN:
-        estimates = vectors([found[name] for found in means])
-        stored[f"finite/{name}"] = np.isfinite(estimates).all(axis=1)
-        stored[f"deviation/{name}"] = deviations(estimates)
+    estimates = {name: vectors([found[name] for found in means]) for name in MERGED_IN}
+    stored = {f"finite/{name}": np.isfinite(estimates[name]).all(axis=1) for name in MERGED_IN}
+    stored |= {f"deviation/{name}": deviations(estimates[name]) for name in MERGED_IN}
+    whole, in_windows = estimates.values()
+    stored["shift/merged_windows"] = products(in_windows - whole)
     return rows_of(stored)
 
 

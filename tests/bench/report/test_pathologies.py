@@ -55,6 +55,7 @@ def synthetic(reparam_scale=lambda length: 1e-3, grown=1.0):
             for estimator, scale in (("merged", 1.0), ("merged_windows", 0.25 if length == 200 else 0.5)):
                 rows += [(i, f"finite/{estimator}", 1.0) for i in range(8)]
                 rows += [(i, f"deviation/{estimator}", scale * x) for i, x in enumerate(noise)]
+            rows += [(i, "shift/merged_windows", 0.01 * x) for i, x in enumerate(noise)]
         elif name == "merged_bias":
             for scale in heavy_tails.SCALES:
                 rows += [
