@@ -165,8 +165,8 @@ def _outer_losses(runs: Frame) -> Section:
     figures.insert(1, drawn.runs_figure(runs, "outer_loss", "inner_steps", "outer-loss", caption))
     paragraphs = [
         "All runs take the same inner steps; their seconds differ with the estimator, since a backward pass costs more "
-        "than a forward pass and truncation more outer steps. Seconds are processor time without compilation, outer-validation "
-        "included."
+        "than a forward pass and truncation more outer steps. Seconds are processor time without compilation, "
+        "outer-validation included."
     ]
     return Section("outer-loss", "Along outer-training", paragraphs, figures, [])
 
