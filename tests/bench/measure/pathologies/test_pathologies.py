@@ -14,7 +14,7 @@ from tests.helpers import assert_one_line
 def test_the_suite_is_a_cell_for_each_part_and_names_what_it_is_of():
     cells = plan(load_suite("pathologies"), Registry())
     assert [cell.title for cell in cells] == [f"pathologies/{part}" for part in pathologies.parts()]
-    assert len({cell.name for cell in cells}) == len(cells) == 3 * (3 + len(unrolls.LENGTHS)) + 2
+    assert len({cell.name for cell in cells}) == len(cells) == 3 * (3 + 2 * len(unrolls.LENGTHS)) + 2
     assert {cell.identity["replications"] for cell in cells} == {64}
     of_unrolls = [cell.identity for cell in cells if "theta" in cell.identity]
     assert len({config["theta_sha256"] for config in of_unrolls}) == 2
