@@ -102,7 +102,8 @@ class Engine:
         self.drawn_as = config.drawn_as or config.name
         self.key = run_key(self.drawn_as, config.seed)
         arrays = [tuple(family.arrays for family in part) for part in self.families]
-        self.arrays = jax.device_put([*arrays, self.key], self.whole)
+        # The key as numbers: a typed one cannot be put on devices of another process.
+        self.arrays = jax.device_put([*arrays, jax.random.key_data(self.key)], self.whole)
         each = self._each(2 * config.num_tasks)
         self.estimators = [
             make_estimator(config, self.objective(family, "outer_train", config.untold), each)
@@ -180,7 +181,7 @@ class Engine:
 
     def _step(self, state: OuterState, arrays: Any, outer_step: Array, num_steps: int, horizon: Array, member: int = 0):
         """Estimate, clip, update, average."""
-        key = jax.random.fold_in(arrays[2], outer_step + 1)
+        key = jax.random.fold_in(jax.random.wrap_key_data(arrays[2]), outer_step + 1)
         estimate, carried = self.estimators[member].estimate(
             state.theta, state.carried, arrays[0][member], key, num_steps, horizon
         )

@@ -26,6 +26,16 @@ def test_parts_differ_by_design_estimator_unrolls_and_seed():
     assert len({str(facts) for facts in parts.values()}) == len(parts)
 
 
+def test_runs_of_a_design_and_seed_begin_alike_and_share_their_draws():
+    configs = [
+        ablation.config_of("orthogonal", *pair, 1) for pair in itertools.product(ablation.ESTIMATORS, ablation.UNROLLS)
+    ]
+    assert {config.drawn_as for config in configs} == {"ablation/orthogonal"}
+    assert {(config.seed, config.learning_rate) for config in configs} == {(1, ablation.RATES["orthogonal"])}
+    whole = [config for config in configs if not config.truncated]
+    assert len({config.outer_steps for config in whole}) == len(ablation.UNROLLS), "merging costs no further unrolls"
+
+
 def rows(losses):
     """A table of `merged` and its rivals for one design: (estimator, unrolls) -> losses over seeds."""
     found = [

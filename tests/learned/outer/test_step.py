@@ -34,6 +34,11 @@ def test_an_outer_step_by_hand():
     assert norm > 0.08
     after, metrics = one_step(made, state)
     np.testing.assert_allclose(metrics["gradient_norm"], math.sqrt(sum(np.sum(g**2) for g in mean.values())), rtol=1e-4)
+    alone = [
+        math.sqrt(sum(np.sum(np.square(leaf[i])) for leaf in estimate.gradients.values()))
+        for i in range(len(estimate.losses))
+    ]
+    np.testing.assert_allclose(metrics["sample_norm"], np.median(alone), rtol=1e-4)
     for name, leaf in by_value.items():
         gradient = leaf * 0.08 / norm
         expected = np.asarray(state.theta[name]) - 0.01 * gradient / (np.abs(gradient) + 1e-8)
@@ -112,6 +117,15 @@ def test_only_the_parts_of_theta_that_are_named_are_trained_and_a_gradient_outsi
     assert float(both["w1"][1].sum()) == theta["w1"].size
     whole = of_parts(list(parts.values()), samples)
     assert all(np.array_equal(whole[name], samples[name], equal_nan=True) for name in theta)
+
+
+def test_runs_that_differ_in_their_seed_share_their_programs():
+    texts = set()
+    for seed in (0, 1):
+        made = engine(dataclasses.replace(CONFIG, seed=seed))
+        lowered = made.step.lower(made.init(), made.arrays, 0, num_steps=10, horizon=10)
+        texts.add(lowered.as_text())
+    assert len(texts) == 1
 
 
 def test_a_sample_many_times_as_long_as_the_others_is_left_out_and_so_is_one_that_is_not_finite():
