@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from bench.report.table import (
     text_entry,
     whole_entry,
 )
-from bench.statistics import MIN_SEEDS, Interval, t_interval
+from bench.statistics import MIN_SEEDS, t_interval
 from bench.store.rows import Frame
 
 NUM_BINS = 20  # of the inner steps: single outer steps scatter over decades
@@ -70,12 +69,6 @@ def binned(cells: Frame, curves: Frame) -> pd.DataFrame:
     return runs.assign(inner_steps=shared["inner_steps"], seconds=shared["seconds"])
 
 
-def _ratio(difference: Interval) -> Interval:
-    """A difference of logarithms as a ratio."""
-    low, high = (None if end is None else math.exp(end) for end in (difference.low, difference.high))
-    return Interval(math.exp(difference.estimate), low, high, difference.n)
-
-
 def _verdicts(found: list[Verdict]) -> Section:
     paragraphs = [
         "The paper (Metz et al., arXiv 1810.10180) claims that merging backpropagation with ES, and unrolls that "
@@ -84,7 +77,7 @@ def _verdicts(found: list[Verdict]) -> Section:
     ]
     rows = []
     for verdict in found:
-        ratios = {other: _ratio(difference) for other, difference in verdict.differences.items()}
+        ratios = {other: difference.exponential() for other, difference in verdict.differences.items()}
         against = listed([f"{format_interval(ratio)} times that of {other}" for other, ratio in ratios.items()])
         paragraphs.append(
             f"{verdict.status.capitalize()}, with the design {verdict.design}: {CLAIMS[verdict.claim]}. The loss is "
@@ -113,7 +106,7 @@ def _losses(table: Frame) -> Section:
     rows = []
     for key, group in groups:
         logs = np.log(group["final_validation_loss"].to_numpy(np.float64))
-        interval = _ratio(t_interval(logs))
+        interval = t_interval(logs).exponential()
         rows.append(
             (
                 *map(text_entry, key),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -30,8 +28,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         return []
     found = differences(table)
     words = [
-        f"Outer-trained on validation loss, {design} ends at {format_interval(_ratio(difference))} times the test loss "
-        f"that it has after outer-training on train loss: {_word(difference)}."
+        f"Outer-trained on validation loss, {design} ends at {format_interval(difference.exponential())} times the "
+        f"test loss that it has after outer-training on train loss: {_word(difference)}."
         for design, difference in found.items()
     ]
     paragraphs = [
@@ -44,7 +42,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     rows = []
     for _, group in table.groupby(["design", "objective"], sort=False):
         first = group.iloc[0]
-        means = [_ratio(t_interval(np.log(group[name].to_numpy(np.float64)))) for name in NAMES]
+        means = [t_interval(np.log(group[name].to_numpy(np.float64))).exponential() for name in NAMES]
         entries = (Entry(format_interval(mean), mean) for mean in means)
         rows.append((text_entry(first["design"]), text_entry(first["objective"]), whole_entry(len(group)), *entries))
     columns = (
@@ -62,11 +60,6 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         figures = [differences_figure("objectives", panels, what, x_label, caption)]
     shown = Table("objectives", "Losses after outer-training", columns, tuple(rows), notes)
     return [Section("differences", "The objective swapped", paragraphs, figures, [shown])]
-
-
-def _ratio(difference: Interval) -> Interval:
-    low, high = (None if end is None else math.exp(end) for end in (difference.low, difference.high))
-    return Interval(math.exp(difference.estimate), low, high, difference.n)
 
 
 def _word(difference: Interval) -> str:

@@ -40,6 +40,11 @@ class Interval:
         """Whether there is an interval and `value` lies outside."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
+    def exponential(self) -> Interval:
+        """A difference of logarithms as a ratio."""
+        low, high = (None if end is None else math.exp(end) for end in (self.low, self.high))
+        return Interval(math.exp(self.estimate), low, high, self.n)
+
     def without_bounds(self) -> Interval:
         """The estimate without its interval."""
         return Interval(self.estimate, None, None, self.n)
