@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from distributed import Client
 
 import bench
 from bench.engines.workers import LostSchedulerError
@@ -75,27 +76,34 @@ def scheduler_and_workers(folder):
         log.close()
 
 
-def workers_of(scheduler_address):
-    """Processes of the workers of a scheduler."""
-    from distributed import Client
+def kill_a_worker_in_mid_cell(scheduler_address):
+    """Kills a worker that does a cell; returns its process, or None if each worker has just ended one.
 
+    It is stopped before it is asked after, so that its cell cannot end in between.
+    """
     with Client(scheduler_address, set_as_default=False, timeout=60) as client:
-        client.wait_for_workers(2, timeout=60)
-        return list(client.run(os.getpid).values())
+        for address, process in client.run(os.getpid).items():
+            os.kill(process, signal.SIGSTOP)
+            time.sleep(0.2)  # for what it has sent to arrive
+            if client.processing()[address]:
+                os.kill(process, signal.SIGKILL)
+                return process
+            os.kill(process, signal.SIGCONT)
+    return None
 
 
 def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(undisturbed, tmp_path):
-    """In mid-cell: a cell has just ended on one worker when the other, which has one too, is killed."""
     said, killed = [], {}
     with scheduler_and_workers(tmp_path) as (address, scheduler):
-        processes = workers_of(address)
+        with Client(address, set_as_default=False, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
 
         def log(line):
             said.append(line)
-            if line.startswith("[2/") and "worker" not in killed:
-                killed["worker"] = processes[0]
-                os.kill(processes[0], signal.SIGKILL)
-            if line.startswith("[6/") and "scheduler" not in killed:
+            stored = sum(line.startswith("[") for line in said)
+            if stored >= 2 and "worker" not in killed and (process := kill_a_worker_in_mid_cell(address)):
+                killed["worker"] = process
+            if stored >= 6 and any("its worker died" in line for line in said) and "scheduler" not in killed:
                 killed["scheduler"] = scheduler.pid
                 scheduler.kill()
 
