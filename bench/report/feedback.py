@@ -7,7 +7,17 @@ import pandas as pd
 from bench.measure.feedback import FAMILY, HORIZON, OPTIMIZER, WAYS
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
-from bench.report.table import PERCENT, Column, Entry, Table, format_interval, format_number, text_entry, whole_entry
+from bench.report.table import (
+    PERCENT,
+    Column,
+    Entry,
+    Table,
+    difference_word,
+    format_interval,
+    format_number,
+    text_entry,
+    whole_entry,
+)
 from bench.statistics import Interval
 from bench.store.rows import Frame
 
@@ -34,8 +44,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     for (score, way), difference in found.items():
         panels.setdefault(score.replace("_", " "), {})[NAMES[way]] = difference
     words = [
-        f"With the {NAMES[way]} the {score.replace('_', ' ')} is {_word(found[score, way])} "
-        f"({format_interval(found[score, way])})."
+        f"With the {NAMES[way]} the difference in {score.replace('_', ' ')} is "
+        f"{format_interval(found[score, way], sign=True)}: {difference_word(found[score, way])}."
         for score, way in found
         if score.startswith("final")
     ]
@@ -70,9 +80,3 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     figure = differences_figure("feedback", panels, "Without the run's own feedback", "difference in loss", caption)
     shown = Table("feedback", "A schedule in place of feedback", columns, tuple(rows), notes)
     return [Section("differences", "Schedule and feedback", paragraphs, [figure], [shown])]
-
-
-def _word(difference: Interval) -> str:
-    if difference.low is None or difference.high is None:
-        return "not told apart, with too few tasks for an interval,"
-    return "lower" if difference.high < 0 else "higher" if difference.low > 0 else "not told apart"

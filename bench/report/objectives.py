@@ -8,8 +8,8 @@ import pandas as pd
 from bench.measure.objectives import FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, UNTRAINED, differences
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
-from bench.report.table import PERCENT, Column, Entry, Table, format_interval, text_entry, whole_entry
-from bench.statistics import Interval, t_interval
+from bench.report.table import PERCENT, Column, Entry, Table, difference_word, format_interval, text_entry, whole_entry
+from bench.statistics import t_interval
 from bench.store.rows import Frame
 
 NAMES = {name: name.removeprefix("final_").replace("_", " ") for name in LOSSES} | {UNTRAINED: "test loss, untrained"}
@@ -29,7 +29,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     found = differences(table)
     words = [
         f"Outer-trained on validation loss, {design} ends at {format_interval(difference.exponential())} times the "
-        f"test loss that it has after outer-training on train loss: {_word(difference)}."
+        f"test loss that it has after outer-training on train loss: {difference_word(difference)}."
         for design, difference in found.items()
     ]
     paragraphs = [
@@ -60,9 +60,3 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         figures = [differences_figure("objectives", panels, what, x_label, caption)]
     shown = Table("objectives", "Losses after outer-training", columns, tuple(rows), notes)
     return [Section("differences", "The objective swapped", paragraphs, figures, [shown])]
-
-
-def _word(difference: Interval) -> str:
-    if difference.low is None or difference.high is None:
-        return "too few seeds for an interval"
-    return "lower" if difference.high < 0 else "higher" if difference.low > 0 else "no difference shown"

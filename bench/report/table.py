@@ -162,6 +162,15 @@ def format_half_width(interval: Interval | None) -> str:
     return f"{text} ±{(interval.high - interval.low) / 2:.{decimals}f}"
 
 
+def difference_word(difference: Interval) -> str:
+    """Which way a difference goes, "lower" or "higher", or that none is shown."""
+    if difference.low is None:
+        return "too few for an interval"
+    if not difference.excludes(0):
+        return "no difference shown"
+    return "lower" if difference.estimate < 0 else "higher"
+
+
 def text_entry(text: Any, bold: bool = False) -> Entry:
     """A field of text; a dash for a missing value."""
     missing = text is None or text is pd.NA or (isinstance(text, float) and math.isnan(text))
