@@ -22,7 +22,7 @@ from bench.report.table import (
     text_entry,
     whole_entry,
 )
-from bench.statistics import MIN_SEEDS, t_interval
+from bench.statistics import MIN_SEEDS, geometric_mean, t_interval
 from bench.store.rows import Frame
 
 NUM_BINS = 20  # of the inner steps: single outer steps scatter over decades
@@ -134,11 +134,12 @@ def _losses(table: Frame) -> Section:
         Column("final_validation_loss", "final validation loss", interval=True),
         *(Column(key, name, number=True) for key, name in numbers.items()),
     )
-    (design, estimator, unrolls), best = min(groups, key=lambda pair: pair[1]["final_validation_loss"].median())
+    means = {key: geometric_mean(group["final_validation_loss"]) for key, group in groups}
+    design, estimator, unrolls = best = min(means, key=lambda key: means[key])
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
-        f"{HORIZON:,} steps, more than any unroll had. The lowest median over seeds is "
-        f"{format_number(best['final_validation_loss'].median(), 3)}: {design} with {estimator} and {unrolls} unrolls."
+        f"{HORIZON:,} steps, more than any unroll had. The lowest mean over seeds is "
+        f"{format_number(means[best], 3)}: {design} with {estimator} and {unrolls} unrolls."
     ]
     notes = (
         f"Geometric means over tasks and seeds with t {PERCENT} intervals of the logarithm, from {MIN_SEEDS} seeds on; "
