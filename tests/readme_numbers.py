@@ -11,7 +11,10 @@ import math
 import re
 from typing import Any
 
+import pandas as pd
+
 import learned
+from bench.measure import ablation
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
@@ -108,7 +111,7 @@ def numbers() -> dict[str, str]:
         "best_test": estimate(best["test_loss"]),
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
     }
-    found |= _out_of_distribution() | _claims()
+    found |= _out_of_distribution() | _claims() | _ablation()
     budgets = table_rows("ood", "budgets")
     for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
@@ -149,6 +152,18 @@ def _claims() -> dict[str, str]:
     words = {"claims_shown": "shown", "claims_part": "shown in part", "claims_not": "not shown"}
     of_each = {f"claim_{claim['name'].lower()}": claim["status"] for claim in claims}
     return of_each | {name: str(statuses.count(word)) for name, word in words.items()}
+
+
+def _ablation() -> dict[str, str]:
+    """Losses of the merged estimator with growing unrolls over those of its rivals, and the verdicts."""
+    with open(REPOSITORY / "reports/ablation/cpu-2core/tables/ablation_verdicts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {f"ablation_{row['claim']}_{row['design']}": row["status"] for row in rows}
+    for row in rows:
+        ratio = Interval(*(float(row[key]) for key in ("ratio", "ratio_low", "ratio_high")), 0)
+        found[f"ablation_{row['design']}_{row['other']}"] = format_interval(ratio)
+    gains = ablation.gains(pd.DataFrame(read_json("ablation")))
+    return found | {f"ablation_gain_{name}": format_interval(gain.exponential()) for name, gain in gains.items()}
 
 
 def _over_tuned_by_train() -> str:

@@ -134,12 +134,15 @@ def _losses(table: Frame) -> Section:
         Column("final_validation_loss", "final validation loss", interval=True),
         *(Column(key, name, number=True) for key, name in numbers.items()),
     )
+    untrained = {name: geometric_mean(rows["untrained"]) for name, rows in table.groupby("design", sort=False)}
+    before = [f"{format_number(loss, 3)} ({name})" for name, loss in untrained.items()]
     means = {key: geometric_mean(group["final_validation_loss"]) for key, group in groups}
     design, estimator, unrolls = best = min(means, key=lambda key: means[key])
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
         f"{HORIZON:,} steps, more than any unroll had. The lowest mean over seeds is "
-        f"{format_number(means[best], 3)}: {design} with {estimator} and {unrolls} unrolls."
+        f"{format_number(means[best], 3)}: {design} with {estimator} and {unrolls} unrolls. Before outer-training, "
+        f"which is on train loss, it is {listed(before)}."
     ]
     notes = (
         f"Geometric means over tasks and seeds with t {PERCENT} intervals of the logarithm, from {MIN_SEEDS} seeds on; "

@@ -92,7 +92,7 @@ RULES = {
     "C1": f"the median norm is more than {EXPLODES:g} times as large at some length as at the shortest, by the ends of "
     "both intervals; the norm of the bias lies above 0",
     "C2": f"the variance is at most {LIMITS['merged']:g} times the better one's, by the upper ends of all intervals; "
-    "the difference of logarithms of final losses lies below 0",
+    "the loss after outer-training is below 1 times that before",
     "C3": FASTER,
     "C4": "the interval of the difference lies below 0",
     "C5": f"in wall-clock, over the best of the paper's three with schedules, {FASTER}; the other groups are in the "
@@ -264,8 +264,8 @@ def _c2(published: Published) -> Parts:
     gains = {} if runs is None else ablation.gains(runs)
     for design, gain in gains.items():
         yield _lower(
-            f"Outer-trained with it, growing unrolls, {design} ends at a logarithm of the final validation loss less "
-            f"that of untrained weights of {_text(gain)} over outer seeds.",
+            f"Outer-training of {design} with it, by growing unrolls, on train loss takes final validation loss to "
+            f"{_text(gain.exponential())} times that before, over outer seeds.",
             gain,
         )
     if len(gains) < len(ablation.DESIGNS):

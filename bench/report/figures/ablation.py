@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from bench.measure.ablation import ESTIMATORS, UNROLLS
-from bench.report.figures.axes import heading, legend_of, plain
+from bench.measure.ablation import DESIGNS, ESTIMATORS, UNROLLS
+from bench.report.figures.axes import WIDTH, heading, legend_of, plain
 from bench.report.figures.drawing import Figure, detached
 from bench.report.figures.heat_maps import ASCENDING, heat_map
 from bench.report.figures.theme import BAND, COLORS, DASHES, LEARNED_COLORS
@@ -31,7 +31,9 @@ def heat_map_figure(table: Frame) -> Figure:
     Args:
       table: from `bench.measure.ablation.table`; where several seeds have a cell it shows their geometric mean.
     """
-    panels = {str(design): _grid(rows) for design, rows in table.groupby("design", sort=False)}
+    order = {"index": _known(ESTIMATORS, table["estimator"]), "columns": _known(UNROLLS, table["unrolls"])}
+    panels = {str(design): _grid(rows).reindex(**order) for design, rows in table.groupby("design", sort=False)}
+    empty = any(grid.isna().to_numpy().any() for grid in panels.values())
     parts = [
         f"{design}: " + ", ".join(f"{e} with {u} unrolls {three_digits(x)}" for (e, u), x in grid.stack().items())
         for design, grid in panels.items()
@@ -41,15 +43,14 @@ def heat_map_figure(table: Frame) -> Figure:
         alt=f"Heat map of final validation loss, estimators by curricula. {'; '.join(parts)}.",
         caption="Final validation loss on evaluation classes of the best theta of each run; geometric mean over "
         "evaluation tasks and outer seeds, of which pairs that are judged have five and others three. Darker is "
-        "worse, on one logarithmic scale for all panels.",
+        "worse, on one logarithmic scale for all panels." + (" Empty: not run." if empty else ""),
         draw=lambda: _draw_heat_maps(panels),
     )
 
 
 def _grid(rows: Frame) -> Frame:
     losses = rows.groupby(["estimator", "unrolls"])["final_validation_loss"]
-    means = losses.agg(lambda x: geometric_mean(x.to_numpy())).unstack()
-    return means.reindex(index=_known(ESTIMATORS, rows["estimator"]), columns=_known(UNROLLS, rows["unrolls"]))
+    return losses.agg(lambda x: geometric_mean(x.to_numpy())).unstack()
 
 
 def _known(order: Sequence[str] | Frame, names: Frame) -> list[str]:
@@ -58,13 +59,16 @@ def _known(order: Sequence[str] | Frame, names: Frame) -> list[str]:
 
 def _draw_heat_maps(panels: dict[str, Frame]) -> Canvas:
     tallest = max(len(grid) for grid in panels.values())
-    canvas = Canvas(figsize=(1.6 + 3.2 * len(panels), 1.4 + 0.42 * tallest), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 1.4 + 0.42 * tallest), layout="constrained")
     values = np.concatenate([grid.to_numpy().ravel() for grid in panels.values()])
     norm = LogNorm(np.nanmin(values), max(np.nanmax(values), 1.01 * np.nanmin(values)))
-    for axes, (design, grid) in zip(canvas.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+    all_axes = canvas.subplots(1, len(panels), squeeze=False).flat
+    for place, (axes, (design, grid)) in enumerate(zip(all_axes, panels.items(), strict=True)):
         texts = grid.map(lambda x: "" if np.isnan(x) else three_digits(x))
         heat_map(axes, grid, texts, norm, ASCENDING, labels=("unrolls", ""))
         axes.set_title(design, loc="left")
+        if place:
+            axes.set_yticklabels([])
     heading(canvas, "final validation loss after outer-training")
     return canvas
 
@@ -95,11 +99,12 @@ def runs_figure(runs: Frame, column: str, x: str, what: str, caption: str, *, lo
 
 def _draw_runs(known: Frame, column: str, x: str, what: str, log: bool) -> Canvas:
     names = _known(ESTIMATORS, known["estimator"])
+    designs, unrolls = _known(DESIGNS, known["design"]), _known(UNROLLS, known["unrolls"])
     grid = sns.relplot(
         known, kind="line", x=x, y=column, hue="estimator", style="estimator", hue_order=names, style_order=names,
         palette={name: PALETTE[name] for name in names}, dashes={name: LINES[name] for name in names}, legend=False,
-        row="design", col="unrolls", col_order=_known(UNROLLS, known["unrolls"]), estimator="median",
-        errorbar=("pi", 100), err_kws={"alpha": BAND, "linewidth": 0}, height=2.4, aspect=1.4,
+        row="design", row_order=designs, col="unrolls", col_order=unrolls, estimator="median",
+        errorbar=("pi", 100), err_kws={"alpha": BAND, "linewidth": 0}, height=2.2, aspect=1.35,
         facet_kws={"sharex": x == "inner_steps", "sharey": "row", "margin_titles": False},
     )  # fmt: skip
     grid.set_titles("")

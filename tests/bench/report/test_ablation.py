@@ -75,6 +75,7 @@ def test_a_cell_without_a_run_is_empty_and_there_is_no_verdict_without_all_seeds
     found = sections(estimators=("es",), unrolls=("short",), seeds=(0,))
     assert "No claim can be judged yet" in found["verdicts"].paragraphs[1]
     assert found["losses"].tables[0].rows[0][3].value == 1
+    assert found["losses"].paragraphs[0].endswith("is on train loss, it is 2.3 (orthogonal).")
     assert "merge-weight" not in found
     assert sections(seeds=()) == {}
 
