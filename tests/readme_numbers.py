@@ -111,7 +111,7 @@ def numbers() -> dict[str, str]:
         "best_test": estimate(best["test_loss"]),
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
     }
-    found |= _out_of_distribution() | _claims() | _ablation()
+    found |= _out_of_distribution() | _claims() | _ablation() | _feedback()
     budgets = table_rows("ood", "budgets")
     for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
@@ -160,10 +160,17 @@ def _ablation() -> dict[str, str]:
         rows = list(csv.DictReader(file))
     found = {f"ablation_{row['claim']}_{row['design']}": row["status"] for row in rows}
     for row in rows:
-        ratio = Interval(*(float(row[key]) for key in ("ratio", "ratio_low", "ratio_high")), 0)
+        low, high = float(row["ratio_low"]), float(row["ratio_high"])
+        ratio = Interval(float(row["ratio"]), low, high, 0)
         found[f"ablation_{row['design']}_{row['other']}"] = format_interval(ratio)
     gains = ablation.gains(pd.DataFrame(read_json("ablation")))
     return found | {f"ablation_gain_{name}": format_interval(gain.exponential()) for name, gain in gains.items()}
+
+
+def _feedback() -> dict[str, str]:
+    """The change of the headline's final test loss by a schedule, or another run's feedback, in place of its own."""
+    rows = [row | {"estimate": row["difference"]} for row in read_json("feedback") if row["score"] == "final_test_loss"]
+    return {f"feedback_{row['way']}": format_interval(Interval.read(row), sign=True) for row in rows}
 
 
 def _over_tuned_by_train() -> str:
