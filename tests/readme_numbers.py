@@ -15,6 +15,7 @@ import pandas as pd
 
 import learned
 from bench.measure import ablation
+from bench.measure.pathologies.summary import growth
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
@@ -111,7 +112,7 @@ def numbers() -> dict[str, str]:
         "best_test": estimate(best["test_loss"]),
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
     }
-    found |= _out_of_distribution() | _claims() | _ablation() | _feedback()
+    found |= _out_of_distribution() | _claims() | _ablation() | _feedback() | _norms()
     budgets = table_rows("ood", "budgets")
     for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
@@ -165,6 +166,12 @@ def _ablation() -> dict[str, str]:
         found[f"ablation_{row['design']}_{row['other']}"] = format_interval(ratio)
     gains = ablation.gains(pd.DataFrame(read_json("ablation")))
     return found | {f"ablation_gain_{name}": format_interval(gain.exponential()) for name, gain in gains.items()}
+
+
+def _norms() -> dict[str, str]:
+    """How the median outer-gradient grows with the length of unrolls on the 16x16 CNN."""
+    table = pd.DataFrame(read_json("gradient_norms")).rename(columns={"steps": "at", "median": "estimate"})
+    return {f"norms_{name}_{theta}": str(growth(rows)) for (name, theta), rows in table.groupby(["optimizer", "theta"])}
 
 
 def _feedback() -> dict[str, str]:
