@@ -171,7 +171,8 @@ def _ablation() -> dict[str, str]:
 def _norms() -> dict[str, str]:
     """How the median outer-gradient grows with the length of unrolls on the 16x16 CNN."""
     table = pd.DataFrame(read_json("gradient_norms")).rename(columns={"steps": "at", "median": "estimate"})
-    return {f"norms_{name}_{theta}": str(growth(rows)) for (name, theta), rows in table.groupby(["optimizer", "theta"])}
+    found = table.groupby(table["optimizer"] + "_" + table["theta"])
+    return {f"norms_{name}": str(growth(rows)) for name, rows in found}
 
 
 def _feedback() -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.measure.gradient_norms import FAMILY
 from bench.measure.pathologies.summary import EXPLODES, growth
-from bench.report.figures.axes import listed
+from bench.report.figures.axes import listed, percent
 from bench.report.figures.gradient_norms import norms_figure
 from bench.report.section import Section
 from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
@@ -37,6 +39,12 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         f"It grows by more than {EXPLODES:g} times, by its intervals too, of {listed(exploding)}."
         if exploding
         else f"No median is known to grow by more than {EXPLODES:g} times.",
+    ]
+    shares = {str(name): float(np.min(rows["finite"])) for name, rows in table.groupby(named)}
+    paragraphs += [
+        f"Of {name}, up to {percent(1 - share)} of the gradients of a length are not finite."
+        for name, share in shares.items()
+        if share < 1
     ]
     columns = (
         Column("optimizer", "optimizer"),
@@ -67,5 +75,5 @@ def _entries(row: Any) -> tuple[Entry, ...]:
         text_entry(row["theta"]),
         Entry(f"{row['steps']:,.0f}", float(row["steps"])),
         Entry(format_interval(median), median),
-        *(Entry(format_number(float(x)), float(x)) for x in numbers),
+        *(Entry(format_number(float(x)) if math.isfinite(x) else "not finite", float(x)) for x in numbers),
     )

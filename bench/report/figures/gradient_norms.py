@@ -28,8 +28,8 @@ def norms_figure(table: Frame) -> Figure:
         slug="gradient_norms",
         alt="Line plots of the norm of the outer-gradient against the length of the unroll. Median at "
         f"{int(table['steps'].max()):,} steps: {'; '.join(parts)}.",
-        caption="Line: median over unrolls at one theta, unsmoothed; band: quartiles; dots: the largest. A line ends "
-        "where its median is not finite.",
+        caption="Line: median over unrolls at one theta, unsmoothed; band: quartiles; dots: the largest, where it is "
+        "finite. A line ends where its median is not finite.",
         draw=lambda: _draw(table),
         wide=True,
     )
