@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 
 import learned
-from bench.measure import ablation
-from bench.measure.pathologies.summary import growth
+from bench.measure import ablation, gradient_norms
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
@@ -157,22 +156,19 @@ def _claims() -> dict[str, str]:
 
 def _ablation() -> dict[str, str]:
     """Losses of the merged estimator with growing unrolls over those of its rivals, and the verdicts."""
-    with open(REPOSITORY / "reports/ablation/cpu-2core/tables/ablation_verdicts.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {f"ablation_{row['claim']}_{row['design']}": row["status"] for row in rows}
-    for row in rows:
-        low, high = float(row["ratio_low"]), float(row["ratio_high"])
-        ratio = Interval(float(row["ratio"]), low, high, 0)
-        found[f"ablation_{row['design']}_{row['other']}"] = format_interval(ratio)
-    gains = ablation.gains(pd.DataFrame(read_json("ablation")))
-    return found | {f"ablation_gain_{name}": format_interval(gain.exponential()) for name, gain in gains.items()}
+    runs = pd.DataFrame(read_json("ablation"))
+    found = {f"ablation_gain_{design}": gain for design, gain in ablation.gains(runs).items()}
+    verdicts = ablation.verdicts(runs)
+    for verdict in verdicts:
+        found |= {f"ablation_{verdict.design}_{other}": gain for other, gain in verdict.differences.items()}
+    statuses = {f"ablation_{verdict.claim}_{verdict.design}": verdict.status for verdict in verdicts}
+    return statuses | {name: format_interval(difference.exponential()) for name, difference in found.items()}
 
 
 def _norms() -> dict[str, str]:
     """How the median outer-gradient grows with the length of unrolls on the 16x16 CNN."""
-    table = pd.DataFrame(read_json("gradient_norms")).rename(columns={"steps": "at", "median": "estimate"})
-    found = table.groupby(table["optimizer"] + "_" + table["theta"])
-    return {f"norms_{name}": str(growth(rows)) for name, rows in found}
+    found = gradient_norms.growths(pd.DataFrame(read_json("gradient_norms")))
+    return {f"norms_{optimizer}_{theta}": str(growth) for (optimizer, theta), growth in found.items()}
 
 
 def _feedback() -> dict[str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 import tasks
 from bench.measure.pathologies.moments import flattened
-from bench.measure.pathologies.summary import median_of_norms, or_infinite
+from bench.measure.pathologies.summary import Growth, growth, median_of_norms, or_infinite
 from bench.store.rows import Frame
 from learned import weights
 from learned.designs import make_design
@@ -114,8 +114,17 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
             finite = np.isfinite(found)
             median = median_of_norms(found)
             first = first or median.estimate
-            growth = median.estimate / first
             ends = (float(np.quantile(found, share, method="inverted_cdf")) for share in (0.25, 0.75))
             interval = (median.estimate, median.low, median.high)
-            rows.append((name, which, length, *interval, *ends, found.max(), finite.mean(), growth))
+            rows.append((name, which, length, *interval, *ends, found.max(), finite.mean(), median.estimate / first))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def growths(table: Frame) -> dict[tuple[str, str], Growth]:
+    """How far the median of each optimizer and theta grows with the length.
+
+    Args:
+      table: from `table`.
+    """
+    medians = table.rename(columns={"steps": "at", "median": "estimate"})
+    return {(str(name), str(theta)): growth(rows) for (name, theta), rows in medians.groupby(["optimizer", "theta"])}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.measure.gradient_norms import FAMILY
-from bench.measure.pathologies.summary import EXPLODES, growth
+from bench.measure.gradient_norms import FAMILY, growths
+from bench.measure.pathologies.summary import EXPLODES
 from bench.report.figures.axes import listed, percent
 from bench.report.figures.gradient_norms import norms_figure
 from bench.report.section import Section
@@ -29,9 +29,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     del cells, curves
     if table.empty:
         return []
-    medians = table.rename(columns={"steps": "at", "median": "estimate"})
-    named = medians["optimizer"] + ", " + medians["theta"]
-    grown = {str(name): growth(rows) for name, rows in medians.groupby(named)}
+    named = table["optimizer"] + ", " + table["theta"]
+    grown = {", ".join(pair): found for pair, found in growths(table).items()}
     exploding = [name for name, found in grown.items() if found.explodes]
     paragraphs = [
         f"Each norm is of the backpropagated gradient of one unroll on {FAMILY}, at one theta. "

@@ -229,8 +229,7 @@ def _c1_on_the_cnn(published: Published) -> Parts:
     if table is None:
         yield _missing("gradient norms on a convolutional net")
         return
-    medians = table.rename(columns={"steps": "at", "median": "estimate"})
-    grown = {pair: growth(rows) for pair, rows in medians.groupby(["optimizer", "theta"])}
+    grown = gradient_norms.growths(table)
     others = "; ".join(f"of {name}, {which}, it {found}" for (name, which), found in grown.items() if name != PAPERS)
     for which in gradient_norms.THETAS:
         if (PAPERS, which) not in grown:

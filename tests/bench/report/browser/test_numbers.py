@@ -137,12 +137,16 @@ def test_every_cell_of_every_table_is_the_one_in_the_file_beside_it(opened):
                 if not right:
                     problems.append(f"{slug}, {row[0]}, {key}: {text!r} for {field}")
     assert problems == []
-    assert compared > 50
+    assert compared > (50 if is_measurement(opened) else 100)
+
+
+def is_measurement(opened):
+    return isinstance(json.loads((opened.folder / "report.json").read_text(encoding="utf-8")), list)
 
 
 def read_screen(opened):
     screen = json.loads((opened.folder / "report.json").read_text(encoding="utf-8"))
-    if isinstance(screen, list):
+    if is_measurement(opened):
         pytest.skip("a measurement: it ranks nothing")
     return screen
 
