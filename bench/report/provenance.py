@@ -152,7 +152,8 @@ def provenance_table(*frames: Frame) -> Table:
         if rest := len(counts) - len(shown):
             rows.append((text_entry(key), text_entry(f"and {plural(rest, 'other value')}"), text_entry(len(records))))
     columns = (Column("field", "field"), Column("value", "value"), Column("cells", "cells", number=True))
-    return Table("provenance", f"What the {plural(len(records), 'cell')} record about themselves", columns, tuple(rows))
+    what = f"What the {len(records):,} cells record about themselves" if len(records) != 1 else "What the cell records"
+    return Table("provenance", what, columns, tuple(rows))
 
 
 def machines_table(

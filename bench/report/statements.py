@@ -94,10 +94,11 @@ RULES = {
     "C2": f"the variance is at most {LIMITS['merged']:g} times the better one's, by the upper ends of all intervals; "
     "the loss after outer-training is below 1 times that before",
     "C3": FASTER,
-    "C4": "the interval of the difference lies below 0",
+    "C4": "the interval of the difference lies below 0, that of the ratio below 1",
     "C5": f"in wall-clock, over the best of the paper's three with schedules, {FASTER}; the other groups are in the "
     "table",
-    "C6": "the interval of the difference of logarithms of final losses lies below 0 for every rival (rule 16)",
+    "C6": "the interval of the ratio of final losses lies below 1, that of its logarithm below 0, for every rival "
+    "(rule 16)",
 }
 
 
@@ -331,8 +332,8 @@ def _c4(published: Published) -> Parts:
     swapped = {} if runs is None else objectives.differences(runs)
     for design, difference in swapped.items():
         yield _lower(
-            f"{design} outer-trained on validation loss less the same on train loss, logarithm of the final test loss: "
-            f"{_text(difference)} over outer seeds.",
+            f"Outer-trained on validation loss, {design} ends at {_text(difference.exponential())} times the test loss "
+            "that it has after outer-training on train loss, over outer seeds.",
             difference,
         )
     if len(swapped) < len(objectives.DESIGNS):
@@ -353,7 +354,9 @@ def _c6(published: Published) -> Parts:
     runs = published.table("ablation")
     found = [] if runs is None else ablation.verdicts(runs)
     for verdict in found:
-        numbers = ", ".join(f"{_text(d)} against {name}" for name, d in verdict.differences.items())
+        numbers = " and ".join(
+            f"{_text(d.exponential())} times that with {name}" for name, d in verdict.differences.items()
+        )
         yield Part(
             f"{verdict.design}: {ablation.CLAIMS[verdict.claim]}: {numbers}.",
             verdict.status == SHOWN,
