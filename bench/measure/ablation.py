@@ -152,8 +152,8 @@ def measure(
     design, estimator, unrolls, seed = part.split("/")
     run = outer_trained(config_of(design, estimator, unrolls, int(seed)))
     for name, theta in (("final_validation_loss", run.theta), ("final_validation_loss_untrained", run.untrained)):
-        found = final_losses(run.design, theta, run.family, HORIZON, NUM_TASKS, "validation", POOL)
-        run.rows.extend((task, name, loss) for task, loss in enumerate(found))
+        found = final_losses(run.design, theta, run.family, HORIZON, NUM_TASKS, ("validation",), POOL)
+        run.rows.extend((task, name, loss) for task, loss in enumerate(found["validation"]))
     tick()
     return pd.DataFrame(run.rows, columns=["step", "metric", "value"])
 
@@ -199,10 +199,10 @@ def final_losses(
     family: tasks.TaskFamily,
     horizon: int,
     num_tasks: int,
-    split: tasks.Split,
+    splits: Sequence[tasks.Split],
     pool: str,
-) -> list[float]:
-    """Final losses of the whole split on `num_tasks` tasks of a pool; at most `LOSS_CLIP`, as of a diverged run."""
+) -> dict[tasks.Split, list[float]]:
+    """Final losses on `num_tasks` tasks of a pool, of each whole split; at most `LOSS_CLIP`, as of a diverged run."""
 
     @jax.jit
     def trained(theta: Any, arrays: Any, key: Any) -> Any:
@@ -210,10 +210,11 @@ def final_losses(
         task = tasks.Task(family.problem, arrays, family.sample(task_key, pool))
         optimizer = design.optimizer(theta, horizon)
         state, _ = inner_loop.unroll(task, optimizer, inner_loop.init(task, optimizer, run_key), run_key, horizon)
-        return clip_losses(inner_loop.eval_loss(task, state.eval_params, split, whole=True))
+        return [clip_losses(inner_loop.eval_loss(task, state.eval_params, split, whole=True)) for split in splits]
 
     keys = jax.random.split(tasks.named_key("ablation", FAMILY), num_tasks)
-    return [float(trained(theta, family.arrays, key)) for key in keys]
+    losses = zip(*(trained(theta, family.arrays, key) for key in keys), strict=True)
+    return {split: [float(loss) for loss in found] for split, found in zip(splits, losses, strict=True)}
 
 
 def table(cells: Frame, curves: Frame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+import tasks
 from bench.measure.ablation import DESIGNS as ABLATED
 from bench.measure.ablation import POOL, RATES, SEEDS, final_losses, outer_trained
 from bench.measure.designs import Variant
@@ -86,12 +87,10 @@ def measure(
     del entrants, replications
     design, objective, seed = part.split("/")
     run = outer_trained(config_of(design, objective, int(seed)))  # pyright: ignore[reportArgumentType]
-    for name in LOSSES:
-        split: Any = name.split("_")[1]
-        found = final_losses(run.design, run.theta, run.family, HORIZON, NUM_TASKS, split, POOL)
-        run.rows.extend((task, name, loss) for task, loss in enumerate(found))
-    before = final_losses(run.design, run.untrained, run.family, HORIZON, NUM_TASKS, "test", POOL)
-    run.rows.extend((task, UNTRAINED, loss) for task, loss in enumerate(before))
+    found = final_losses(run.design, run.theta, run.family, HORIZON, NUM_TASKS, get_args(tasks.Split), POOL)
+    run.rows.extend((task, f"final_{split}_loss", loss) for split in found for task, loss in enumerate(found[split]))
+    before = final_losses(run.design, run.untrained, run.family, HORIZON, NUM_TASKS, ("test",), POOL)
+    run.rows.extend((task, UNTRAINED, loss) for task, loss in enumerate(before["test"]))
     tick()
     return pd.DataFrame(run.rows, columns=["step", "metric", "value"])
 
