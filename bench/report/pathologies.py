@@ -299,9 +299,9 @@ def _in_windows(found: Found) -> list[str]:
             n: found.interval("windows", theta, n, "variance of merged_windows over that of merged") for n in lengths
         }
         last, least = lengths[-1], min(lengths, key=lambda n: ratios[n].estimate)
-        parts.append(f"at the {theta} theta and {_steps(last)} steps {format_interval(ratios[last])} times as large")
+        parts.append(f"at the {theta} theta {format_interval(ratios[last])} times as large at {_steps(last)} steps")
         if least != last:
-            parts[-1] += f", where least, at {_steps(least)}, {format_interval(ratios[least])} times"
+            parts[-1] += f", and least at {_steps(least)}, {format_interval(ratios[least])} times"
     if not parts:
         return []
     return [

@@ -260,6 +260,7 @@ def _c2(published: Published) -> Parts:
             all(within(ratio, LIMITS["merged"]) for ratio in ratios),
             any(ratio.low is not None and ratio.low > LIMITS["merged"] for ratio in ratios),
         )
+        yield from _c2_in_windows(table[table["name"] == "variance of merged_windows over that of merged"])
     runs = published.table("ablation")
     gains = {} if runs is None else ablation.gains(runs)
     for design, gain in gains.items():
@@ -270,6 +271,21 @@ def _c2(published: Published) -> Parts:
         )
     if len(gains) < len(ablation.DESIGNS):
         yield _missing("outer-training with the merged estimator, all seeds of both designs")
+
+
+def _c2_in_windows(rows: Frame) -> Parts:
+    """What merging window by window gains, beside the claim, where it was measured."""
+    if len(rows):
+        ends = [rows.loc[index] for index in (rows["estimate"].idxmin(), rows["estimate"].idxmax())]
+        least, most = (
+            f"{_text(Interval.read(row))} (the {row['theta']} theta, {row['at']:,.0f} steps)" for row in ends
+        )
+        yield Part(
+            f"Merged window by window, the variance is {least} to {most} times that of merging whole unrolls, over "
+            f"{len(rows)} lengths and thetas.",
+            None,
+            noted=True,
+        )
 
 
 def _speedups(against: Any, where: str) -> Parts:

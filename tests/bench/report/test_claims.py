@@ -132,6 +132,19 @@ def test_gradients_explode_beyond_the_factor_that_the_page_of_pathologies_names(
     assert found("C1", pathologies=pathologies(123.0, 1.0, 0.5)).status == "shown in part"
 
 
+def test_merging_window_by_window_stands_beside_the_claim():
+    rows = pathologies(1.0, 1.1, 0.5)
+    name = "variance of merged_windows over that of merged"
+    for at, ratio in ((5.0, 1.1), (100.0, 0.25), (1000.0, 0.5)):
+        row = ("windows", "trained", at, name, ratio, ratio - 0.1, ratio + 0.1)
+        rows.append(dict(zip(rows[0], row, strict=True)))
+    part = found("C2", pathologies=rows).parts[1]
+    assert part.noted
+    assert part.holds is None
+    assert "is 0.250 [0.150, 0.350] (the trained theta, 100 steps) to 1.10 [1.00, 1.20]" in part.text
+    assert "over 3 lengths and thetas" in part.text
+
+
 def test_merging_holds_within_its_limit_and_once_it_trains():
     alike = {"estimator": "merged", "unrolls": "growing", "untrained": 2.5}
     runs = [

@@ -165,7 +165,7 @@ def test_the_page_says_whether_the_loss_is_rugged(whole, tmp_path):
 
 def test_the_page_says_what_merging_in_windows_changes(whole, tmp_path):
     half, quarter = "0.5000 [0.5000, 0.5000]", "0.2500 [0.2500, 0.2500]"
-    sentence = f"trained theta and 1,000 steps {half} times as large, where least, at 200, {quarter} times"
+    sentence = f"trained theta {half} times as large at 1,000 steps, and least at 200, {quarter} times"
     assert sentence in " ".join(whole.split())
     cells, curves = synthetic()
     text = page(tmp_path, cells[~cells["config"].str.contains('"windows"')], curves)
