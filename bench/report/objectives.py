@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.measure.objectives import FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, UNTRAINED, differences
+from bench.measure.objectives import BEFORE, BEGINNINGS, FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, differences
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
 from bench.report.table import PERCENT, Column, Entry, Table, difference_word, format_interval, text_entry, whole_entry
 from bench.statistics import t_interval
 from bench.store.rows import Frame
 
-NAMES = {name: name.removeprefix("final_").replace("_", " ") for name in LOSSES} | {UNTRAINED: "test loss, untrained"}
+NAMES = {name: name.removeprefix("final_").replace("_", " ") for name in LOSSES} | {BEFORE: "test loss before"}
 
 
 def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
@@ -27,6 +27,11 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     if table.empty:
         return []
     found = differences(table)
+    begun = "".join(
+        f"All of {design} begin from the weights of {name}, which were outer-trained on train loss. "
+        for design, name in BEGINNINGS.items()
+        if name and design in set(table["design"])
+    )
     words = [
         f"Outer-trained on validation loss, {design} ends at {format_interval(difference.exponential())} times the "
         f"test loss that it has after outer-training on train loss: {difference_word(difference)}."
@@ -35,8 +40,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     paragraphs = [
         f"Runs of {OUTER_STEPS} outer steps on {FAMILY} that differ in the objective alone: both score a fresh batch "
         "after the step, of the training or of the validation images, and runs of one seed begin from the same theta "
-        f"and see the same tasks. Each theta, chosen by its own objective, trains {NUM_TASKS} networks on evaluation "
-        f"classes for {HORIZON:,} steps.",
+        f"and see the same tasks. {begun}Each theta, chosen by its own objective, trains {NUM_TASKS} networks on "
+        f"evaluation classes for {HORIZON:,} steps.",
         " ".join(words) or "No difference can be told yet: the runs of all outer seeds are needed.",
     ]
     rows = []

@@ -11,7 +11,7 @@ from learned.curriculum import Stage
 from tests.helpers import linear_family
 
 SEEDS = range(objectives.SEEDS)
-NAMES = (*objectives.LOSSES, objectives.UNTRAINED)
+NAMES = (*objectives.LOSSES, objectives.BEFORE)
 
 
 def test_two_configurations_differ_in_the_objective_alone_and_share_their_draws():
