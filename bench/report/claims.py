@@ -29,8 +29,8 @@ def as_json(found: list[Claim]) -> str:
             "sentence": claim.sentence,
             "status": claim.status,
             "number": " ".join(part.text for part in claim.parts),
-            "figure": claim.figure,
-            "command": claim.command,
+            "figure": next((figure for suite, figure in claim.figures.items() if suite not in claim.missing), None),
+            "command": "; ".join(f"bench run {suite}" for suite in claim.figures),
         }
         for claim in (*found, *questions(found))
     ]

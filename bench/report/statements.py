@@ -66,18 +66,16 @@ class Claim:
       sentence: what is claimed.
       rule: when a statement holds.
       parts: its statements.
-      figure: page and anchor, from the folder of the reports; None if nothing was measured.
-      command: what measures it.
-      missing: the part of it that has not been run.
+      figures: suite that measures it -> page and anchor, from the folder of the reports.
+      missing: the suites of them that have not been run.
     """
 
     name: str
     sentence: str
     rule: str
     parts: tuple[Part, ...]
-    figure: str | None
-    command: str
-    missing: str
+    figures: dict[str, str]
+    missing: tuple[str, ...]
 
     @property
     def status(self) -> str:
@@ -156,22 +154,20 @@ class Published:
 
 def claims(published: Published) -> list[Claim]:
     """C1 to C6, from what is published."""
-    label = published.label
     found = [
-        ("C1", "Long unrolls make the outer-gradient explode, and truncating them makes it biased.", _c1, "pathologies",
-         "gradient-norm", "bench run pathologies; bench run gradient_norms"),
+        ("C1", "Long unrolls make the outer-gradient explode, and truncating them makes it biased.", _c1,
+         {"pathologies": "gradient-norm", "gradient_norms": "gradient-norm"}),
         ("C2", "Merging backpropagation with ES by inverse variance is about as good as the better of the two at every "
-         "length of unroll, and trains optimizers.", _c2, "pathologies", "variance",
-         "bench run pathologies; bench run ablation"),
+         "length of unroll, and trains optimizers.", _c2, {"pathologies": "variance", "ablation": "losses"}),
         ("C3", "The learned optimizer trains the tasks faster than tuned hand-designed ones, on the clock.", _c3,
-         "paper", "figure-leaders_validation_loss_seconds", "bench run paper"),
+         {"paper": "figure-leaders_validation_loss_seconds"}),
         ("C4", "Outer-training on validation loss gives a lower test loss than tuned hand-designed optimizers do, and "
-         "than outer-training on train loss.", _c4, "paper", "figure-test_loss_by_task",
-         "bench run paper; bench run objectives"),
-        ("C5", "It carries over to data, sizes and nets that outer-training never saw.", _c5, "ood",
-         "table-by_architecture", "bench run ood"),
+         "than outer-training on train loss.", _c4,
+         {"paper": "figure-test_loss_by_task", "objectives": "differences"}),
+        ("C5", "It carries over to data, sizes and nets that outer-training never saw.", _c5,
+         {"ood": "table-by_architecture"}),
         ("C6", "Merging the two estimators, and growing unrolls, each lower the loss after outer-training.", _c6,
-         "ablation", "losses", "bench run ablation"),
+         {"ablation": "losses"}),
     ]  # fmt: skip
     return [
         Claim(
@@ -179,11 +175,10 @@ def claims(published: Published) -> list[Claim]:
             sentence,
             RULES[name],
             tuple(parts(published)),
-            f"{suite}/{label}/report.html#{anchor}" if published.of(suite) is not None else None,
-            command,
-            "; ".join(run for run in command.split("; ") if published.of(run.split()[-1]) is None),
+            {suite: f"{suite}/{published.label}/report.html#{anchor}" for suite, anchor in anchors.items()},
+            tuple(suite for suite in anchors if published.of(suite) is None),
         )
-        for name, sentence, parts, suite, anchor, command in found
+        for name, sentence, parts, anchors in found
     ]
 
 

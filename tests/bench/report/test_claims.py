@@ -75,7 +75,7 @@ def test_a_statement_on_the_other_side_is_contradicted_and_one_across_is_not_sho
 
 def test_what_was_not_measured_is_not_shown_and_says_so():
     for claim in statements.claims(Fake()):
-        assert (claim.status, claim.figure) == ("not shown", None)
+        assert (claim.status, claim.missing) == ("not shown", tuple(claim.figures))
         assert all(part.text.startswith("Not measured: ") for part in claim.parts)
 
 
