@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 
 import learned
-from bench.measure import ablation, gradient_norms
+from bench.measure import ablation, gradient_norms, objectives
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
 from bench.score.times_to_target import ALL
-from bench.statistics import Interval, three_digits
+from bench.statistics import Interval, geometric_mean, three_digits
 from learned import weights
 from tests.helpers import REPOSITORY
 
@@ -111,7 +111,7 @@ def numbers() -> dict[str, str]:
         "best_test": estimate(best["test_loss"]),
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
     }
-    found |= _out_of_distribution() | _claims() | _ablation() | _feedback() | _norms()
+    found |= _out_of_distribution() | _claims() | _ablation() | _feedback() | _norms() | _objectives()
     budgets = table_rows("ood", "budgets")
     for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
         for steps in (4000, 10000):
@@ -163,6 +163,22 @@ def _ablation() -> dict[str, str]:
         found |= {f"ablation_{verdict.design}_{other}": gain for other, gain in verdict.differences.items()}
     statuses = {f"ablation_{verdict.claim}_{verdict.design}": verdict.status for verdict in verdicts}
     return statuses | {name: format_interval(difference.exponential()) for name, difference in found.items()}
+
+
+def _objectives() -> dict[str, str]:
+    """Test losses before outer-training and after it on either objective, and the ratio of these two."""
+    runs = pd.DataFrame(read_json("objectives"))
+    found = {}
+    for design, difference in objectives.differences(runs).items():
+        rows = runs[runs["design"] == design]
+        losses = {"before": rows[objectives.BEFORE]} | {
+            str(objective): group["final_test_loss"] for objective, group in rows.groupby("objective")
+        }
+        found |= {
+            f"objectives_{design}_{when}": three_digits(geometric_mean(values)) for when, values in losses.items()
+        }
+        found[f"objectives_{design}"] = format_interval(difference.exponential())
+    return found
 
 
 def _norms() -> dict[str, str]:

@@ -28,6 +28,7 @@ NUM_TASKS = 8  # of the evaluation
 OUTER_STEPS = 24
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 DESIGNS = {"per_parameter_mlp": ABLATED["per_parameter_mlp"], "normalized": Variant("normalized", {})}
+CALLED = {"per_parameter_mlp": "the paper's design", "normalized": "the design of lopt_home"}
 OUTER_RATES = {"per_parameter_mlp": RATES["per_parameter_mlp"], "normalized": 1e-3}
 # The paper's design begins from weights that were outer-trained on train loss, and merges backpropagation with ES: at
 # its initial theta gradients overflow on unrolls of this length, and no update would be made.

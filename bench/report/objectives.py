@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.measure.objectives import BEFORE, BEGINNINGS, FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, differences
+from bench.measure.objectives import (
+    BEFORE,
+    BEGINNINGS,
+    CALLED,
+    FAMILY,
+    HORIZON,
+    LOSSES,
+    NUM_TASKS,
+    OUTER_STEPS,
+    differences,
+)
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
 from bench.report.table import PERCENT, Column, Entry, Table, difference_word, format_interval, text_entry, whole_entry
@@ -33,8 +43,9 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         if name and design in set(table["design"])
     )
     words = [
-        f"Outer-trained on validation loss, {design} ends at {format_interval(difference.exponential())} times the "
-        f"test loss that it has after outer-training on train loss: {difference_word(difference)}."
+        f"Outer-trained on validation loss, {CALLED[design]} ({design}) ends at "
+        f"{format_interval(difference.exponential())} times the test loss that it has after outer-training on train "
+        f"loss: {difference_word(difference)}."
         for design, difference in found.items()
     ]
     paragraphs = [

@@ -343,12 +343,12 @@ def _c4(published: Published) -> Parts:
     swapped = {} if runs is None else objectives.differences(runs)
     for design, difference in swapped.items():
         yield _lower(
-            f"Outer-trained on validation loss, {design} ends at {_text(difference.exponential())} times the test loss "
-            "that it has after outer-training on train loss, over outer seeds.",
+            f"Outer-trained on validation loss, {objectives.CALLED[design]} ends at {_text(difference.exponential())} "
+            "times the test loss that it has after outer-training on train loss, over outer seeds.",
             difference,
         )
-    if len(swapped) < len(objectives.DESIGNS):
-        yield _missing("the same configuration with the objective alone swapped, for both designs")
+    if unknown := [objectives.CALLED[design] for design in objectives.DESIGNS if design not in swapped]:
+        yield _missing(f"the same configuration with the objective alone swapped, for {' and '.join(unknown)}")
 
 
 def _c5(published: Published) -> Parts:

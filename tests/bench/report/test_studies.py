@@ -77,9 +77,10 @@ def test_norms_are_told_with_their_growth_and_their_spread(tmp_path):
 
 def test_the_objective_that_ends_lower_is_named_and_one_that_is_alike_is_not(tmp_path):
     text = page(tmp_path, *of_objectives())
-    assert "Outer-trained on validation loss, normalized ends at 0.5" in text
+    assert "the design of lopt_home (normalized) ends at 0.5" in text
     assert "after outer-training on train loss: lower." in text
     assert "after outer-training on train loss: no difference shown." in text
+    assert "All of per_parameter_mlp begin from the weights of lopt_paper" in text
     cells, curves = of_objectives()
     assert "No difference can be told yet" in page(tmp_path, cells[::2], curves)
 
