@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,9 +86,10 @@ def runs_figure(runs: Frame, column: str, x: str, what: str, caption: str, *, lo
       log: whether its axis is logarithmic.
     """
     known = runs[np.isfinite(runs[column])]
-    last: Frame = known.sort_values(x).groupby(["design", "unrolls", "estimator", "seed"], sort=False)[column].last()
-    ends = last.groupby(level=["design", "unrolls", "estimator"], sort=False).median()
-    parts = [f"{d}, {u} unrolls, {e} {three_digits(value)}" for (d, u, e), value in ends.items()]
+    last: Frame = known.sort_values(x).groupby(["design", "unrolls", "estimator", "seed"])[column].last()
+    ends = last.groupby(level=["design", "unrolls", "estimator"]).median()
+    order = [key for key in itertools.product(DESIGNS, UNROLLS, ESTIMATORS) if key in ends.index]
+    parts = [f"{d}, {u} unrolls, {e} {three_digits(ends[d, u, e])}" for d, u, e in order]
     return Figure(
         slug=f"ablation_{column}_{x}",
         alt=f"Line plots of {what} against {X_LABELS[x]}. Median over seeds at the end: {'; '.join(parts)}.",

@@ -8,6 +8,7 @@ import pytest
 
 from bench.measure import ablation
 from bench.report import ablation as report_ablation
+from bench.report.figures.ablation import runs_figure
 from bench.report.measurement import write_measurement
 from tests.bench.report.reading import Page, read_table
 
@@ -88,6 +89,14 @@ def test_runs_are_binned_by_inner_steps_and_keep_their_seconds():
     assert last.loc[("merged", "short", 3), "merge_weight"] == 0.25
     assert sections()["gradient-norm"].paragraphs[0].startswith("15 runs of 45 skipped updates")
     assert "merged 0.250" in sections()["merge-weight"].figures[0].alt
+
+
+def test_figures_are_told_in_one_order_whatever_that_of_the_rows():
+    runs = report_ablation.binned(*made())
+    named = (runs_figure(rows, "outer_loss", "inner_steps", "outer-loss", "").alt for rows in (runs, runs[::-1]))
+    first, other = named
+    assert first == other
+    assert first.index("short unrolls, reparam") < first.index("short unrolls, es") < first.index("growing unrolls, es")
 
 
 @pytest.mark.slow
