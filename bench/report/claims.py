@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ def listed(found: list[Claim], marks: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(claim.name, part.text) for claim in found for part in claim.parts if part.mark in marks and not part.noted]
 
 
+def commands(suites: Iterable[str]) -> str:
+    """What runs the suites."""
+    return "; ".join(f"bench run {suite}" for suite in suites)
+
+
 def as_json(found: list[Claim]) -> str:
     """The claims, and the questions that they answer, as `bench claims --json` prints them."""
     rows = [
@@ -29,8 +35,8 @@ def as_json(found: list[Claim]) -> str:
             "sentence": claim.sentence,
             "status": claim.status,
             "number": " ".join(part.text for part in claim.parts),
-            "figure": next((figure for suite, figure in claim.figures.items() if suite not in claim.missing), None),
-            "command": "; ".join(f"bench run {suite}" for suite in claim.figures),
+            "figure": next(iter(claim.measured.values()), None),
+            "command": commands(claim.figures),
         }
         for claim in (*found, *questions(found))
     ]
@@ -47,6 +53,7 @@ def files(reports_dir: Path, label: str) -> dict[str, str]:
         "title": f"The six claims ({label})",
         "label": label,
         "claims": found,
+        "commands": commands,
         "questions": [(claim, QUESTIONS[claim.name][0]) for claim in questions(found)],
         "learned": learned,
         "measured": measured,

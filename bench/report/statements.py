@@ -78,6 +78,11 @@ class Claim:
     missing: tuple[str, ...]
 
     @property
+    def measured(self) -> dict[str, str]:
+        """`figures`, of the suites that have been run."""
+        return {suite: figure for suite, figure in self.figures.items() if suite not in self.missing}
+
+    @property
     def status(self) -> str:
         """One of `SHOWN`, `IN_PART` and `NOT_SHOWN`."""
         holding = [part.holds is True for part in self.parts if not part.noted]
