@@ -7,7 +7,7 @@ family, unrolls, outer seeds, inner steps. A part is DESIGN/OBJECTIVE/SEED.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
@@ -27,32 +27,58 @@ HORIZON = 1000  # of unrolls and of the evaluation: nets begin to overfit
 NUM_TASKS = 8  # of the evaluation
 OUTER_STEPS = 24
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-DESIGNS = {"per_parameter_mlp": ABLATED["per_parameter_mlp"], "normalized": Variant("normalized", {})}
-CALLED = {"per_parameter_mlp": "the paper's design", "normalized": "the design of lopt_home"}
-OUTER_RATES = {"per_parameter_mlp": RATES["per_parameter_mlp"], "normalized": 1e-3}
-# The paper's design begins from weights that were outer-trained on train loss, and merges backpropagation with ES: at
-# its initial theta gradients overflow on unrolls of this length, and no update would be made.
-BEGINNINGS = {"per_parameter_mlp": "lopt_paper", "normalized": None}
-ESTIMATORS = {"per_parameter_mlp": ("reparam", "es"), "normalized": ("reparam",)}
 LOSSES = ("final_test_loss", "final_validation_loss", "final_train_loss")
 BEFORE = "final_test_loss_untrained"  # before outer-training
 COLUMNS = ["design", "objective", "seed", "seconds", *LOSSES, BEFORE]
 
 
+class Swapped(NamedTuple):
+    """A design whose objective is swapped, and what its outer-training needs.
+
+    Attributes:
+      variant: the design with its options.
+      called: what pages call it.
+      outer_rate: learning rate of the outer-training.
+      estimator: of the outer-gradient.
+      begin_from: name of the weights that theta begins from; None for the design's own beginning.
+    """
+
+    variant: Variant
+    called: str
+    outer_rate: float
+    estimator: tuple[str, ...]
+    begin_from: str | None = None
+
+
+# The paper's design begins from weights that were outer-trained on train loss, and merges backpropagation with ES: at
+# its initial theta gradients overflow on unrolls of this length, and no update would be made.
+DESIGNS = {
+    "per_parameter_mlp": Swapped(
+        ABLATED["per_parameter_mlp"],
+        "the paper's design",
+        RATES["per_parameter_mlp"],
+        ("reparam", "es"),
+        begin_from="lopt_paper",
+    ),
+    "normalized": Swapped(Variant("normalized", {}), "the design of lopt_home", 1e-3, ("reparam",)),
+}
+
+
 def config_of(design: str, objective: Objective, seed: int) -> OuterConfig:
     """The outer-training of a part. Theta is chosen by its own objective too."""
+    swapped = DESIGNS[design]
     return OuterConfig(
         name=f"objectives/{design}/{objective}",
-        design=DESIGNS[design].design,
-        design_options=tuple(sorted(DESIGNS[design].options.items())),
+        design=swapped.variant.design,
+        design_options=tuple(sorted(swapped.variant.options.items())),
         family=FAMILY,
         objective=objective,
         outer_batch=True,
         score_every=5,
-        begin_from=BEGINNINGS[design],
-        estimator=ESTIMATORS[design],
+        begin_from=swapped.begin_from,
+        estimator=swapped.estimator,
         num_tasks=4,
-        learning_rate=OUTER_RATES[design],
+        learning_rate=swapped.outer_rate,
         clip_sample=2.0,
         ema=0.7,
         validation_num_steps=HORIZON,

@@ -5,17 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.measure.objectives import (
-    BEFORE,
-    BEGINNINGS,
-    CALLED,
-    FAMILY,
-    HORIZON,
-    LOSSES,
-    NUM_TASKS,
-    OUTER_STEPS,
-    differences,
-)
+from bench.measure.objectives import BEFORE, DESIGNS, FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, differences
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
 from bench.report.table import PERCENT, Column, Entry, Table, difference_word, format_interval, text_entry, whole_entry
@@ -38,12 +28,12 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         return []
     found = differences(table)
     begun = "".join(
-        f"All of {design} begin from the weights of {name}, which were outer-trained on train loss. "
-        for design, name in BEGINNINGS.items()
-        if name and design in set(table["design"])
+        f"All of {name} begin from the weights of {design.begin_from}, which were outer-trained on train loss. "
+        for name, design in DESIGNS.items()
+        if design.begin_from and name in set(table["design"])
     )
     words = [
-        f"Outer-trained on validation loss, {CALLED[design]} ({design}) ends at "
+        f"Outer-trained on validation loss, {DESIGNS[design].called} ({design}) ends at "
         f"{format_interval(difference.exponential())} times the test loss that it has after outer-training on train "
         f"loss: {difference_word(difference)}."
         for design, difference in found.items()

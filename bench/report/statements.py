@@ -348,11 +348,12 @@ def _c4(published: Published) -> Parts:
     swapped = {} if runs is None else objectives.differences(runs)
     for design, difference in swapped.items():
         yield _lower(
-            f"Outer-trained on validation loss, {objectives.CALLED[design]} ends at {_text(difference.exponential())} "
-            "times the test loss that it has after outer-training on train loss, over outer seeds.",
+            f"Outer-trained on validation loss, {objectives.DESIGNS[design].called} ends at "
+            f"{_text(difference.exponential())} times the test loss that it has after outer-training on train loss, "
+            "over outer seeds.",
             difference,
         )
-    if unknown := [objectives.CALLED[design] for design in objectives.DESIGNS if design not in swapped]:
+    if unknown := [design.called for name, design in objectives.DESIGNS.items() if name not in swapped]:
         yield _missing(f"the same configuration with the objective alone swapped, for {' and '.join(unknown)}")
 
 
