@@ -122,10 +122,11 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
 
 
 def growths(table: Frame) -> dict[tuple[str, str], Growth]:
-    """How far the median of each optimizer and theta grows with the length.
+    """How far the median of each optimizer and theta grows with the length, in the order of the table.
 
     Args:
       table: from `table`.
     """
     medians = table.rename(columns={"steps": "at", "median": "estimate"})
-    return {(str(name), str(theta)): growth(rows) for (name, theta), rows in medians.groupby(["optimizer", "theta"])}
+    parts = medians.groupby(["optimizer", "theta"], sort=False)
+    return {(str(name), str(theta)): growth(rows) for (name, theta), rows in parts}

@@ -39,7 +39,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
         if exploding
         else f"No median is known to grow by more than {EXPLODES:g} times.",
     ]
-    shares = {str(name): float(np.min(rows["finite"])) for name, rows in table.groupby(named)}
+    shares = {str(name): float(np.min(rows["finite"])) for name, rows in table.groupby(named, sort=False)}
     paragraphs += [
         f"Of {name}, up to {percent(1 - share)} of the gradients of a length are not finite."
         for name, share in shares.items()

@@ -42,3 +42,15 @@ def test_growth_is_that_of_the_median_since_the_shortest():
     assert list(found["finite"]) == pytest.approx([1.0, 1.0, 8 / 9])
     assert found["low"].iloc[0] < 1.0 < found["high"].iloc[0]
     assert np.isnan(found["low"].iloc[2])
+
+
+def test_the_papers_design_comes_first_in_the_table_and_in_words():
+    names = sorted(gradient_norms.OPTIMIZERS)
+    assert names != list(gradient_norms.OPTIMIZERS)
+    cells = pd.DataFrame(
+        {"cell": names, "task": [f"gradient_norms/{name}/trained" for name in names], "status": ["ok"] * len(names)}
+    )
+    rows = [(name, n, f"gradient_norm/{i}", 1.0 + n * i) for name in names for n in (5, 50) for i in range(9)]
+    table = gradient_norms.table(cells, pd.DataFrame(rows, columns=["cell", "step", "metric", "value"]))
+    assert list(table["optimizer"].unique()) == list(gradient_norms.OPTIMIZERS)
+    assert list(gradient_norms.growths(table)) == [(name, "trained") for name in gradient_norms.OPTIMIZERS]
