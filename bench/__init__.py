@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.outer.rerun import rerun_outer as rerun_outer
     from bench.outer.run import outer_train as outer_train
     from bench.report.cards import write_cards as write_cards
-    from bench.report.claims import write_claims as write_claims
+    from bench.report.claims.page import write_claims as write_claims
     from bench.report.site import write_site as write_site
     from bench.report.stored import last_report as last_report
     from bench.report.stored import read_results as read_results
@@ -80,7 +80,7 @@ MODULES = {  # public name -> its module
     "tune_family": "bench.tuning.family",
     "verify_reports": "bench.report.verify_all",
     "write_cards": "bench.report.cards",
-    "write_claims": "bench.report.claims",
+    "write_claims": "bench.report.claims.page",
     "write_report": "bench.report.stored",
     "write_site": "bench.report.site",
 }

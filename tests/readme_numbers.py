@@ -155,14 +155,21 @@ def _claims() -> dict[str, str]:
 
 
 def _ablation() -> dict[str, str]:
-    """Losses of the merged estimator with growing unrolls over those of its rivals, and the verdicts."""
+    """Losses of the merged estimator with growing unrolls over those of its rivals, the verdicts, what they hide."""
     runs = pd.DataFrame(read_json("ablation"))
-    found = {f"ablation_gain_{design}": gain for design, gain in ablation.gains(runs).items()}
-    verdicts = ablation.verdicts(runs)
-    for verdict in verdicts:
-        found |= {f"ablation_{verdict.design}_{other}": gain for other, gain in verdict.differences.items()}
-    statuses = {f"ablation_{verdict.claim}_{verdict.design}": verdict.status for verdict in verdicts}
-    return statuses | {name: format_interval(difference.exponential()) for name, difference in found.items()}
+    ratios, found = {}, {}
+    for verdict in ablation.verdicts(runs):
+        ratios |= {f"ablation_{verdict.design}_{other}": gain for other, gain in verdict.differences.items()}
+        found[f"ablation_{verdict.claim}_{verdict.design}"] = verdict.status
+    for verdict in ablation.verdicts(runs, "outer_validation_loss"):
+        found[f"ablation_train_{verdict.claim}_{verdict.design}"] = verdict.status
+    for design, gain in ablation.gains(runs).items():
+        found[f"ablation_diverged_{design}"] = f"{gain.untrained_diverged} of {gain.nets}"
+        if gain.difference is not None and gain.difference.low is not None:
+            ratios[f"ablation_gain_{design}"] = gain.difference
+    for (design, unrolls), found_weights in ablation.merge_weights(runs).items():
+        found[f"ablation_weight_{design}_{unrolls}"] = f"{found_weights[0]:.3f}"
+    return found | {name: difference.exponential().text(1.0) for name, difference in ratios.items()}
 
 
 def _objectives() -> dict[str, str]:
@@ -177,14 +184,21 @@ def _objectives() -> dict[str, str]:
         found |= {
             f"objectives_{design}_{when}": three_digits(geometric_mean(values)) for when, values in losses.items()
         }
-        found[f"objectives_{design}"] = format_interval(difference.exponential())
+        found[f"objectives_{design}"] = difference.exponential().text(1.0)
+        for objective, change in objectives.changes(runs)[design].items():
+            found[f"objectives_{design}_{objective}_change"] = change.exponential().text(1.0)
     return found
 
 
 def _norms() -> dict[str, str]:
     """How the median outer-gradient grows with the length of unrolls on the 16x16 CNN."""
     found = gradient_norms.growths(pd.DataFrame(read_json("gradient_norms")))
-    return {f"norms_{optimizer}_{theta}": str(growth) for (optimizer, theta), growth in found.items()}
+    largest = gradient_norms.largest(pd.DataFrame(read_json("gradient_norms")))
+    return {f"norms_{optimizer}_{theta}": str(growth) for (optimizer, theta), growth in found.items()} | {
+        f"largest_{optimizer}_{theta}": three_digits(norm) if math.isfinite(norm) else "beyond float32"
+        for theta, norms in largest.items()
+        for optimizer, norm in norms.items()
+    }
 
 
 def _feedback() -> dict[str, str]:

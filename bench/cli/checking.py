@@ -169,7 +169,7 @@ def cards_command(names: Sequence[str], folders: Folders) -> None:
 @folder_options
 def claims_command(label: str | None, as_json: bool, folders: Folders) -> None:
     """Say of each claim of the paper whether published results show it, and write the page of claims."""
-    from bench.report.claims import write_claims
+    from bench.report.claims.page import write_claims
 
     page = write_claims(label, folders=folders)
     found = json.loads(page.with_name("claims.json").read_text(encoding="utf-8"))

@@ -23,13 +23,13 @@ import pandas as pd
 import tasks
 from bench.measure.designs import Variant
 from bench.measure.pathologies.summary import wide
-from bench.statistics import Interval, geometric_mean, t_interval
+from bench.statistics import Interval, geometric_mean, significant, t_interval
 from bench.store.rows import Frame
 from learned.base import LearnedOptimizer, Theta
 from learned.config import OuterConfig
 from learned.curriculum import Stage, num_steps_at, total_outer_steps
 from learned.estimators import TRUNCATED
-from learned.objective import clip_losses
+from learned.objective import LOSS_CLIP, clip_losses
 from learned.outer import Callbacks, Engine, inner_steps_of, outer_train
 from tasks import inner_loop
 
@@ -45,6 +45,7 @@ DESIGNS = {
     "per_parameter_mlp": Variant("per_parameter_mlp", {"step_scale": 1e-2}),
     "orthogonal": Variant("orthogonal", {"anneal": 1.0, "share": 0.0}),
 }
+CALLED = {"per_parameter_mlp": "the paper's design", "orthogonal": "the orthogonal design"}  # on pages
 RATES = {"per_parameter_mlp": 3e-3, "orthogonal": 1.5e-3}  # of the first outer-training of each that ships
 ESTIMATORS = {
     "tbptt": ("tbptt",),
@@ -57,8 +58,9 @@ ESTIMATORS = {
 NUM_VALIDATIONS = 8  # along a run
 FOLLOWED = ("outer_loss", "sample_norm", "skipped", "merge_weight", "outer_validation_loss")  # of its metrics
 COLUMNS = [
-    *("design", "estimator", "unrolls", "seed", "outer_steps", "inner_steps", "seconds", "skipped"),
-    *("outer_validation_loss", "last_outer_validation_loss", "final_validation_loss", "untrained"),
+    *("design", "estimator", "unrolls", "seed", "outer_steps", "inner_steps", "seconds", "skipped", "merge_weight"),
+    *("outer_validation_loss", "last_outer_validation_loss"),
+    *("final_validation_loss", "diverged", "untrained", "untrained_diverged"),
 ]
 MERGED_OF = ("reparam", "es")  # what the merged estimators are compared with
 
@@ -222,8 +224,10 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
 
     Returns:
       A row for each finished part: `design`, `estimator`, `unrolls`, `seed`, `outer_steps`, `inner_steps`, `seconds`,
-      `skipped` updates, `outer_validation_loss` (the best) and `last_outer_validation_loss`, `final_validation_loss`
-      (geometric mean over the evaluation tasks) and that of untrained weights, `untrained`.
+      `skipped` updates, `merge_weight` (mean over outer steps of the weight of backpropagation, NaN where nothing is
+      merged), `outer_validation_loss` (the best) and `last_outer_validation_loss`, `final_validation_loss` (geometric
+      mean over the evaluation tasks), the number of them that `diverged`, and both of untrained weights, `untrained`
+      and `untrained_diverged`.
     """
     found = []
     for _, cell in cells[cells["status"] == "ok"].iterrows():
@@ -240,10 +244,13 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
                 "inner_steps": int(values["inner_steps"][-1]),
                 "seconds": float(values["seconds"][-1]),
                 "skipped": int(values["skipped"].sum()),
+                "merge_weight": float(np.mean(values.get("merge_weight", [math.nan]))),
                 "outer_validation_loss": float(values["outer_validation_loss"].min()),
                 "last_outer_validation_loss": float(values["outer_validation_loss"][-1]),
                 "final_validation_loss": geometric_mean(values["final_validation_loss"]),
+                "diverged": int((values["final_validation_loss"] >= LOSS_CLIP).sum()),
                 "untrained": geometric_mean(values["final_validation_loss_untrained"]),
+                "untrained_diverged": int((values["final_validation_loss_untrained"] >= LOSS_CLIP).sum()),
             }
         )
     rows = pd.DataFrame(found, columns=COLUMNS)
@@ -268,10 +275,17 @@ class Verdict(NamedTuple):
     status: str
 
 
-def verdicts(table: Frame) -> list[Verdict]:
-    """The verdicts on both claims by the rule of the protocol, of the designs whose parts are all there."""
+def verdicts(table: Frame, loss: str = "final_validation_loss") -> list[Verdict]:
+    """The verdicts on both claims by the rule of the protocol, of the designs whose parts are all there.
+
+    Losses count with the digits that reports have, so that a report gives the same verdict as the rows.
+
+    Args:
+      table: from `table`.
+      loss: the column that is compared; the rule's own without it.
+    """
     losses = {
-        (row["design"], row["estimator"], row["unrolls"], row["seed"]): math.log(row["final_validation_loss"])
+        (row["design"], row["estimator"], row["unrolls"], row["seed"]): math.log(significant(row[loss]))
         for _, row in table.iterrows()
     }
     found = []
@@ -287,19 +301,56 @@ def verdicts(table: Frame) -> list[Verdict]:
     return found
 
 
-def gains(table: Frame) -> dict[str, Interval]:
-    """The logarithm of the final validation loss less that of untrained weights, of the claimed pair, by design.
+class Gain(NamedTuple):
+    """What outer-training with the claimed pair changes, of one design.
 
-    Means and intervals over outer seeds; designs with a seed that is missing are left out.
+    Attributes:
+      difference: mean over outer seeds of the logarithm of the final validation loss less that of untrained weights,
+        and its interval; of the seeds with no net that diverges before or after, whose losses are known; None where
+        there is none.
+      untrained_diverged: nets that diverge before outer-training, over all seeds.
+      diverged: those after.
+      nets: how many there are.
+    """
+
+    difference: Interval | None
+    untrained_diverged: int
+    diverged: int
+    nets: int
+
+
+def gains(table: Frame) -> dict[str, Gain]:
+    """What outer-training with the claimed pair changes, by design.
+
+    Designs with a seed that is missing are left out.
     """
     estimator, unrolls = CLAIMED
     rows = table[(table["estimator"] == estimator) & (table["unrolls"] == unrolls)]
     found = {}
-    for design, of_design in rows.groupby("design"):
+    for design in DESIGNS:
+        of_design = rows[rows["design"] == design]
         if len(of_design) == SEEDS:
-            logs = np.log(of_design[["final_validation_loss", "untrained"]].to_numpy(np.float64))
-            found[str(design)] = t_interval(logs[:, 0] - logs[:, 1])
+            known = of_design[(of_design["diverged"] == 0) & (of_design["untrained_diverged"] == 0)]
+            logs = np.log(known[["final_validation_loss", "untrained"]].to_numpy(np.float64))
+            difference = t_interval(logs[:, 0] - logs[:, 1]) if len(logs) else None
+            before, after = (int(of_design[name].sum()) for name in ("untrained_diverged", "diverged"))
+            found[design] = Gain(difference, before, after, SEEDS * NUM_TASKS)
     return found
+
+
+def raised(table: Frame) -> dict[str, tuple[int, int]]:
+    """Design -> how many runs end at a higher final validation loss than untrained weights, and of how many."""
+    above = (table["final_validation_loss"] > table["untrained"]).groupby(table["design"])
+    return {
+        design: (int(above.sum()[design]), int(above.size()[design])) for design in DESIGNS if design in above.groups
+    }
+
+
+def merge_weights(table: Frame) -> dict[tuple[str, str], list[float]]:
+    """(design, unrolls) -> mean weight of backpropagation in the merged gradient of each run, the lowest first."""
+    rows = table[(table["estimator"] == CLAIMED[0]) & table["merge_weight"].notna()]
+    groups = rows.groupby(["design", "unrolls"], sort=False)
+    return {(str(design), str(unrolls)): sorted(found["merge_weight"]) for (design, unrolls), found in groups}
 
 
 def _status(differences: dict[str, Interval]) -> str:

@@ -14,7 +14,15 @@ import pandas as pd
 
 import tasks
 from bench.measure.pathologies.moments import flattened
-from bench.measure.pathologies.summary import Growth, growth, median_of_norms, or_infinite
+from bench.measure.pathologies.summary import (
+    ENDED,
+    Growth,
+    ended_unrolls,
+    growth,
+    median_of_norms,
+    mostly_ended,
+    or_infinite,
+)
 from bench.store.rows import Frame
 from learned import weights
 from learned.designs import make_design
@@ -28,17 +36,8 @@ THETAS = ("initial", "trained")
 LENGTHS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 SIDE_BY_SIDE = 4  # unrolls at once: the longest hold the activations of all their steps
 COLUMNS = [
-    "optimizer",
-    "theta",
-    "steps",
-    "median",
-    "low",
-    "high",
-    "quarter",
-    "three_quarters",
-    "largest",
-    "finite",
-    "growth",
+    *("optimizer", "theta", "steps", "median", "low", "high"),
+    *("quarter", "three_quarters", "largest", "finite", ENDED),
 ]
 
 
@@ -103,21 +102,22 @@ def table(cells: Frame, curves: Frame) -> pd.DataFrame:
     Returns:
       A row for each part and length: `optimizer`, `theta`, `steps`, `median` of the norms with the ends `low` and
       `high` of its interval, their quartiles `quarter` and `three_quarters`, the `largest`, the share that is `finite`,
-      `growth` of the median since the shortest. The paper's design comes first, then the others of `OPTIMIZERS`.
+      and the share of unrolls that have `ended` (`bench.measure.pathologies.summary.ended_unrolls`). The paper's design
+      comes first, then the others of `OPTIMIZERS`.
     """
     rows = []
     ok = cells[cells["status"] == "ok"]
     found = {tuple(str(task).split("/")[-2:]): cell for task, cell in zip(ok["task"], ok["cell"], strict=True)}
     for name, which in sorted(found, key=lambda pair: (OPTIMIZERS.index(pair[0]), pair[1])):
-        curve, first = curves[curves["cell"] == found[name, which]], None
+        curve = curves[curves["cell"] == found[name, which]]
+        ended = ended_unrolls(curve)
         for length, values in curve.groupby("step")["value"]:
             norms = or_infinite(values)
-            finite = np.isfinite(norms)
             median = median_of_norms(norms)
-            first = first or median.estimate
             ends = (float(np.quantile(norms, share, method="inverted_cdf")) for share in (0.25, 0.75))
             interval = (median.estimate, median.low, median.high)
-            rows.append((name, which, length, *interval, *ends, norms.max(), finite.mean(), median.estimate / first))
+            shares = (np.isfinite(norms).mean(), ended[int(length)])
+            rows.append((name, which, length, *interval, *ends, norms.max(), *shares))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -130,3 +130,30 @@ def growths(table: Frame) -> dict[tuple[str, str], Growth]:
     medians = table.rename(columns={"steps": "at", "median": "estimate"})
     parts = medians.groupby(["optimizer", "theta"], sort=False)
     return {(str(name), str(theta)): growth(rows) for (name, theta), rows in parts}
+
+
+def largest(table: Frame) -> dict[str, dict[str, float]]:
+    """Theta -> optimizer -> the largest norm of an unroll at any length, infinite where one is not finite.
+
+    Args:
+      table: from `table`.
+    """
+    norms = table.assign(largest=or_infinite(table["largest"].astype(float)))
+    return {
+        str(theta): {str(name): float(found["largest"].max()) for name, found in rows.groupby("optimizer", sort=False)}
+        for theta, rows in norms.groupby("theta")
+    }
+
+
+def ended(table: Frame) -> dict[tuple[str, str], int]:
+    """(optimizer, theta) -> the length from which on most of its unrolls have diverged, where there is one.
+
+    Args:
+      table: from `table`.
+    """
+    shares = table.rename(columns={"steps": "at", ENDED: "estimate"})
+    found = {
+        (str(name), str(theta)): mostly_ended(rows)
+        for (name, theta), rows in shares.groupby(["optimizer", "theta"], sort=False)
+    }
+    return {part: length for part, length in found.items() if length is not None}

@@ -5,10 +5,10 @@ family, unrolls, outer seeds, inner steps. A part is DESIGN/OBJECTIVE/SEED.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import pandas as pd
 
 import tasks
@@ -150,14 +150,30 @@ def differences(table: Frame) -> dict[str, Interval]:
 
     Designs with a seed that is missing are left out.
     """
-    losses = {
-        (row["design"], row["objective"], row["seed"]): math.log(row["final_test_loss"]) for _, row in table.iterrows()
+    logs = _log_losses(table)
+    return {design: t_interval(found["validation"] - found["train"]) for design, found in logs.items()}
+
+
+def changes(table: Frame) -> dict[str, dict[str, Interval]]:
+    """The logarithm of the final test loss less that before outer-training, by design and objective.
+
+    Means and intervals over seeds. Designs with a seed that is missing are left out.
+    """
+    logs = _log_losses(table)
+    return {
+        design: {objective: t_interval(found[objective] - found["before"]) for objective in OBJECTIVES}
+        for design, found in logs.items()
     }
+
+
+def _log_losses(table: Frame) -> dict[str, dict[str, np.ndarray]]:
+    """Design -> objective, and "before" -> logarithms of final test losses by seed."""
     found = {}
     for design in DESIGNS:
-        pairs = [
-            [losses.get((design, objective, seed)) for objective in ("validation", "train")] for seed in range(SEEDS)
-        ]
-        if all(None not in pair for pair in pairs):
-            found[design] = t_interval([a - b for a, b in pairs])  # pyright: ignore[reportOperatorIssue]
+        rows = table[table["design"] == design].sort_values(["objective", "seed"])
+        by_objective = {objective: rows[rows["objective"] == objective] for objective in OBJECTIVES}
+        if all(len(of_objective) == SEEDS for of_objective in by_objective.values()):
+            losses = {objective: of["final_test_loss"] for objective, of in by_objective.items()}
+            losses["before"] = by_objective["train"][BEFORE]
+            found[design] = {name: np.log(values.to_numpy(np.float64)) for name, values in losses.items()}
     return found

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.measure.ablation import BUDGET, CLAIMS, FAMILY, FOLLOWED, HORIZON, NUM_TASKS, Verdict, verdicts
+from bench.measure.ablation import (
+    BUDGET,
+    CALLED,
+    CLAIMS,
+    FAMILY,
+    FOLLOWED,
+    HORIZON,
+    NUM_TASKS,
+    OTHER_SEEDS,
+    Verdict,
+    merge_weights,
+    raised,
+    verdicts,
+)
 from bench.report.figures import ablation as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
@@ -24,9 +38,17 @@ from bench.report.table import (
 )
 from bench.statistics import MIN_SEEDS, geometric_mean, t_interval
 from bench.store.rows import Frame
+from learned.objective import LOSS_CLIP
 
 NUM_BINS = 20  # of the inner steps: single outer steps scatter over decades
 KEYS = ["design", "estimator", "unrolls"]
+# What a verdict compares with, in words.
+RIVALS = {
+    "reparam": "backpropagation alone",
+    "es": "ES alone",
+    "short": "short unrolls",
+    "long": "long unrolls",
+}
 LIMITS = (
     "Runs of one outer seed begin from the same theta and see the same tasks, whatever the estimator. All of a design "
     "have one outer rate, which no pair was tuned for. With equal inner steps the outer steps differ, from 40 with "
@@ -45,7 +67,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     if table.empty:
         return []
     runs = binned(cells, curves)
-    found = [_verdicts(verdicts(table)), _losses(table), _outer_losses(runs), _gradients(table, runs)]
+    found = [_verdicts(table), _losses(table), _outer_losses(runs), _gradients(table, runs)]
     merged = runs.dropna(subset="merge_weight") if "merge_weight" in runs else runs.iloc[:0]
     return [*found, *([_merge_weights(merged)] if len(merged) else [])]
 
@@ -69,7 +91,45 @@ def binned(cells: Frame, curves: Frame) -> pd.DataFrame:
     return runs.assign(inner_steps=shared["inner_steps"], seconds=shared["seconds"])
 
 
-def _verdicts(found: list[Verdict]) -> Section:
+def called(design: str) -> str:
+    """What pages call a design."""
+    return CALLED[design]
+
+
+def against(verdict: Verdict) -> str:
+    """The ratios of a verdict, each with its rival."""
+    ratios = {other: difference.exponential() for other, difference in verdict.differences.items()}
+    return listed([f"{ratio.text(1.0)} times that with {RIVALS[other]}" for other, ratio in ratios.items()])
+
+
+def beside_the_verdicts(table: Frame) -> list[str]:
+    """What the verdicts do not say: runs that end above their beginning, their own objective, the merge weights."""
+    found = [
+        f"Outer-training is on train loss, and {above} of {plural(number, 'run')} of {called(design)} end at a higher "
+        "validation loss than before it: among those, lower means raised less."
+        for design, (above, number) in raised(table).items()
+        if above
+    ]
+    for verdict in verdicts(table, "outer_validation_loss"):
+        claim = {"estimator": "merging", "unrolls": "growing unrolls"}[verdict.claim]
+        found.append(
+            f"By what outer-training minimizes, train loss, on outer-validation classes, {claim} with "
+            f"{called(verdict.design)} gives {against(verdict)}: by the same rule {verdict.status}."
+        )
+    parts = [
+        f"{weights[0]:.3f} to {weights[-1]:.3f} with {called(design)} and {unrolls} unrolls"
+        for (design, unrolls), weights in merge_weights(table).items()
+    ]
+    if parts:
+        found.append(
+            f"The mean weight of backpropagation in the merged gradient of a run is {listed(parts)}. Near 1 merging "
+            "can hardly be told from backpropagation alone."
+        )
+    return found
+
+
+def _verdicts(table: Frame) -> Section:
+    found = verdicts(table)
     paragraphs = [
         "The paper (Metz et al., arXiv 1810.10180) claims that merging backpropagation with ES, and unrolls that "
         f"grow, are what makes outer-training work. Here every run takes {BUDGET:,} inner steps on {FAMILY}. A claim "
@@ -77,28 +137,35 @@ def _verdicts(found: list[Verdict]) -> Section:
     ]
     rows = []
     for verdict in found:
-        ratios = {other: difference.exponential() for other, difference in verdict.differences.items()}
-        against = listed([f"{format_interval(ratio)} times that of {other}" for other, ratio in ratios.items()])
         paragraphs.append(
-            f"{verdict.status.capitalize()}, with the design {verdict.design}: {CLAIMS[verdict.claim]}. The loss is "
-            f"{against}."
+            f"{verdict.status.capitalize()}, with {called(verdict.design)}: {CLAIMS[verdict.claim]}. The loss is "
+            f"{against(verdict)}."
         )
-        rows += [
-            (
-                *map(text_entry, (verdict.claim, verdict.design, other)),
-                Entry(format_interval(ratio), ratio),
-                text_entry(verdict.status),
+        for other, difference in verdict.differences.items():
+            ratio = difference.exponential()
+            rows.append(
+                (
+                    text_entry(f"{called(verdict.design)}, over {RIVALS[other]}"),
+                    Entry(ratio.text(1.0), ratio),
+                    text_entry(verdict.status),
+                    text_entry(verdict.claim),
+                )
             )
-            for other, ratio in ratios.items()
-        ]
     if not found:
         paragraphs.append("No claim can be judged yet: the parts of all seeds are needed.")
-    paragraphs.append(LIMITS)
-    names = {"claim": "claim", "design": "design", "other": "compared with"}
-    columns = (*(Column(key, name) for key, name in names.items()), Column("ratio", "ratio of losses", interval=True))
-    notes = (f"Ratio of final validation losses, paired by outer seed; t {PERCENT} intervals of its logarithm.",)
-    table = Table("ablation_verdicts", "Verdicts", (*columns, Column("status", "verdict")), tuple(rows), notes)
-    return Section("verdicts", "What was claimed, what was found", paragraphs, [], [table], unfolded=bool(found))
+    paragraphs += [*beside_the_verdicts(table), LIMITS]
+    columns = (
+        Column("pair", "merged, with growing unrolls"),
+        Column("ratio", "ratio of losses", interval=True),
+        Column("status", "verdict"),
+        Column("claim", "claim"),
+    )
+    notes = (
+        f"Ratio of final validation losses, paired by outer seed; t {PERCENT} intervals of its logarithm. Verdicts are "
+        "not corrected for their number.",
+    )
+    shown = Table("ablation_verdicts", "Verdicts", columns, tuple(rows), notes)
+    return Section("verdicts", "What was claimed, what was found", paragraphs, [], [shown], unfolded=bool(found))
 
 
 def _losses(table: Frame) -> Section:
@@ -112,18 +179,20 @@ def _losses(table: Frame) -> Section:
                 *map(text_entry, key),
                 whole_entry(len(group)),
                 Entry(format_interval(interval), interval),
+                whole_entry(group["diverged"].sum()),
                 _number(group["outer_validation_loss"].median()),
                 _number(group["last_outer_validation_loss"].median()),
-                _number(group["untrained"].median()),
+                _number(group["merge_weight"].mean()),
                 whole_entry(group["outer_steps"].median()),
                 whole_entry(group["skipped"].sum()),
                 _number(group["seconds"].median()),
             )
         )
     numbers = {
+        "diverged": "nets that diverge",
         "outer_validation_loss": "outer-validation loss, best",
         "last_outer_validation_loss": "outer-validation loss, last",
-        "untrained": "final validation loss, untrained",
+        "merge_weight": "mean merge weight",
         "outer_steps": "outer steps",
         "skipped": "updates skipped, in all",
         "seconds": "seconds",
@@ -134,32 +203,55 @@ def _losses(table: Frame) -> Section:
         Column("final_validation_loss", "final validation loss", interval=True),
         *(Column(key, name, number=True) for key, name in numbers.items()),
     )
-    untrained = {name: geometric_mean(rows["untrained"]) for name, rows in table.groupby("design", sort=False)}
-    before = [f"{format_number(loss, 3)} ({name})" for name, loss in untrained.items()]
-    means = {key: geometric_mean(group["final_validation_loss"]) for key, group in groups}
-    design, estimator, unrolls = best = min(means, key=lambda key: means[key])
+    even = table[table["seed"] < OTHER_SEEDS]  # those that every pair has
+    means = {
+        key: geometric_mean(group["final_validation_loss"])
+        for key, group in even.groupby(KEYS, sort=False)
+        if len(group) == OTHER_SEEDS
+    }
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
-        f"{HORIZON:,} steps, more than any unroll had. The lowest mean over seeds is "
-        f"{format_number(means[best], 3)}: {design} with {estimator} and {unrolls} unrolls. Before outer-training, "
-        f"which is on train loss, it is {listed(before)}."
+        f"{HORIZON:,} steps, more than any unroll had. {_before(table)}"
     ]
+    if means:
+        design, estimator, unrolls = best = min(means, key=lambda key: means[key])
+        paragraphs.append(
+            f"The lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[best], 3)}: {called(design)} with "
+            f"{estimator} and {unrolls} unrolls."
+        )
     notes = (
         f"Geometric means over tasks and seeds with t {PERCENT} intervals of the logarithm, from {MIN_SEEDS} seeds on; "
-        "the other columns are medians over seeds.",
+        f"a net that diverges counts as {LOSS_CLIP:g}. Nets that diverge and updates skipped are sums over seeds, "
+        "merge weights means, the other columns medians.",
     )
     shown = Table("ablation_losses", "Losses after outer-training", columns, tuple(rows), notes)
-    return Section("losses", "Estimators and curricula", paragraphs, [drawn.heat_map_figure(table)], [shown])
+    return Section("losses", "Estimators and curricula", paragraphs, [drawn.heat_map_figure(even)], [shown])
+
+
+def _before(table: Frame) -> str:
+    """The loss before outer-training, of the nets that do not diverge."""
+    parts = []
+    for design, rows in table.groupby("design", sort=False):
+        begun = rows.drop_duplicates("seed")  # all runs of a seed begin from one theta
+        known = begun[begun["untrained_diverged"] == 0]["untrained"]
+        loss = f"{format_number(geometric_mean(known), 3)}; " if len(known) else ""
+        nets = f"{int(begun['untrained_diverged'].sum())} of {len(begun) * NUM_TASKS} nets diverge"
+        parts.append(f"with {called(str(design))} {loss}{nets}")
+    chance = format_number(math.log(10), 3)
+    return f"Before outer-training, which is on train loss, their loss is {', '.join(parts)} (guessing gives {chance})."
 
 
 def _outer_losses(runs: Frame) -> Section:
-    caption = f"Outer-validation loss over {HORIZON:,} inner steps along outer-training, whatever its unrolls."
+    caption = (
+        f"Outer-validation loss, the mean train loss over {HORIZON:,} steps on outer-validation classes, which theta "
+        "is chosen by, along outer-training, whatever its unrolls."
+    )
     figures = [
-        drawn.runs_figure(runs, "outer_validation_loss", x, "outer-validation loss", caption)
+        drawn.runs_figure(runs, "outer_validation_loss", x, "outer-validation loss", caption, log=True)
         for x in ("inner_steps", "seconds")
     ]
     caption = "Outer-loss as the estimator has it, over unrolls of its own length: comparable within a panel only."
-    figures.insert(1, drawn.runs_figure(runs, "outer_loss", "inner_steps", "outer-loss", caption))
+    figures.insert(1, drawn.runs_figure(runs, "outer_loss", "inner_steps", "outer-loss", caption, log=True))
     paragraphs = [
         "All runs take the same inner steps; their seconds differ with the estimator, since a backward pass costs more "
         "than a forward pass and truncation more outer steps. Seconds are processor time without compilation, "

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.measure.gradient_norms import FAMILY, growths
-from bench.measure.pathologies.summary import EXPLODES
+from bench.measure.gradient_norms import FAMILY, OPTIMIZERS, ended, growths, largest
+from bench.measure.pathologies.summary import ENDED, EXPLODES, ended_text
 from bench.report.figures.axes import listed, percent
 from bench.report.figures.gradient_norms import norms_figure
 from bench.report.section import Section
-from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
-from bench.statistics import Interval
+from bench.report.table import NONE_TEXT, Column, Entry, Table, format_interval, format_number, text_entry
+from bench.statistics import Interval, three_digits
 from bench.store.rows import Frame
 
 
@@ -26,18 +26,23 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
       cells: rows of the measurement.
       curves: their curves.
     """
-    del cells, curves
+    del cells
     if table.empty:
         return []
     named = table["optimizer"] + ", " + table["theta"]
     grown = {", ".join(pair): found for pair, found in growths(table).items()}
     exploding = [name for name, found in grown.items() if found.explodes]
     paragraphs = [
-        f"Each norm is of the backpropagated gradient of one unroll on {FAMILY}, at one theta. "
+        f"Each norm is of the backpropagated gradient of one unroll on {FAMILY}, at one theta, before outer-training "
+        f"(initial) or after it (trained); {curves['metric'].nunique()} unrolls of each. "
         f"{' '.join(f'{name}: the median {found}.' for name, found in grown.items())}",
-        f"It grows by more than {EXPLODES:g} times, by its intervals too, of {listed(exploding)}."
+        f"By the ends of both intervals that are nearest to each other it grows by more than {EXPLODES:g} times of "
+        f"{listed(exploding)}."
         if exploding
-        else f"No median is known to grow by more than {EXPLODES:g} times.",
+        else f"By the ends of both intervals that are nearest to each other, no median is known to grow by more than "
+        f"{EXPLODES:g} times.",
+        *(ended_text(f"Of {', '.join(part)}", length) for part, length in ended(table).items()),
+        largest_norms(table),
     ]
     shares = {str(name): float(np.min(rows["finite"])) for name, rows in table.groupby(named, sort=False)}
     paragraphs += [
@@ -57,6 +62,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
                 ("three_quarters", "third quartile"),
                 ("largest", "largest"),
                 ("finite", "share finite"),
+                (ENDED, "share diverged"),
             )
         ),
     )
@@ -66,13 +72,34 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     return [Section("gradient-norm", "Norms against the length of unrolls", paragraphs, [norms_figure(table)], [shown])]
 
 
+def largest_norms(table: Frame) -> str:
+    """Whether orthogonalized updates keep gradients tame, by the largest norm of each optimizer."""
+    parts = []
+    for theta, when in (("initial", "Before outer-training"), ("trained", "After it")):
+        norms = largest(table).get(theta, {})
+        others = [norm for name, norm in norms.items() if name != OPTIMIZERS[0]]
+        if OPTIMIZERS[0] in norms and others:
+            do = "they do" if max(others) < norms[OPTIMIZERS[0]] else "they do not"
+            each = listed([f"{_largest(norm)} of {name}" for name, norm in norms.items()])
+            parts.append(f"{when} {do}: the largest norm of an unroll, at any length, is {each}.")
+    return f"Do orthogonalized updates keep gradients tame? {' '.join(parts) or 'That was not measured.'}"
+
+
+def _largest(norm: float) -> str:
+    return three_digits(norm) if math.isfinite(norm) else "beyond the largest float32"
+
+
+def _number(value: float) -> str:
+    return NONE_TEXT if math.isnan(value) else format_number(value) if math.isfinite(value) else "not finite"
+
+
 def _entries(row: Any) -> tuple[Entry, ...]:
     median = Interval.read(row | {"estimate": row["median"]})
-    numbers = [row[name] for name in ("quarter", "three_quarters", "largest", "finite")]
+    numbers = [row[name] for name in ("quarter", "three_quarters", "largest", "finite", ENDED)]
     return (
         text_entry(row["optimizer"]),
         text_entry(row["theta"]),
         Entry(f"{row['steps']:,.0f}", float(row["steps"])),
         Entry(format_interval(median), median),
-        *(Entry(format_number(float(x)) if math.isfinite(x) else "not finite", float(x)) for x in numbers),
+        *(Entry(_number(float(x)), float(x)) for x in numbers),
     )

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from bench.measure.objectives import BEFORE, DESIGNS, FAMILY, HORIZON, LOSSES, NUM_TASKS, OUTER_STEPS, differences
+from bench.measure.objectives import (
+    BEFORE,
+    DESIGNS,
+    FAMILY,
+    HORIZON,
+    LOSSES,
+    NUM_TASKS,
+    OBJECTIVES,
+    OUTER_STEPS,
+    changes,
+    differences,
+)
+from bench.report.figures.axes import listed
 from bench.report.figures.differences import differences_figure
 from bench.report.section import Section
 from bench.report.table import PERCENT, Column, Entry, Table, difference_word, format_interval, text_entry, whole_entry
-from bench.statistics import t_interval
+from bench.statistics import Interval, t_interval
 from bench.store.rows import Frame
 
 NAMES = {name: name.removeprefix("final_").replace("_", " ") for name in LOSSES} | {BEFORE: "test loss before"}
@@ -26,7 +40,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     del cells, curves
     if table.empty:
         return []
-    found = differences(table)
+    found, changed = differences(table), changes(table)
     begun = "".join(
         f"All of {name} begin from the weights of {design.begin_from}, which were outer-trained on train loss. "
         for name, design in DESIGNS.items()
@@ -34,8 +48,8 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     )
     words = [
         f"Outer-trained on validation loss, {DESIGNS[design].called} ({design}) ends at "
-        f"{format_interval(difference.exponential())} times the test loss that it has after outer-training on train "
-        f"loss: {difference_word(difference)}."
+        f"{difference.exponential().text(1.0)} times the test loss that it has after outer-training on train "
+        f"loss: {difference_word(difference)}. {change_of_objectives(design, changed[design])}"
         for design, difference in found.items()
     ]
     paragraphs = [
@@ -60,9 +74,29 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
     notes = (f"Geometric means over tasks and outer seeds, with t {PERCENT} intervals of the logarithm.",)
     figures = []
     if found:
-        panels = {"logarithm of the final test loss": found}
-        caption = f"Paired by outer seed; bars: t {PERCENT} intervals. Left of zero the validation objective is better."
-        what, x_label = "Outer-training on validation loss less on train loss", "difference of logarithms"
-        figures = [differences_figure("objectives", panels, what, x_label, caption)]
+        over = {DESIGNS[design].called: difference.exponential() for design, difference in found.items()}
+        before = {
+            f"{DESIGNS[design].called}, {objective} loss": change.exponential()
+            for design, by_objective in changed.items()
+            for objective, change in by_objective.items()
+        }
+        panels = {"after outer-training on validation loss over on train loss": over, "over before either": before}
+        caption = f"Paired by outer seed; bars: t {PERCENT} intervals. Left of 1 is better."
+        what = "Final test loss after outer-training"
+        figures = [differences_figure("objectives", panels, what, "ratio of test losses", caption, equal=1.0)]
     shown = Table("objectives", "Losses after outer-training", columns, tuple(rows), notes)
     return [Section("differences", "The objective swapped", paragraphs, figures, [shown])]
+
+
+def change_of_objectives(design: str, changed: Mapping[str, Interval]) -> str:
+    """What outer-training on each objective changes.
+
+    Args:
+      design: a name in `DESIGNS`.
+      changed: objective -> difference of logarithms, from `bench.measure.objectives.changes`.
+    """
+    parts = listed([f"{changed[objective].exponential().text(1.0)} on {objective} loss" for objective in OBJECTIVES])
+    return (
+        f"Over that before either, the test loss of {DESIGNS[design].called} after {OUTER_STEPS} steps of "
+        f"outer-training is {parts}."
+    )

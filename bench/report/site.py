@@ -20,8 +20,8 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.folders import Folders
-from bench.report import claims
 from bench.report.cards import path_of
+from bench.report.claims import page as claims
 from bench.report.first_screen import TARGETS, score_entry
 from bench.report.page import template
 from bench.report.table import NONE_TEXT, format_interval, plural

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from bench.errors import UsageError
 from bench.folders import Folders
 from bench.processes import Child, EndedError, all_messages, speaking
-from bench.report import cards, claims
+from bench.report import cards
+from bench.report.claims import page as claims
 from bench.report.verify_report import published_reports, verify
 from bench.score.compare import parse_set
 from learned.weights import shipped_names

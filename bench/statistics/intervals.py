@@ -11,6 +11,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.statistics.digits import estimate_text
+
 CONFIDENCE = 0.95
 ENDS = ("low", "high")
 MIN_SEEDS = 5  # Below this many seeds a point is shown without an interval (protocol rule 12).
@@ -35,6 +37,10 @@ class Interval:
         """The estimate and its bounds, each in the given float format: "1.2 [0.9, 1.5]"."""
         bounds = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
         return f"{self.estimate:{form}}{bounds}"
+
+    def text(self, limit: float | None = None) -> str:
+        """The estimate and its bounds to three digits, as `estimate_text` writes them."""
+        return estimate_text(self.estimate, self.low, self.high, limit=limit)
 
     def excludes(self, value: float) -> bool:
         """Whether there is an interval and `value` lies outside."""

@@ -17,9 +17,12 @@ from bench.measure.pathologies.inner import THETAS
 from bench.measure.pathologies.moments import jackknife
 from bench.statistics import Interval, estimate_text, median_interval, t_interval, three_digits
 from bench.store.rows import Frame
+from learned.objective import LOSS_CLIP
 
 MERGED = ("merged", "merged_independent")
 EXPLODES = 100.0  # a gradient norm that grows by more than this factor
+BEYOND = 1e300  # stands for an infinite norm where norms are put in order: any that is finite is below
+ENDED = "ended"  # the share of unrolls that have diverged
 
 
 class Figure(NamedTuple):
@@ -98,21 +101,54 @@ Part = Iterator[tuple[float, str, Interval]]
 
 def _gradient_norms(curve: Frame, config: Any) -> Part:
     del config
+    ended = ended_unrolls(curve)
     for length, values in curve.groupby("step")["value"]:
         norms = or_infinite(values)
         finite = np.isfinite(norms)
         yield float(length), "median", median_of_norms(norms)
         yield float(length), "largest", Interval(float(norms.max()), None, None, len(norms))
         yield float(length), "finite", Interval(float(finite.mean()), None, None, len(norms))
+        yield float(length), ENDED, Interval(ended[int(length)], None, None, len(norms))
+
+
+def ended_unrolls(curve: Frame) -> dict[int, float]:
+    """Length -> the share of unrolls whose gradient of the sum over steps is the same at the next length.
+
+    Those have diverged: each later loss is held at `LOSS_CLIP` and has no gradient. Their gradient of the mean over
+    steps, whose norm is stored, falls as one over the length. NaN at the longest length.
+    """
+    norms = curve.pivot_table(index="step", columns="metric", values="value", observed=True)
+    of_sums = norms.mul(norms.index.to_numpy(), axis=0).to_numpy()
+    same = np.isclose(of_sums[1:], of_sums[:-1], rtol=1e-3, atol=0.0) & np.isfinite(of_sums[1:])
+    shares = same.mean(axis=1)
+    return dict(zip(map(int, norms.index), [*map(float, shares), math.nan], strict=True))
+
+
+def mostly_ended(shares: Frame) -> int | None:
+    """The length from which on most unrolls have diverged; None where there is none.
+
+    Args:
+      shares: columns "at" and "estimate", from `ended_unrolls`; the longest length counts as the one before it.
+    """
+    shares = shares.sort_values("at")
+    most = shares["estimate"].astype(float).ffill() > 0.5
+    before = max(shares.loc[~most, "at"], default=0)
+    return next((int(length) for length in shares["at"] if length > before), None)
+
+
+def ended_text(where: str, length: int) -> str:
+    """What it means that most unrolls have diverged from a length on."""
+    return (
+        f"{where}, most unrolls have diverged from {length:,} steps on: each further loss is held at {LOSS_CLIP:g} and "
+        "adds no gradient, so that the norm of the gradient of the mean falls as one over the length."
+    )
 
 
 def median_of_norms(values: np.ndarray) -> Interval:
-    """The median with its interval; without one where a norm is infinite."""
-    return (
-        median_interval(values)
-        if np.isfinite(values).all()
-        else Interval(float(np.median(values)), None, None, len(values))
-    )
+    """The median with its distribution-free interval, whose ends are norms; one that is infinite is not known."""
+    found = median_interval(np.minimum(values, BEYOND))
+    low, high = (end if end is not None and end < BEYOND else None for end in (found.low, found.high))
+    return Interval(float(np.median(values)), low, high, found.n)
 
 
 def _slices(curve: Frame, config: Any) -> Part:

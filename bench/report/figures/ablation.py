@@ -11,15 +11,16 @@ import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from bench.measure.ablation import DESIGNS, ESTIMATORS, UNROLLS
+from bench.measure.ablation import DESIGNS, ESTIMATORS, OTHER_SEEDS, UNROLLS
 from bench.report.figures.axes import WIDTH, heading, legend_of, plain
 from bench.report.figures.drawing import Figure, detached
 from bench.report.figures.heat_maps import ASCENDING, heat_map
 from bench.report.figures.theme import BAND, COLORS, DASHES, LEARNED_COLORS
 from bench.statistics import geometric_mean, three_digits
 from bench.store.rows import Frame
+from learned.objective import LOSS_CLIP
 
 PALETTE: dict[str, Any] = dict(zip(ESTIMATORS, (*COLORS[:4], LEARNED_COLORS[0], LEARNED_COLORS[1]), strict=True))
 LINES: dict[str, Any] = dict(zip(ESTIMATORS, (*DASHES[:4], "", DASHES[5]), strict=True))
@@ -43,8 +44,9 @@ def heat_map_figure(table: Frame) -> Figure:
         slug="ablation_heat_map",
         alt=f"Heat map of final validation loss, estimators by curricula. {'; '.join(parts)}.",
         caption="Final validation loss on evaluation classes of the best theta of each run; geometric mean over "
-        "evaluation tasks and outer seeds, of which pairs that are judged have five and others three. Darker is "
-        "worse, on one logarithmic scale for all panels." + (" Empty: not run." if empty else ""),
+        f"evaluation tasks and outer seeds 0 to {OTHER_SEEDS - 1}, which every pair has; a net that diverges counts as "
+        f"{LOSS_CLIP:g}. Darker is worse, on one logarithmic scale for all panels."
+        + (" Empty: not run." if empty else ""),
         draw=lambda: _draw_heat_maps(panels),
     )
 
@@ -117,6 +119,9 @@ def _draw_runs(known: Frame, column: str, x: str, what: str, log: bool) -> Canva
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
         if log:
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            if high < 100 * low:
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(plain))
         axes.label_outer()

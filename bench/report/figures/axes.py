@@ -19,6 +19,7 @@ from bench.report.summary import sorted_optimizers
 from bench.store.rows import CONTROL, Rows
 
 WIDTH = 5.6  # inches, of an image that a phone shows whole
+NARROW = 3.4  # inches of a wide image that a narrow screen shows
 SMALL = 8.6  # points; on a phone 400 pixels wide this is 8.5 pixels
 LOG_FROM_RANGE = 10.0  # an axis is logarithmic when its values span more than this factor
 
@@ -100,15 +101,19 @@ def legend(
 
 
 def legend_of(canvas: Canvas, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """A legend below the image, never over data, in as many columns as its longest label allows."""
+    """A legend below the image, never over data, in as many columns as its longest label allows.
+
+    A narrow screen shows the left of a wide image, so there it is at the left, in as many as that part allows.
+    """
     if not handles:
         return
     shown = [label if not label.startswith("_") else f" {label}" for label in labels]  # matplotlib hides _names
-    room = canvas.get_figwidth() * 14  # letters a line
+    wide = canvas.get_figwidth() > WIDTH
+    room = (NARROW if wide else canvas.get_figwidth()) * 14  # letters a line
     columns = int(room / (max(map(len, shown)) + 8))
     canvas.legend(
-        handles, shown, loc="outside lower center", ncols=min(max(columns, 1), 4, len(shown)), frameon=False,
-        handlelength=3.2, fontsize=9, columnspacing=1.4,
+        handles, shown, loc="outside lower left" if wide else "outside lower center",
+        ncols=min(max(columns, 1), 4, len(shown)), frameon=False, handlelength=3.2, fontsize=9, columnspacing=1.4,
     )  # fmt: skip
 
 

@@ -13,26 +13,33 @@ from bench.statistics import Interval, estimate_text
 
 
 def differences_figure(
-    slug: str, panels: Mapping[str, Mapping[str, Interval]], what: str, x_label: str, caption: str
+    slug: str,
+    panels: Mapping[str, Mapping[str, Interval]],
+    what: str,
+    x_label: str,
+    caption: str,
+    *,
+    equal: float = 0.0,
 ) -> Figure:
-    """A point with its interval for each difference, from a line at zero, in a panel for each group.
+    """A point with its interval for each difference, beside the line of no difference, in a panel for each group.
 
     Args:
       slug: names the files.
-      panels: group -> label -> difference.
+      panels: group -> label -> difference, or ratio.
       what: the heading.
       x_label: of the axis of differences.
       caption: how to read it.
+      equal: where the line of no difference lies: at 1 for ratios.
     """
     parts = [
         f"{group}, {label}: {estimate_text(d.estimate, d.low, d.high)}"
         for group, found in panels.items()
         for label, d in found.items()
     ]
-    return Figure(slug, f"{what}. {'; '.join(parts)}.", caption, lambda: _draw(panels, what, x_label))
+    return Figure(slug, f"{what}. {'; '.join(parts)}.", caption, lambda: _draw(panels, what, x_label, equal))
 
 
-def _draw(panels: Mapping[str, Mapping[str, Interval]], what: str, x_label: str) -> Canvas:
+def _draw(panels: Mapping[str, Mapping[str, Interval]], what: str, x_label: str, equal: float) -> Canvas:
     heights = [len(found) for found in panels.values()]
     canvas = Canvas(figsize=(WIDTH, 1.1 + 0.45 * sum(heights) + 0.35 * len(heights)), layout="constrained")
     drawn = canvas.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
@@ -42,7 +49,7 @@ def _draw(panels: Mapping[str, Mapping[str, Interval]], what: str, x_label: str)
             if difference.low is not None and difference.high is not None:
                 axes.plot([difference.low, difference.high], [place, place], color=color, linewidth=2)
             axes.plot([difference.estimate], [place], "D", color=color, markersize=6)
-        axes.axvline(0.0, color="#444444", linewidth=1)
+        axes.axvline(equal, color="#444444", linewidth=1)
         axes.set_yticks(range(len(found)), list(found), fontsize=SMALL)
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_title(group, loc="left", fontsize=SMALL)

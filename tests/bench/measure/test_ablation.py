@@ -63,13 +63,34 @@ def verdicts(**changed):
 def test_verdicts_follow_from_the_differences_over_seeds():
     found = verdicts()
     assert (found["estimator"].status, found["unrolls"].status) == ("shown", "contradicted")
-    assert found["estimator"].differences["es"].estimate == pytest.approx(-math.log(1.5))
+    assert found["estimator"].differences["es"].estimate == pytest.approx(-math.log(1.5), rel=1e-5)
     assert list(found["unrolls"].differences) == ["short", "long"]
 
 
 def test_a_difference_that_may_be_zero_shows_nothing():
     found = verdicts(es_growing=np.exp(0.1 * np.array([-2, -1, 0, 1, 2])))
     assert found["estimator"].status == "not shown"
+
+
+def test_a_net_that_diverges_leaves_no_difference_to_judge():
+    alike = {"design": "orthogonal", "estimator": "merged", "unrolls": "growing", "untrained": 2.0}
+    known = {"diverged": 0, "untrained_diverged": 0}
+    runs = [alike | known | {"seed": s, "final_validation_loss": 1.0 + s / 10} for s in range(ablation.SEEDS)]
+    gain = ablation.gains(pd.DataFrame(runs))["orthogonal"]
+    expected = np.mean(np.log(1 + np.arange(ablation.SEEDS) / 10)) - math.log(2.0)
+    assert gain.difference.estimate == pytest.approx(expected)
+    assert (gain.untrained_diverged, gain.diverged) == (0, 0)
+    runs[3] |= {"untrained_diverged": 2}
+    gain = ablation.gains(pd.DataFrame(runs))["orthogonal"]
+    assert (gain.untrained_diverged, gain.diverged, gain.difference.n) == (2, 0, 4)
+    assert gain.difference.low is None, "four seeds have no interval"
+    assert ablation.gains(pd.DataFrame([run | {"diverged": 1} for run in runs]))["orthogonal"].difference is None
+    assert ablation.gains(pd.DataFrame(runs[1:])) == {}
+
+
+def test_runs_that_end_above_their_beginning_are_counted_by_design():
+    table = pd.DataFrame({"design": ["orthogonal"] * 3, "final_validation_loss": [1.0, 2.0, 3.0], "untrained": 2.0})
+    assert ablation.raised(table) == {"orthogonal": (1, 3)}
 
 
 def test_without_all_seeds_there_is_no_verdict():

@@ -38,10 +38,11 @@ def test_growth_is_that_of_the_median_since_the_shortest():
     rows = [("a", n, f"gradient_norm/{i}", value) for n, values in norms.items() for i, value in enumerate(values)]
     found = gradient_norms.table(cells, pd.DataFrame(rows, columns=["cell", "step", "metric", "value"]))
     assert list(found["optimizer"]) == ["lopt_paper"] * 3
-    assert list(found["growth"]) == pytest.approx([1.0, 10.0, 20.0])
+    assert list(found["median"]) == pytest.approx([1.0, 10.0, 20.0])
+    assert str(gradient_norms.growths(found)["lopt_paper", "trained"]).startswith("grows 20.0 [14.5, 32.0] times")
     assert list(found["finite"]) == pytest.approx([1.0, 1.0, 8 / 9])
     assert found["low"].iloc[0] < 1.0 < found["high"].iloc[0]
-    assert np.isnan(found["low"].iloc[2])
+    assert (found["low"].iloc[2], found["high"].iloc[2]) == (20.0, 20.0), "one that is infinite is above both ends"
 
 
 def test_the_papers_design_comes_first_in_the_table_and_in_words():

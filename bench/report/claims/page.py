@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
 from bench.folders import Folders
+from bench.report.claims.paper import LIMITATIONS, claims, questions
+from bench.report.claims.racing import what_was_learned
+from bench.report.claims.statements import Claim, Published
 from bench.report.page import template
-from bench.report.statements import LIMITATIONS, QUESTIONS, Claim, Published, claims, questions, what_was_learned
 from bench.report.verify_report import first_difference, published_reports
 from tasks.files import write_atomically
 
 FOLDER, PAGE, JSON = "claims", "index.html", "claims.json"  # of a label, among the reports
+SCRIPT = re.compile(r"<script.*?</script>\n?", flags=re.DOTALL)  # in a figure
 
 
 def listed(found: list[Claim], marks: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -34,13 +38,25 @@ def as_json(found: list[Claim]) -> str:
             "name": claim.name,
             "sentence": claim.sentence,
             "status": claim.status,
-            "number": " ".join(part.text for part in claim.parts),
+            "number": " ".join(f"{part.text} ({part.mark})" if part.mark else part.text for part in claim.counted),
             "figure": next(iter(claim.measured.values()), None),
             "command": commands(claim.figures),
         }
-        for claim in (*found, *questions(found))
+        for claim in (*found, *(question for question, _ in questions(found)))
     ]
     return f"{json.dumps(rows, indent=1)}\n"
+
+
+def images(published: Published, claim: Claim) -> dict[str, str]:
+    """Suite -> the figure of the claim as the published page of the suite has it, without what it is operated by."""
+    found = {}
+    for suite, slug in claim.figures.items():
+        path = published.reports_dir / suite / published.label / "report.html"
+        page = path.read_text(encoding="utf-8") if path.is_file() else ""
+        figure = re.search(rf'<figure id="figure-{slug}"(.*?</figure>)', page, flags=re.DOTALL)
+        if figure:
+            found[suite] = f"<figure{SCRIPT.sub('', figure[1])}"
+    return found
 
 
 def files(reports_dir: Path, label: str) -> dict[str, str]:
@@ -54,7 +70,8 @@ def files(reports_dir: Path, label: str) -> dict[str, str]:
         "label": label,
         "claims": found,
         "commands": commands,
-        "questions": [(claim, QUESTIONS[claim.name][0]) for claim in questions(found)],
+        "images": {claim.name: images(published, claim) for claim in found},
+        "questions": list(questions(found)),
         "learned": learned,
         "measured": measured,
         "contradicted": listed(found, ("contradicted",)),
