@@ -217,8 +217,8 @@ class Growth:
 
     Attributes:
       times: the factor, infinite where a norm is beyond the largest float32.
-      least: the factor between the ends of the two intervals that are nearest to each other.
-      most: the factor between those that are furthest apart.
+      least: what it is known to be at some length, by the ends of the two intervals that are nearest to each other.
+      most: what it is known not to be beyond at any, by those that are furthest apart.
       shortest: the shortest length.
       largest: the length, the first if there are several, whose norm is the largest.
       longest: the longest length.
@@ -263,8 +263,8 @@ def growth(norms: Frame) -> Growth:
     values = norms["estimate"].astype(float).fillna(math.inf).to_numpy()
     lows, highs = norms["low"].astype(float).fillna(0.0), norms["high"].astype(float).fillna(math.inf)
     peak = int(np.argmax(values))
-    times, least = values[peak] / values[0], lows.iloc[peak] / highs.iloc[0]
-    most = highs.iloc[peak] / lows.iloc[0] if lows.iloc[0] else math.inf
+    times, least = values[peak] / values[0], lows.max() / highs.iloc[0]
+    most = highs.max() / lows.iloc[0] if lows.iloc[0] else math.inf
     if math.isinf(times):
         least = most = times
     lengths = norms["at"].astype(int)

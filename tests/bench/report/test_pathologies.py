@@ -126,6 +126,13 @@ def test_growth_is_the_largest_over_the_lengths_against_the_shortest(norms, expl
     assert words in str(found)
 
 
+def test_growth_is_bounded_by_the_lengths_beside_the_largest_too():
+    rows = pd.DataFrame({"at": [5, 50, 500], "estimate": [1.0, 20.0, 19.0], "low": [0.5, 5.0, 15.0]})
+    found = summary.growth(rows.assign(high=[2.0, 30.0, 80.0]))
+    assert (found.times, found.least, found.most, found.largest) == (20.0, 7.5, 160.0, 50)
+    assert summary.growth(rows.assign(high=[2.0, 30.0, np.nan])).most == np.inf
+
+
 def test_a_ratio_that_is_not_known_does_not_hold(whole, tmp_path):
     cells, curves = synthetic()
     assert "at most the 1.25 times that are allowed at every length" in whole
