@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 import tasks
+from bench.measure.ablation import CALLED, POOL, RATES, SEEDS, final_losses, outer_trained
 from bench.measure.ablation import DESIGNS as ABLATED
-from bench.measure.ablation import POOL, RATES, SEEDS, final_losses, outer_trained
 from bench.measure.designs import Variant
 from bench.measure.pathologies.summary import wide
 from bench.statistics import Interval, geometric_mean, t_interval
@@ -55,7 +55,7 @@ class Swapped(NamedTuple):
 DESIGNS = {
     "per_parameter_mlp": Swapped(
         ABLATED["per_parameter_mlp"],
-        "the paper's design",
+        CALLED["per_parameter_mlp"],
         RATES["per_parameter_mlp"],
         ("reparam", "es"),
         begin_from="lopt_paper",

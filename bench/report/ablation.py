@@ -91,11 +91,6 @@ def binned(cells: Frame, curves: Frame) -> pd.DataFrame:
     return runs.assign(inner_steps=shared["inner_steps"], seconds=shared["seconds"])
 
 
-def called(design: str) -> str:
-    """What pages call a design."""
-    return CALLED[design]
-
-
 def against(verdict: Verdict) -> str:
     """The ratios of a verdict, each with its rival."""
     ratios = {other: difference.exponential() for other, difference in verdict.differences.items()}
@@ -105,7 +100,7 @@ def against(verdict: Verdict) -> str:
 def beside_the_verdicts(table: Frame) -> list[str]:
     """What the verdicts do not say: runs that end above their beginning, their own objective, the merge weights."""
     found = [
-        f"Outer-training is on train loss, and {above} of {plural(number, 'run')} of {called(design)} end at a higher "
+        f"Outer-training is on train loss, and {above} of {plural(number, 'run')} of {CALLED[design]} end at a higher "
         "validation loss than before it: among those, lower means raised less."
         for design, (above, number) in raised(table).items()
         if above
@@ -114,10 +109,10 @@ def beside_the_verdicts(table: Frame) -> list[str]:
         claim = {"estimator": "merging", "unrolls": "growing unrolls"}[verdict.claim]
         found.append(
             f"By what outer-training minimizes, train loss, on outer-validation classes, {claim} with "
-            f"{called(verdict.design)} gives {against(verdict)}: by the same rule {verdict.status}."
+            f"{CALLED[verdict.design]} gives {against(verdict)}: by the same rule {verdict.status}."
         )
     parts = [
-        f"{weights[0]:.3f} to {weights[-1]:.3f} with {called(design)} and {unrolls} unrolls"
+        f"{weights[0]:.3f} to {weights[-1]:.3f} with {CALLED[design]} and {unrolls} unrolls"
         for (design, unrolls), weights in merge_weights(table).items()
     ]
     if parts:
@@ -138,14 +133,14 @@ def _verdicts(table: Frame) -> Section:
     rows = []
     for verdict in found:
         paragraphs.append(
-            f"{verdict.status.capitalize()}, with {called(verdict.design)}: {CLAIMS[verdict.claim]}. The loss is "
+            f"{verdict.status.capitalize()}, with {CALLED[verdict.design]}: {CLAIMS[verdict.claim]}. The loss is "
             f"{against(verdict)}."
         )
         for other, difference in verdict.differences.items():
             ratio = difference.exponential()
             rows.append(
                 (
-                    text_entry(f"{called(verdict.design)}, over {RIVALS[other]}"),
+                    text_entry(f"{CALLED[verdict.design]}, over {RIVALS[other]}"),
                     Entry(ratio.text(1.0), ratio),
                     text_entry(verdict.status),
                     text_entry(verdict.claim),
@@ -216,7 +211,7 @@ def _losses(table: Frame) -> Section:
     if means:
         design, estimator, unrolls = best = min(means, key=lambda key: means[key])
         paragraphs.append(
-            f"The lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[best], 3)}: {called(design)} with "
+            f"The lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[best], 3)}: {CALLED[design]} with "
             f"{estimator} and {unrolls} unrolls."
         )
     notes = (
@@ -236,7 +231,7 @@ def _before(table: Frame) -> str:
         known = begun[begun["untrained_diverged"] == 0]["untrained"]
         loss = f"{format_number(geometric_mean(known), 3)}; " if len(known) else ""
         nets = f"{int(begun['untrained_diverged'].sum())} of {len(begun) * NUM_TASKS} nets diverge"
-        parts.append(f"with {called(str(design))} {loss}{nets}")
+        parts.append(f"with {CALLED[str(design)]} {loss}{nets}")
     chance = format_number(math.log(10), 3)
     return f"Before outer-training, which is on train loss, their loss is {', '.join(parts)} (guessing gives {chance})."
 

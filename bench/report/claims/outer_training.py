@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.measure import ablation, objectives
-from bench.report.ablation import against, beside_the_verdicts, called
+from bench.measure.ablation import CALLED
+from bench.report.ablation import against, beside_the_verdicts
 from bench.report.claims.statements import SHOWN, Part, Parts, Published, beside, lower, not_measured
 from bench.report.objectives import change_of_objectives
 from bench.statistics import Interval
@@ -21,7 +22,7 @@ def training(published: Published) -> Parts:
     gains = {} if runs is None else ablation.gains(runs)
     for design, gain in gains.items():
         nets = f"{gain.untrained_diverged} of {gain.nets} nets diverge before it, {gain.diverged} after"
-        what = f"Outer-training of {called(design)} with it, by growing unrolls, on train loss"
+        what = f"Outer-training of {CALLED[design]} with it, by growing unrolls, on train loss"
         if gain.difference is None or gain.difference.low is None:
             known = "" if gain.difference is None else f" ({gain.difference.exponential().text()} times in the rest)"
             yield Part(f"{what}: {nets}; too few losses are known for an interval{known}.", False)
@@ -58,7 +59,7 @@ def ablated(published: Published) -> Parts:
     found = [] if runs is None else ablation.verdicts(runs)
     for verdict in found:
         yield Part(
-            f"{_sentence(called(verdict.design))}: {ablation.CLAIMS[verdict.claim]}: {against(verdict)}.",
+            f"{_sentence(CALLED[verdict.design])}: {ablation.CLAIMS[verdict.claim]}: {against(verdict)}.",
             verdict.status == SHOWN,
             verdict.status == "contradicted",
         )
