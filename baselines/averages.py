@@ -1,7 +1,7 @@
 """Averages of the weights along a run, which is evaluated at the average.
 
-Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992; exponential, as usual for neural
-networks, or by a power of the number of steps, which needs no time scale (Shamir, Zhang, arXiv 1212.1824).
+Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992; by a power of the number of steps,
+which needs no time scale (Shamir, Zhang, arXiv 1212.1824).
 """
 
 from collections.abc import Callable
@@ -22,11 +22,6 @@ class AverageState(NamedTuple):
 
     count: Array  # (), int32: steps taken so far
     average: EvaluationParams  # of the parameters after each step; at first those of the start
-
-
-def exponential(decay: float | Array) -> Share:
-    """Weights w_s by decay^(t - s) after step t."""
-    return lambda count: (1.0 - decay) / (1.0 - decay**count)
 
 
 def by_power(power: float | Array) -> Share:

@@ -16,7 +16,7 @@ import optax.contrib
 from jax import Array
 from optax.contrib import MuonDimensionNumbers
 
-from baselines.averages import average_params, by_power, exponential
+from baselines.averages import average_params, by_power
 from baselines.base import Baseline, Hyperparameters, LogUniform
 from baselines.soap import scale_by_soap
 
@@ -67,6 +67,11 @@ def constant(rate: float | Array, horizon: int) -> float | Array:
     return rate
 
 
+def kernels(params: optax.Params) -> Any:
+    """Which parameters are kernels: True where there are two axes or more."""
+    return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+
 Rate = Callable[[float | Array, int], float | Array | optax.Schedule]  # (peak, horizon) -> rate or schedule
 Make = Callable[[Hyperparameters, int], optax.GradientTransformation]
 
@@ -76,10 +81,10 @@ def _sgd_momentum(rate: Rate) -> Make:
 
 
 def _sgdw(rate: Rate) -> Make:
-    """The decay is not part of the momentum; it follows the schedule."""
+    """The decay, of kernels, is not part of the momentum; it follows the schedule."""
     return lambda h, horizon: optax.chain(
         optax.trace(decay=1.0 - h["one_minus_momentum"]),
-        optax.add_decayed_weights(h["weight_decay"]),
+        optax.add_decayed_weights(h["weight_decay"], kernels),
         optax.scale_by_learning_rate(rate(h["learning_rate"], horizon)),
     )
 
@@ -95,26 +100,30 @@ def _adam(rate: Rate) -> Make:
 
 
 def _with_decay(optimizer: Callable[..., optax.GradientTransformation]) -> Callable[[Rate], Make]:
-    """What takes the arguments of `optax.adamw`."""
+    """What takes the arguments of `optax.adamw`; the decay is of kernels, as in Muon's rows and in learned ones."""
     return lambda rate: (
         lambda h, horizon: optimizer(
             rate(h["learning_rate"], horizon),
             b1=1.0 - h["one_minus_b1"],
             b2=1.0 - h["one_minus_b2"],
             weight_decay=h["weight_decay"],
+            mask=kernels,
         )
     )
 
 
 def _nadamw(rate: Rate) -> Make:
+    """The decay is of biases too, as `optax.nadamw` has it by default; b2 stays 0.999."""
     return lambda h, horizon: optax.nadamw(
         rate(h["learning_rate"], horizon), b1=1.0 - h["one_minus_b1"], weight_decay=h["weight_decay"]
     )
 
 
-def _soap(rate: float | Array | optax.Schedule, *, b1: Any, b2: Any, weight_decay: Any) -> optax.GradientTransformation:
+def _soap(
+    rate: float | Array | optax.Schedule, *, b1: Any, b2: Any, weight_decay: Any, mask: Any
+) -> optax.GradientTransformation:
     return optax.chain(
-        scale_by_soap(b1, b2), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(rate)
+        scale_by_soap(b1, b2), optax.add_decayed_weights(weight_decay, mask), optax.scale_by_learning_rate(rate)
     )
 
 
@@ -136,13 +145,17 @@ def _ademamix(rate: Rate) -> Make:
             alpha=lambda count: 5.0 * jnp.minimum(count / horizon, 1.0),
             mu_dtype=jnp.float32,  # what a schedule is multiplied with becomes it anyway
             weight_decay=h["weight_decay"],
+            mask=kernels,
         )
 
     return make
 
 
 def _prodigy(rate: Rate) -> Make:
-    """The rate multiplies the estimate of the method; its estimate leaves out the warm-up, as the authors advise."""
+    """The rate multiplies the estimate of the method; its estimate leaves out the warm-up, as the authors advise.
+
+    The decay is of biases too: optax's form has no mask.
+    """
     return lambda h, horizon: optax.contrib.prodigy(
         rate(h["learning_rate"], horizon),
         betas=(1.0 - h["one_minus_b1"], 1.0 - h["one_minus_b2"]),
@@ -156,17 +169,23 @@ def _schedule_free_adamw(rate: Rate) -> Make:
 
     def make(h: Hyperparameters, horizon: int) -> optax.GradientTransformation:
         rates = rate(h["learning_rate"], horizon)
-        adamw = optax.adamw(rates, b1=0.0, b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"])
+        b2, decay = 1.0 - h["one_minus_b2"], h["weight_decay"]
+        adamw = optax.adamw(rates, b1=0.0, b2=b2, weight_decay=decay, mask=kernels)
         return optax.contrib.schedule_free(adamw, rates, b1=1.0 - h["one_minus_b1"])
 
     return make
 
 
-def _adamw_ema(rate: Rate) -> Make:
-    """Evaluated at the average, which is there in place of a schedule; b1 stays 0.9."""
+def _adamw_average(rate: Rate) -> Make:
+    """Evaluated at the average, by a power of the number of steps, beside a schedule; b1 stays 0.9."""
     return lambda h, horizon: optax.chain(
-        optax.adamw(rate(h["learning_rate"], horizon), b2=1.0 - h["one_minus_b2"], weight_decay=h["weight_decay"]),
-        average_params(exponential(1.0 - h["one_minus_average"])),
+        optax.adamw(
+            rate(h["learning_rate"], horizon),
+            b2=1.0 - h["one_minus_b2"],
+            weight_decay=h["weight_decay"],
+            mask=kernels,
+        ),
+        average_params(by_power(h["average_power"])),
     )
 
 
@@ -197,9 +216,7 @@ def _muon_average(rate: Rate) -> Make:
 def _soap_muon(rate: Rate) -> Make:
     """Muon without a momentum of its own, on SOAP's direction for kernels; SOAP's b2 stays 0.95."""
     return lambda h, horizon: optax.chain(
-        optax.masked(
-            scale_by_soap(b1=1.0 - h["one_minus_momentum"]), lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)
-        ),
+        optax.masked(scale_by_soap(b1=1.0 - h["one_minus_momentum"]), kernels),
         optax.contrib.muon(
             rate(h["learning_rate"], horizon),
             beta=0.0,
@@ -286,13 +303,13 @@ _SCHEDULE_FREE_SPACE = {
     "one_minus_b1": LogUniform(2e-2, 0.5, low_bound=1e-4, high_bound=0.9),
 }
 _SCHEDULE_FREE_DEFAULT = {**_ADAMW_DEFAULT, "learning_rate": 2.5e-3}
-_ADAMW_EMA_SPACE = {
+_ADAMW_AVERAGE_SPACE = {
     "learning_rate": _RATE_OF_ADAM,
     "one_minus_b2": _ADAM_SPACE["one_minus_b2"],
     "weight_decay": _DECAY,
-    "one_minus_average": _one_minus_decay(1e-3),
+    "average_power": _MUONW_AVERAGE_SPACE["average_power"],
 }
-_ADAMW_EMA_DEFAULT = {"learning_rate": 1e-3, "one_minus_b2": 1e-3, "weight_decay": 1e-2, "one_minus_average": 1e-2}
+_ADAMW_AVERAGE_DEFAULT = {"learning_rate": 1e-3, "one_minus_b2": 1e-3, "weight_decay": 1e-2, "average_power": 8.0}
 
 _SGD = "Polyak 1964; Sutskever, Martens, Dahl, Hinton, ICML 2013"
 _RMSPROP = "Tieleman, Hinton, Coursera lecture 6.5, 2012"
@@ -306,7 +323,7 @@ _LION = "Chen et al., arXiv 2302.06675"
 _ADEMAMIX = "Pagliardini, Ablin, Grangier, arXiv 2409.03137"
 _PRODIGY = "Mishchenko, Defazio, arXiv 2306.06101"
 _SCHEDULE_FREE = "Defazio et al., arXiv 2405.15682"
-_EMA = "; averaged weights: Polyak, Juditsky 1992"
+_AVERAGED = "; averaged weights: Shamir, Zhang, arXiv 1212.1824"
 _COSINE = "; cosine: Loshchilov, Hutter, arXiv 1608.03983"
 
 BASELINES: dict[str, Baseline] = {
@@ -340,7 +357,7 @@ BASELINES: dict[str, Baseline] = {
         _muon_average(warmup_cosine),
         _MUONW_AVERAGE_SPACE,
         _MUONW_AVERAGE_DEFAULT,
-        f"{_MUON}{_COSINE}; averaged weights: Shamir, Zhang, arXiv 1212.1824",
+        _MUON + _COSINE + _AVERAGED,
         scheduled=True,
     ),
     "muonw_linear": Baseline(_muon(warmup_linear), _MUONW_SPACE, _MUONW_DEFAULT, _MUON, scheduled=True),
@@ -367,7 +384,13 @@ BASELINES: dict[str, Baseline] = {
         _SCHEDULE_FREE,
         scheduled=True,
     ),
-    "adamw_ema": Baseline(_adamw_ema(constant), _ADAMW_EMA_SPACE, _ADAMW_EMA_DEFAULT, _ADAMW + _EMA),
+    "adamw_average_cosine": Baseline(
+        _adamw_average(warmup_cosine),
+        _ADAMW_AVERAGE_SPACE,
+        _ADAMW_AVERAGE_DEFAULT,
+        _ADAMW + _COSINE + _AVERAGED,
+        scheduled=True,
+    ),
 }
 # Tuned by train loss: shows how much of a learned optimizer's advantage in train loss is due to tuning.
 BASELINES["muon_cosine_by_train"] = dataclasses.replace(

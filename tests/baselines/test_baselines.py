@@ -18,6 +18,7 @@ from tests.helpers import assert_one_line, assert_trees_close, kinds
 
 HORIZON = 20
 PARAMS = {"w": jnp.array([[0.3, -0.2, 0.5], [1.0, -1.0, 0.1]]), "b": jnp.array([0.1, 0.2, -0.3])}
+ONLY_W = {"w": True, "b": False}
 SHIPPED = sorted(SHIPPED_DIR.glob("*/*/*.json"))
 SHIPPED_IDS = ["/".join(path.with_suffix("").parts[-3:]) for path in SHIPPED]
 
@@ -146,9 +147,9 @@ def test_adam_cosine_is_adam_at_the_scheduled_rate():
 @pytest.mark.parametrize(
     ("name", "at_rate"),
     [
-        ("adamw_cosine", lambda rate: optax.adamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
-        ("nadamw_b2_cosine", lambda rate: optax.nadamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
-        ("lion_cosine", lambda rate: optax.lion(rate, b1=0.75, b2=0.9375, weight_decay=0.5)),
+        ("adamw_cosine", lambda rate: optax.adamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5, mask=ONLY_W)),
+        ("nadamw_b2_cosine", lambda rate: optax.nadamw(rate, b1=0.75, b2=0.9375, weight_decay=0.5, mask=ONLY_W)),
+        ("lion_cosine", lambda rate: optax.lion(rate, b1=0.75, b2=0.9375, weight_decay=0.5, mask=ONLY_W)),
     ],
 )
 def test_a_row_with_decay_equals_the_constructor_of_optax_at_the_scheduled_rate(name, at_rate):
@@ -159,16 +160,32 @@ def test_a_row_with_decay_equals_the_constructor_of_optax_at_the_scheduled_rate(
 
 def test_sgd_with_decay_by_hand():
     h = {"learning_rate": 0.3, "one_minus_momentum": 0.25, "weight_decay": 0.5}
-    ours, w, velocity = BASELINES["sgdw_cosine"].make(h, HORIZON), np.asarray(PARAMS["b"], np.float64), 0.0
-    params = {"b": PARAMS["b"]}
+    ours, w, velocity = BASELINES["sgdw_cosine"].make(h, HORIZON), np.asarray(PARAMS["w"], np.float64), 0.0
+    params = {"w": PARAMS["w"]}
     state = ours.init(params)
     for inner_step in range(3):
-        grads = {"b": gradients(inner_step)["b"]}
+        grads = {"w": gradients(inner_step)["w"]}
         updates, state = ours.update(grads, state, params)
         params = optax.apply_updates(params, updates)
-        velocity = 0.75 * velocity + np.asarray(grads["b"], np.float64)
+        velocity = 0.75 * velocity + np.asarray(grads["w"], np.float64)
         w = w - float(warmup_cosine(0.3, HORIZON)(inner_step)) * (velocity + 0.5 * w)
-        np.testing.assert_allclose(params["b"], w, rtol=1e-5)
+        np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+DECAY_OF_BIASES = {"nadamw_cosine", "prodigy"}  # as optax has them
+
+
+@pytest.mark.parametrize("name", [name for name, row in BASELINES.items() if "weight_decay" in row.default])
+def test_decay_is_of_kernels_alone(name):
+    row = BASELINES[name]
+
+    def after_a_step(weight_decay):
+        optimizer = row.make(row.default | {"weight_decay": weight_decay}, HORIZON)
+        return optax.apply_updates(PARAMS, optimizer.update(gradients(0), optimizer.init(PARAMS), PARAMS)[0])
+
+    with_decay, without = after_a_step(0.5), after_a_step(0.0)
+    assert np.any(with_decay["w"] != without["w"])
+    assert np.array_equal(with_decay["b"], without["b"]) == (name not in DECAY_OF_BIASES)
 
 
 def test_the_slow_average_of_ademamix_by_hand():
