@@ -5,14 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 
 from learned.base import HORIZON as HORIZON
 from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
+from learned.base import check_horizon
 from tasks import evaluation_params as evaluation_params
 
 # The optimizer that all claims are judged on, of speed and of test loss (protocol rule 3). It was named here before its
@@ -47,8 +46,8 @@ def load(
 
     Raises:
       tasks.UnknownNameError: the name is unknown; the message has the nearest names.
-      ValueError: the file holds no such weights, the horizon is not a number above 0, or the design has no dimension
-        numbers.
+      ValueError: the file holds no such weights, the horizon is not a number of at least 1, or the design has no
+        dimension numbers.
 
     Example:
       >>> import jax, jax.numpy as jnp, learned, optax
@@ -61,9 +60,8 @@ def load(
     from learned.designs import make_design
     from learned.weights import read
 
-    # An injected hyperparameter is traced, and not known here.
-    if not isinstance(horizon, Tracer | None) and (np.shape(horizon) or not 0 < float(horizon) < float("inf")):
-        raise ValueError(f"expected a horizon above 0, in steps, or None for one that is not known, got {horizon}")
+    if horizon is not None:
+        check_horizon(horizon, ", or None for one that is not known")
     theta, card = read(ALIASES.get(str(name), name))
     design = make_design(card.design, card.design_options)
     options: dict[str, Any] = {}

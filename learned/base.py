@@ -5,8 +5,11 @@ from collections.abc import Callable
 from types import EllipsisType
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 
 Theta = Any  # meta-parameters: a pytree of float32 arrays, here always a flat dict of name -> array
 Key = Array
@@ -45,3 +48,41 @@ class External:
     make: Callable[[Any, int], optax.GradientTransformation]
     theta: Any
     reference: str
+
+
+def check_horizon(horizon: Any, otherwise: str = "") -> None:
+    """Refuses what is no number of steps; a traced one, such as an injected hyperparameter, is not known here.
+
+    Args:
+      horizon: the number.
+      otherwise: what else is accepted, for the message.
+
+    Raises:
+      ValueError: it is no single real number of at least 1, or infinite.
+    """
+    if isinstance(horizon, Tracer):
+        return
+    number = np.asarray(horizon)
+    real = jnp.issubdtype(number.dtype, jnp.integer) or jnp.issubdtype(number.dtype, jnp.floating)
+    if number.shape or not real or not 1 <= number < np.inf:
+        raise ValueError(f"expected a horizon of at least 1 step{otherwise}, got {horizon!r}")
+
+
+def check_loss(value: Any) -> None:
+    """Refuses several losses.
+
+    Raises:
+      ValueError: `value` has axes.
+    """
+    if value is not None and np.shape(value):
+        raise ValueError(f"value is the loss of this step, one number: got an array of shape {np.shape(value)}")
+
+
+def check_real(leaves: Any) -> None:
+    """Refuses complex arrays.
+
+    Raises:
+      ValueError: one is complex.
+    """
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
+        raise ValueError("parameters are complex: put optax.contrib.split_real_and_imaginary around the optimizer")

@@ -35,7 +35,7 @@ import optax
 from jax import Array
 from jax.lax import rsqrt
 
-from learned.base import HORIZON, Theta
+from learned.base import HORIZON, Theta, check_horizon, check_loss
 from learned.features import as_float32
 
 STEP_SCALE, EXPONENT_SCALE = 1e-3, 1e-3
@@ -214,24 +214,31 @@ def _optimizer(
       multiplier_of: lambda of the schedule's output.
       begin: w -> state of a tensor before the first step.
       step: (lambda, count, g, w, state) -> what is subtracted from a tensor, and its next state.
+
+    Raises:
+      ValueError: the horizon is no number of at least 1.
     """
+
+    check_horizon(horizon)
 
     def init(params):
         steps = jnp.asarray(horizon, jnp.float32)
-        return CeloState(jnp.zeros((), jnp.int32), steps, schedule_begin(theta, steps), jax.tree.map(begin, params))
+        tensors = jax.tree.map(lambda w: begin(jnp.asarray(w)), params)
+        return CeloState(jnp.zeros((), jnp.int32), steps, schedule_begin(theta, steps), tensors)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args
         if params is None or value is None:
             raise ValueError(f"{name} reads parameters and loss: call update(grads, state, params, value=loss)")
+        check_loss(value)
         said, schedule_state = schedule(theta, state.schedule, state.count, state.horizon, value)
         multiplier = multiplier_of(said)
-        structure = jax.tree.structure(updates)
+        given, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, updates))
         gs, ws = as_float32(updates), as_float32(params)
         gs = [jnp.clip(g, -GRADIENT_LIMIT, GRADIENT_LIMIT) for g in gs]
         tensors = structure.flatten_up_to(state.tensors)
         taken = [step(multiplier, state.count, *each) for each in zip(gs, ws, tensors, strict=True)]
-        found = [-change.astype(g.dtype) for (change, _), g in zip(taken, jax.tree.leaves(updates), strict=True)]
+        found = [-change.astype(g.dtype) for (change, _), g in zip(taken, given, strict=True)]
         tensors = structure.unflatten([tensor for _, tensor in taken])
         return structure.unflatten(found), CeloState(state.count + 1, state.horizon, schedule_state, tensors)
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from learned.base import check_real
+
 TINY = 1e-24  # added under a root, so that its derivative at zero is zero, not NaN; negligible against EPS squared
 TIME_SCALES = np.array([3, 10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
 LEFT = len(TIME_SCALES) + 1  # index of the logarithm of the remaining share, after time features and share done
@@ -52,8 +54,14 @@ def tensor_inputs(shared: Array, tensors: Sequence[Array], sizes: Sequence[Array
 
 
 def as_float32(tree: Any) -> list[Array]:
-    """The leaves of a tree in float32."""
-    return [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    """The leaves of a tree, arrays or numbers, in float32.
+
+    Raises:
+      ValueError: one is complex.
+    """
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    check_real(leaves)
+    return [leaf.astype(jnp.float32) for leaf in leaves]
 
 
 def averaged(decay: float, averages: Sequence[Array], values: Sequence[Array]) -> list[Array]:

@@ -16,6 +16,8 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from optax.contrib import MuonDimensionNumbers
 
+from learned.base import check_real
+
 SMALL = 16_384  # elements of a leaf up to which alike ones are stacked
 FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
 NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
@@ -138,8 +140,7 @@ def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[
       ValueError: parameters are complex, or dimension numbers name axes that a leaf has not.
     """
     leaves, structure = jax.tree.flatten(params)
-    if any(jnp.issubdtype(p.dtype, jnp.complexfloating) for p in leaves):
-        raise ValueError("parameters are complex: put optax.contrib.split_real_and_imaginary around the optimizer")
+    check_real(leaves)
     if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
         numbers = numbers(params)
     read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)

@@ -54,7 +54,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from learned.base import HORIZON, Key, LearnedOptimizer, Part, Theta
+from learned.base import HORIZON, Key, LearnedOptimizer, Part, Theta, check_loss
 from learned.features import PROGRESS_SCALE, progress_features, time_features
 from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
 from tasks import EvaluationParams
@@ -227,8 +227,7 @@ def normalized(
             del extra_args
             if params is None:
                 raise ValueError("normalized reads the parameters: call update(grads, state, params)")
-            if value is not None and np.shape(value):
-                raise ValueError(f"value is the loss of this step, one number: got an array of shape {np.shape(value)}")
+            check_loss(value)
             updates, params = (jax.tree.map(jnp.asarray, tree) for tree in (updates, params))
             leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
             given = jax.tree.leaves(updates)

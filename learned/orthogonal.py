@@ -34,7 +34,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from learned.base import HORIZON, Key, LearnedOptimizer, Theta
+from learned.base import HORIZON, Key, LearnedOptimizer, Theta, check_loss
 from learned.features import (
     LEFT,
     PROGRESS_SCALE,
@@ -131,6 +131,7 @@ def orthogonal(
             of_gradient = (1 - DECAYS[MUON]) * corrections[MUON]
             second_correction = 1 / (1 - SECOND_DECAY**steps)
             losses = state.losses
+            check_loss(value)
             if value is not None:
                 # Below zero, or where it is not finite, there is no logarithm: then the loss is what it was on average.
                 # The barrier keeps the compiled steps, and with them outer-training, the same to the last bit.

@@ -17,7 +17,7 @@ import pytest
 import tasks.inner_loop
 from learned import celo, elsewhere
 from learned.elsewhere import ELSEWHERE
-from tests.helpers import CountingTraces, assert_trees_close, kinds, linear_task
+from tests.helpers import CountingTraces, assert_one_line, assert_trees_close, kinds, linear_task
 from tests.learned.test_designs import gradients
 
 NAMES = list(ELSEWHERE)
@@ -261,6 +261,36 @@ def test_without_parameters_or_a_loss_it_says_what_it_needs(name):
             ValueError, match=rf"{name} reads parameters and loss: call update\(grads, state, params, v"
         ):
             optimizer.update(PARAMS, state, **given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_is_refused_in_one_line(name):
+    make = ELSEWHERE[name].make
+    for horizon in (0, -5, np.nan, np.inf, True, "1000", None):
+        with pytest.raises(ValueError, match="expected a horizon of at least 1 step, got") as caught:
+            make(example_theta(name), horizon)
+        assert_one_line(caught.value)
+    optimizer = make(example_theta(name), HORIZON)
+    state = optimizer.init(PARAMS)
+    for losses in (jnp.ones(10), jnp.ones(4)):
+        with pytest.raises(
+            ValueError, match=r"value is the loss of this step, one number: got an array of shape"
+        ) as caught:
+            optimizer.update(PARAMS, state, PARAMS, value=losses)
+        assert_one_line(caught.value)
+    complexes = jax.tree.map(lambda p: p + 1j, PARAMS)
+    with pytest.raises(ValueError, match="parameters are complex") as caught:
+        optimizer.update(complexes, state, complexes, value=1.0)
+    assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_of_python_are_parameters_too(name):
+    optimizer = ELSEWHERE[name].make(example_theta(name), HORIZON)
+    updates, _ = optimizer.update({"a": 0.5}, optimizer.init({"a": 1.0}), {"a": 1.0}, value=2.0)
+    arrays = {"a": jnp.array(1.0)}
+    expected, _ = optimizer.update({"a": jnp.array(0.5)}, optimizer.init(arrays), arrays, value=2.0)
+    assert_trees_close(updates, expected)
 
 
 # Beside their authors' code -------------------------------------------------------------------------------------------

@@ -95,9 +95,12 @@ def test_any_loss_gives_finite_updates_that_move(load, losses):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(updates))
 
 
-@pytest.mark.parametrize("horizon", [0, -5, float("nan"), float("inf"), np.float32(0), jnp.array(-1)])
+NO_HORIZONS = [0, -5, 0.5, float("nan"), float("inf"), np.float32(0), jnp.array(-1), True, "1000", "abc", 1j, [9, 9]]
+
+
+@pytest.mark.parametrize("horizon", NO_HORIZONS)
 def test_a_horizon_that_is_none_is_refused(load, horizon):
-    with pytest.raises(ValueError, match="expected a horizon above 0") as caught:
+    with pytest.raises(ValueError, match="expected a horizon of at least 1 step, or None for one that") as caught:
         load(horizon=horizon)
     assert_one_line(caught.value)
 
