@@ -44,7 +44,7 @@ def trained_controls(base: Entrant) -> list[Entrant]:
 
 
 def untrained_controls(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """The two headline optimizers, where they take part, with theta before outer-training."""
+    """Learned optimizers whose theta before outer-training is known, with that theta."""
     begun = [(entrant, entrant.untrained()) for entrant in entrants if entrant.untrained is not None]
     return [
         dataclasses.replace(

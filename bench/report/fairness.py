@@ -68,6 +68,12 @@ def payback_text(found: Payback) -> str:
         return f"no number of runs: on {on} half of its runs never reach the hard target"
     if math.isinf(without):
         return f"no number of runs: to the hard target a run takes {-found.saved_sec:.1f} s more {rival}"
+    if found.before is not None and not (found.before.low is not None and found.before.low > 1):
+        return (
+            f"no number of runs that is known: before it the hard target takes {found.before.text(1.0)} times the "
+            f"steps that it takes after; a run is {found.saved_sec:.1f} s shorter {rival}, by the design and "
+            "outer-training together"
+        )
     text = f"{math.ceil(without):,} runs to the hard target, each {found.saved_sec:.1f} s shorter {rival}"
     return f"{text}; {math.ceil(with_tuning):,} where their tuning, {found.tuning_sec / 3600:.2f} hours, is counted too"
 

@@ -72,7 +72,13 @@ def lead_sentence(screen: Screen) -> str:
     if test is None:
         return text + "."
     difference = test.difference
-    way = "no different from" if not difference.excludes(0) else "lower than" if difference.estimate < 0 else "above"
+    way = (
+        "not shown to differ from"
+        if not difference.excludes(0)
+        else "lower than"
+        if difference.estimate < 0
+        else "above"
+    )
     if difference.low is None:
         way = "not judged against"
     return f"{text}; its final test loss is {way} that of {test.reference} (difference {score_entry(difference).text})."

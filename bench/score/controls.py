@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.entries import controls
-from bench.score.losses import paired_loss
+from bench.score.losses import paired_loss, paired_test_loss
 from bench.score.times_to_target import (
     PAPER_TARGET,
     TargetsByTask,
@@ -107,14 +107,14 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         finished = np.isfinite(b.reindex(index=a.index, columns=a.columns).to_numpy(dtype=float))
         failed = int((np.isinf(a.to_numpy(dtype=float)) & finished).sum())
         difference = paired_loss(rows, tenfold, base, "final_train_loss")
-    untrained = {name: found for name in rows.untrained if (found := _over_untrained(rows, targets, name))}
+    untrained = {name: found for name in rows.untrained if (found := over_untrained(rows, targets, name))}
     return Controls(
         untrained={name: found for name, (found, _) in untrained.items()},
         untrained_misses={name: misses for name, (_, misses) in untrained.items()},
         untrained_test={
             name: found
             for name, control in rows.untrained.items()
-            if (found := paired_loss(rows, control, name, "final_test_loss")) is not None
+            if (found := paired_test_loss(rows, control, name)) is not None
         },
         base=base,
         aa=ratios.get("aa"),
@@ -128,7 +128,7 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
     )
 
 
-def _over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:
+def over_untrained(rows: Rows, targets: TargetsByTask, name: str) -> tuple[Interval, tuple[int, int]] | None:
     """Steps to the hard target with untrained theta over those with trained theta, and the misses of both."""
     logs, misses = ([], []), [0, 0]
     seeds = set.intersection(*(set(rows.runs(which, rows.tasks)["seed"]) for which in (rows.untrained[name], name)))

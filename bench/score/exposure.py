@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 import tasks
-from bench.measure.update_cost import update_costs as update_costs
 from learned import cards as weight_cards
 from learned import weights
 from tasks.data.sources import IMAGENET_LABELS, PER_CLASS, POOLS, _fixed_shuffle

@@ -28,7 +28,7 @@ from baselines import find_tuned, loss_keys, read_tuned, tuned_by
 from bench.entries.entrants import Entrant, resolve
 from bench.errors import UsageError
 from bench.measure.update_cost import bytes_per_parameter, shapes
-from bench.measure.update_cost import update_costs as update_costs
+from bench.score.controls import over_untrained
 from bench.score.exposure import (
     Mark,
     OuterTraining,
@@ -42,6 +42,7 @@ from bench.score.exposure import (
     trained_images,
 )
 from bench.score.times_to_target import TargetsByTask, median_steps, reference_text, references, steps_to_target
+from bench.statistics import Interval
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from bench.tuning.targets import CLAIMED
 from learned import weights
@@ -124,6 +125,8 @@ class Payback:
       num_tasks: number of tasks.
       tuning_sec: time to tune those hand-designed optimizers; 0 for those that run with default hyperparameters.
       reference: names of those hand-designed optimizers, as text.
+      before: steps to the hard target with untrained theta over those with trained theta, where that control ran: what
+        is saved is the doing of outer-training only as far as this lies above 1.
     """
 
     outer_training_sec: float
@@ -132,6 +135,7 @@ class Payback:
     num_tasks: int
     tuning_sec: float
     reference: str
+    before: Interval | None = None
 
     def runs(self, with_tuning: bool) -> float:
         """Number of runs after which outer-training has paid for itself; inf if it never does.
@@ -171,7 +175,16 @@ def payback(rows: Rows, targets: TargetsByTask, optimizer: str, known: OuterTrai
         for (family, horizon, name), seconds in per_step.items()
     )
     hours = known.device_hours if known.total_device_hours is None else known.total_device_hours
-    return Payback(3600 * hours, float(np.mean(saved)), missed, len(saved), tuning, reference_text(reference))
+    found = over_untrained(rows, targets, optimizer) if optimizer in rows.untrained else None
+    return Payback(
+        3600 * hours,
+        float(np.mean(saved)),
+        missed,
+        len(saved),
+        tuning,
+        reference_text(reference),
+        found and found[0],
+    )
 
 
 def _tuning_runs(family: str, horizon: int, name: str) -> int:

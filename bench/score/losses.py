@@ -93,6 +93,23 @@ def paired_loss(rows: Rows, a: str, b: str, metric: str) -> Interval | None:
     return found if whole.all() else found.without_bounds()
 
 
+def paired_test_loss(rows: Rows, a: str, b: str) -> Interval | None:
+    """Final test loss of a minus that of b over the seeds that both have, as `paired_loss`.
+
+    The interval accounts for test images too where test losses are stored by blocks of them (protocol rule 12).
+    """
+    found, differences = paired_loss(rows, a, b, "final_test_loss"), []
+    if found is None or found.low is None:
+        return found
+    for task in rows.tasks:
+        x, y = (test_blocks(rows, task, name) for name in (a, b))
+        if x is None or y is None or len(x) < 2 or not x.index.equals(y.index):
+            return found
+        seeds = [seed for seed in x.columns if seed in y.columns]
+        differences.append((x[seeds] - y[seeds]).to_numpy(dtype=float).T)
+    return _over_images(rows, rows.tasks, differences, found.estimate)
+
+
 def difference_of_test_loss(
     rows: Rows, tasks: Sequence[str], a: str, b: str, mean: float | None = None
 ) -> Interval | None:

@@ -210,7 +210,7 @@ def test_the_lead_is_the_verdict_against_the_strongest_in_one_sentence():
     [
         (Interval(-0.2, -0.3, -0.1, 5), "is lower than that of adam (difference -0.200 [-0.300, -0.100])"),
         (Interval(0.2, 0.1, 0.3, 5), "is above that of adam (difference 0.200 [0.100, 0.300])"),
-        (Interval(0.2, -0.1, 0.3, 5), "is no different from that of adam"),
+        (Interval(0.2, -0.1, 0.3, 5), "is not shown to differ from that of adam"),
         (Interval(0.2, None, None, 2), "is not judged against that of adam (difference 0.200)"),
     ],
 )

@@ -12,6 +12,7 @@ from bench.entries.entrants import resolve
 from bench.report.fairness import card_tables, payback_text
 from bench.score.exposure import Overlap, outer_training, trained_images
 from bench.score.fairness import _tuning_runs, cards, payback
+from bench.statistics import Interval
 from bench.store.record import CURVE_COLUMNS, Record, Status, cell_row
 from bench.store.rows import read_rows
 from learned import weights
@@ -146,6 +147,12 @@ def test_runs_that_repay_outer_training_are_those_whose_saved_seconds_add_up_to_
     missed = payback(missing, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", known)
     assert (missed.missed, missed.num_tasks, missed.runs(with_tuning=True)) == (1, 1, math.inf)
     assert payback_text(missed) == "no number of runs: on 1 of 1 task half of its runs never reach the hard target"
+    # What the design had before outer-training is not its doing.
+    assert found.before is None
+    assert "36,000 runs to the hard target, each 0.1 s shorter than with adam" in payback_text(found)
+    before = dataclasses.replace(found, before=Interval(0.96, 0.92, 1.003, 5))
+    assert payback_text(before).startswith("no number of runs that is known: before it the hard target takes 0.960 [")
+    assert payback_text(dataclasses.replace(found, before=Interval(1.5, 1.2, 1.8, 5))) == payback_text(found)
     elsewhere = dataclasses.replace(known, device="another")
     assert payback(found_rows, {"t": synthetic.frozen({"adam": (2.0, 2.5, 2.75)})}, "lopt", elsewhere) is None
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.score import losses as losses_
-from bench.score.losses import block_classes, difference_of_test_loss, loss
+from bench.score.losses import block_classes, difference_of_test_loss, loss, paired_loss, paired_test_loss
 from bench.statistics import t_interval
 from bench.store.rows import read_rows
 from tests.bench.pairs import CONTENDER, REFERENCE, ROLES, rows_on_t
@@ -77,6 +77,20 @@ class TestLosses:
         half = 2.776 * math.sqrt(0.5 + 1 - 1 / 6)
         found = difference_of_test_loss(rows, ["a", "b"], CONTENDER, REFERENCE)
         assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
+
+    def test_a_pair_of_other_numbers_of_seeds_lets_images_vary_too_over_those_that_both_have(self):
+        # As above, the reference with further seeds, and a mean loss of whole splits that no block has.
+        def cells():
+            for seed in range(8):
+                yield train_cell("a", REFERENCE, seed, falling(0.01), test=[0.5, 0.5])
+            for seed in range(5):
+                yield train_cell("a", CONTENDER, seed, falling(0.01), "learned", test=[seed + 1.5, seed + 3.5])
+
+        rows = read_rows(*frames(list(cells())))
+        half = 2.776 * math.sqrt(7 / 6)
+        found = paired_test_loss(rows, CONTENDER, REFERENCE)
+        assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4 - half, 4 + half), abs=6e-4)
+        assert paired_loss(rows, CONTENDER, REFERENCE, "final_test_loss").high < found.high
 
     def test_blocks_of_images_know_their_class_where_classes_lie_one_after_the_other(self):
         # 500 images, 50 of a class, in 25 blocks of 20: 0-19 and 20-39 of the first class, 40-59 of two, and so on.
