@@ -198,12 +198,9 @@ def _losses(table: Frame) -> Section:
         Column("final_validation_loss", "final validation loss", interval=True),
         *(Column(key, name, number=True) for key, name in numbers.items()),
     )
-    even = table[table["seed"] < OTHER_SEEDS]  # those that every pair has
-    means = {
-        key: geometric_mean(group["final_validation_loss"])
-        for key, group in even.groupby(KEYS, sort=False)
-        if len(group) == OTHER_SEEDS
-    }
+    first = table[table["seed"] < OTHER_SEEDS].groupby(KEYS, sort=False)
+    even = first.filter(lambda pair: len(pair) == OTHER_SEEDS)  # pairs are compared by the seeds that all have
+    means = {key: geometric_mean(rows["final_validation_loss"]) for key, rows in even.groupby(KEYS, sort=False)}
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
         f"{HORIZON:,} steps, more than any unroll had. {_before(table)}"
@@ -219,8 +216,9 @@ def _losses(table: Frame) -> Section:
         f"a net that diverges counts as {LOSS_CLIP:g}. Nets that diverge and updates skipped are sums over seeds, "
         "merge weights means, the other columns medians.",
     )
+    figures = [drawn.heat_map_figure(even)] if len(even) else []
     shown = Table("ablation_losses", "Losses after outer-training", columns, tuple(rows), notes)
-    return Section("losses", "Estimators and curricula", paragraphs, [drawn.heat_map_figure(even)], [shown])
+    return Section("losses", "Estimators and curricula", paragraphs, figures, [shown])
 
 
 def _before(table: Frame) -> str:

@@ -31,7 +31,7 @@ def heat_map_figure(table: Frame) -> Figure:
     """Final validation loss of the best theta, estimator x unrolls, a panel for each design.
 
     Args:
-      table: from `bench.measure.ablation.table`; where several seeds have a cell it shows their geometric mean.
+      table: from `bench.measure.ablation.table`, of pairs that have the same seeds; a cell is their geometric mean.
     """
     order = {"index": _known(ESTIMATORS, table["estimator"]), "columns": _known(UNROLLS, table["unrolls"])}
     panels = {str(design): _grid(rows).reindex(**order) for design, rows in table.groupby("design", sort=False)}
@@ -46,7 +46,7 @@ def heat_map_figure(table: Frame) -> Figure:
         caption="Final validation loss on evaluation classes of the best theta of each run; geometric mean over "
         f"evaluation tasks and outer seeds 0 to {OTHER_SEEDS - 1}, which every pair has; a net that diverges counts as "
         f"{LOSS_CLIP:g}. Darker is worse, on one logarithmic scale for all panels."
-        + (" Empty: not run." if empty else ""),
+        + (" Empty: not run, or not with all of them." if empty else ""),
         draw=lambda: _draw_heat_maps(panels),
     )
 

@@ -91,6 +91,7 @@ def test_a_cell_without_a_run_is_empty_and_there_is_no_verdict_without_all_seeds
     found = sections(estimators=("es",), unrolls=("short",), seeds=(0,))
     assert "No claim can be judged yet" in found["verdicts"].paragraphs[1]
     assert found["losses"].tables[0].rows[0][3].value == 1
+    assert found["losses"].figures == [], "one seed is not compared with three"
     before = "their loss is with the orthogonal design 2.3; 0 of 8 nets diverge (guessing gives 2.3)."
     assert found["losses"].paragraphs == [found["losses"].paragraphs[0]]
     assert found["losses"].paragraphs[0].endswith(before)
