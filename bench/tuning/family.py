@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
+import baselines
 import tasks
 from baselines import BASELINES, Baseline, tuned_path
 from bench.device import select_device
@@ -20,7 +20,9 @@ from bench.errors import UsageError, nearest, usage_errors
 from bench.folders import Folders
 from bench.statistics import significant
 from bench.store.files import alone, write_atomically
+from bench.store.provenance import versions
 from bench.store.record import VERSION
+from bench.store.settings import PACKAGES
 from bench.time_limit import time_limit
 from bench.tuning import search
 from bench.tuning.on_workers import check_of, share_out
@@ -204,11 +206,19 @@ def _identity(name: str, row: Baseline, family: str, horizon: int, registry: Reg
     names = search.tuning_tasks(family)
     return {
         "version": VERSION,
-        "jax": jax.__version__,
+        "packages": {package: versions()[package] for package in PACKAGES},
         "horizon": horizon,
         "space": search.space_json(row.space),
         "tuned_by": row.tuned_by,
-        "source": registry.sources.get(name, ""),  # of a plug-in, which may be edited in between
+        "source": registry.sources.get(name) or _source_of_baselines(),  # it may be edited in between
         "tasks": {task: registry.digest(task) for task in names},
         "data": registry.data_facts(names[0])["digest"],
     }
+
+
+def _source_of_baselines() -> str:
+    """A digest of the hand-designed rows as they are written."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(baselines.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -5,9 +5,12 @@ import math
 
 import pytest
 
+from baselines import BASELINES
 from bench.cli import main as cli
+from bench.entries.plugins import build_registry
 from bench.errors import EXIT_FAILED_CELLS, EXIT_USAGE
-from bench.tuning import search
+from bench.store.settings import PACKAGES
+from bench.tuning import family, search
 from tests.helpers import assert_one_line
 
 PLUGIN = """
@@ -118,3 +121,20 @@ def test_a_search_that_was_stopped_is_not_resumed_with_another_version_of_the_pl
     plugin.write_text(plugin.read_text().replace('sgd(h["learning_rate"])', 'adam(h["learning_rate"])'))
     code, out, _ = bench("tune", "digits8_mlp", "-o", "sound")
     assert (code, "resuming" in out) == (0, False)
+
+
+def test_losses_of_another_optax_or_of_rows_written_otherwise_are_not_reused(tmp_path, monkeypatch):
+    registry, row = build_registry(()), BASELINES["adam"]
+
+    def identity():
+        return family._identity("adam", row, "digits8_mlp", 10, registry)
+
+    before = identity()
+    assert before == identity()
+    monkeypatch.setattr(family, "versions", lambda: dict.fromkeys(PACKAGES, "0"))
+    assert identity() != before
+    monkeypatch.undo()
+    for name in ("registry.py", "soap.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr("baselines.__file__", str(tmp_path / "__init__.py"))
+    assert identity() != before
