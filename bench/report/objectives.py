@@ -80,7 +80,7 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
             for design, by_objective in changed.items()
             for objective, change in by_objective.items()
         }
-        panels = {"after outer-training on validation loss over on train loss": over, "over before either": before}
+        panels = {"trained on validation loss, over on train loss": over, "over before either": before}
         caption = f"Paired by outer seed; bars: t {PERCENT} intervals. Left of 1 is better."
         what = "Final test loss after outer-training"
         figures = [differences_figure("objectives", panels, what, "ratio of test losses", caption, equal=1.0)]
