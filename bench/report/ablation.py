@@ -280,4 +280,4 @@ def _merge_weights(runs: Frame) -> Section:
 
 
 def _number(value: Any) -> Entry:
-    return Entry(format_number(float(value)), float(value))
+    return text_entry(None) if math.isnan(value) else Entry(format_number(float(value)), float(value))

@@ -13,7 +13,7 @@ from bench.measure.pathologies.summary import ENDED, EXPLODES, ended_text
 from bench.report.figures.axes import listed, percent
 from bench.report.figures.gradient_norms import norms_figure
 from bench.report.section import Section
-from bench.report.table import NONE_TEXT, Column, Entry, Table, format_interval, format_number, text_entry
+from bench.report.table import Column, Entry, Table, format_interval, format_number, text_entry
 from bench.statistics import Interval, three_digits
 from bench.store.rows import Frame
 
@@ -89,8 +89,10 @@ def _largest(norm: float) -> str:
     return three_digits(norm) if math.isfinite(norm) else "beyond the largest float32"
 
 
-def _number(value: float) -> str:
-    return NONE_TEXT if math.isnan(value) else format_number(value) if math.isfinite(value) else "not finite"
+def _number(value: float) -> Entry:
+    if math.isnan(value):
+        return text_entry(None)
+    return Entry(format_number(float(value)) if math.isfinite(value) else "not finite", float(value))
 
 
 def _entries(row: Any) -> tuple[Entry, ...]:
@@ -101,5 +103,5 @@ def _entries(row: Any) -> tuple[Entry, ...]:
         text_entry(row["theta"]),
         Entry(f"{row['steps']:,.0f}", float(row["steps"])),
         Entry(format_interval(median), median),
-        *(Entry(_number(float(x)), float(x)) for x in numbers),
+        *map(_number, numbers),
     )
