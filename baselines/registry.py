@@ -100,11 +100,14 @@ def _adam(rate: Rate) -> Make:
 
 
 def _with_decay(optimizer: Callable[..., optax.GradientTransformation]) -> Callable[[Rate], Make]:
-    """What takes the arguments of `optax.adamw`; the decay is of kernels, as in Muon's rows and in learned ones."""
+    """What takes the arguments of `optax.adamw`; the decay is of kernels, as in Muon's rows and in learned ones.
+
+    Where b1 is not searched, it is 0.9.
+    """
     return lambda rate: (
         lambda h, horizon: optimizer(
             rate(h["learning_rate"], horizon),
-            b1=1.0 - h["one_minus_b1"],
+            b1=1.0 - h.get("one_minus_b1", 0.1),
             b2=1.0 - h["one_minus_b2"],
             weight_decay=h["weight_decay"],
             mask=kernels,
@@ -176,19 +179,6 @@ def _schedule_free_adamw(rate: Rate) -> Make:
     return make
 
 
-def _adamw_average(rate: Rate) -> Make:
-    """Evaluated at the average, by a power of the number of steps, beside a schedule; b1 stays 0.9."""
-    return lambda h, horizon: optax.chain(
-        optax.adamw(
-            rate(h["learning_rate"], horizon),
-            b2=1.0 - h["one_minus_b2"],
-            weight_decay=h["weight_decay"],
-            mask=kernels,
-        ),
-        average_params(by_power(h["average_power"])),
-    )
-
-
 def _kernels_as_matrices(params: optax.Params) -> Any:
     """Treats kernels of any rank as (fan-in, channels) matrices; biases are updated by Adam."""
     return jax.tree.map(
@@ -207,10 +197,9 @@ def _muon(rate: Rate) -> Make:
     )
 
 
-def _muon_average(rate: Rate) -> Make:
+def _averaged(make: Make) -> Make:
     """Evaluated at the average, by a power of the number of steps, beside a schedule."""
-    muon = _muon(rate)
-    return lambda h, horizon: optax.chain(muon(h, horizon), average_params(by_power(h["average_power"])))
+    return lambda h, horizon: optax.chain(make(h, horizon), average_params(by_power(h["average_power"])))
 
 
 def _soap_muon(rate: Rate) -> Make:
@@ -354,7 +343,7 @@ BASELINES: dict[str, Baseline] = {
         _with_decay(optax.nadamw)(warmup_cosine), _ADAMW_SPACE, _ADAMW_DEFAULT, _NADAMW + _COSINE, scheduled=True
     ),
     "muonw_average_cosine": Baseline(
-        _muon_average(warmup_cosine),
+        _averaged(_muon(warmup_cosine)),
         _MUONW_AVERAGE_SPACE,
         _MUONW_AVERAGE_DEFAULT,
         _MUON + _COSINE + _AVERAGED,
@@ -385,7 +374,7 @@ BASELINES: dict[str, Baseline] = {
         scheduled=True,
     ),
     "adamw_average_cosine": Baseline(
-        _adamw_average(warmup_cosine),
+        _averaged(_with_decay(optax.adamw)(warmup_cosine)),
         _ADAMW_AVERAGE_SPACE,
         _ADAMW_AVERAGE_DEFAULT,
         _ADAMW + _COSINE + _AVERAGED,

@@ -74,9 +74,9 @@ def sections(table: pd.DataFrame, cells: Frame, curves: Frame) -> list[Section]:
 
 def largest_norms(table: Frame) -> str:
     """Whether orthogonalized updates keep gradients tame, by the largest norm of each optimizer."""
-    parts = []
+    parts, by_theta = [], largest(table)
     for theta, when in (("initial", "Before outer-training"), ("trained", "After it")):
-        norms = largest(table).get(theta, {})
+        norms = by_theta.get(theta, {})
         others = [norm for name, norm in norms.items() if name != OPTIMIZERS[0]]
         if OPTIMIZERS[0] in norms and others:
             do = "they do" if max(others) < norms[OPTIMIZERS[0]] else "they do not"
