@@ -9,15 +9,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
 from jax import Array
-from optax.contrib import MuonDimensionNumbers
 
 from baselines.averages import average_params, by_power
 from baselines.base import Baseline, Hyperparameters, LogUniform
+from baselines.muon import kernels, muon
 from baselines.soap import scale_by_soap
 
 WARMUP_FRACTION = 0.05
@@ -65,11 +64,6 @@ def constant(rate: float | Array, horizon: int) -> float | Array:
     """The same rate at every step."""
     del horizon
     return rate
-
-
-def kernels(params: optax.Params) -> Any:
-    """Which parameters are kernels: True where there are two axes or more."""
-    return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
 Rate = Callable[[float | Array, int], float | Array | optax.Schedule]  # (peak, horizon) -> rate or schedule
@@ -179,21 +173,13 @@ def _schedule_free_adamw(rate: Rate) -> Make:
     return make
 
 
-def _kernels_as_matrices(params: optax.Params) -> Any:
-    """Treats kernels of any rank as (fan-in, channels) matrices; biases are updated by Adam."""
-    return jax.tree.map(
-        lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim >= 2 else None, params
-    )
-
-
 def _muon(rate: Rate) -> Make:
     """Where the rate of biases is not searched, it is fixed."""
-    return lambda h, horizon: optax.contrib.muon(
+    return lambda h, horizon: muon(
         rate(h["learning_rate"], horizon),
         beta=1.0 - h["one_minus_momentum"],
         weight_decay=h.get("weight_decay", 0.0),
         adam_learning_rate=rate(h.get("adam_learning_rate", 1e-2), horizon),
-        muon_weight_dimension_numbers=_kernels_as_matrices,
     )
 
 
@@ -206,13 +192,12 @@ def _soap_muon(rate: Rate) -> Make:
     """Muon without a momentum of its own, on SOAP's direction for kernels; SOAP's b2 stays 0.95."""
     return lambda h, horizon: optax.chain(
         optax.masked(scale_by_soap(b1=1.0 - h["one_minus_momentum"]), kernels),
-        optax.contrib.muon(
+        muon(
             rate(h["learning_rate"], horizon),
             beta=0.0,
             nesterov=False,
             weight_decay=h["weight_decay"],
             adam_learning_rate=rate(h["adam_learning_rate"], horizon),
-            muon_weight_dimension_numbers=_kernels_as_matrices,
         ),
     )
 

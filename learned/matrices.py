@@ -16,11 +16,11 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from optax.contrib import MuonDimensionNumbers
 
+from baselines.muon import newton_schulz
 from learned.base import check_real
 
 SMALL = 16_384  # elements of a leaf up to which alike ones are stacked
 FLOOR = 0.1  # of a column's norm, relative to the root mean square of all
-NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
 
 DimensionNumbers = Any  # a tree of MuonDimensionNumbers or None for each leaf, or a function params -> such a tree
 
@@ -117,9 +117,7 @@ class Leaf:
         x = x / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
         order = (*self.axes.batch, *self.axes.inputs, *self.axes.outputs)
         matrices = jnp.transpose(whole(x), order).reshape(self.num, self.fan_in, self.fan_out)
-        found = np.float32(math.sqrt(max(1.0, self.fan_out / self.fan_in))) * newton_schulz_steps(
-            matrices, num_iterations
-        )
+        found = np.float32(math.sqrt(max(1.0, self.fan_out / self.fan_in))) * newton_schulz(matrices, num_iterations)
         found = jnp.transpose(found.reshape([self.shape[axis] for axis in order]), np.argsort(order).tolist())
         return found if is_whole(x) else jax.sharding.reshard(found, jax.typeof(x).sharding)
 
@@ -214,29 +212,3 @@ def is_whole(x: Array) -> bool:
 def whole(x: Array) -> Array:
     """x without explicit sharding, which sums and products of matrices ask for."""
     return x if is_whole(x) else jax.sharding.reshard(x, PartitionSpec())
-
-
-def newton_schulz_steps(matrices: Array, num_iterations: int) -> Array:
-    """Brings singular values from 0 to 1 of matrices (..., rows, columns) to about one.
-
-    Singular vectors stay the same. Each iteration multiplies by a polynomial of the Gram matrix, and polynomials of one
-    matrix commute. So all are taken on the small Gram matrix, and the large matrix is multiplied once, by their
-    product. The result is that of the usual iteration up to rounding, with a third of the multiplications at 288 x 32.
-    """
-    wide = matrices.shape[-2] <= matrices.shape[-1]
-    turned = jnp.swapaxes(matrices, -1, -2)
-    gram = matrices @ turned if wide else turned @ matrices
-    size, product = gram.shape[-1], None
-    one = jnp.expand_dims(jnp.eye(size), tuple(range(gram.ndim - 2)))
-    a, b, c = NEWTON_SCHULZ
-    for left in reversed(range(num_iterations)):
-        polynomial = a * one + b * gram + c * gram @ gram
-        if product is None:
-            product, gram = polynomial, polynomial @ gram @ polynomial
-        elif left:  # one product for both: here the call costs more than the multiplications
-            both = polynomial @ jnp.concatenate([product, gram], axis=-1)
-            product, gram = both[..., :size], both[..., size:] @ polynomial
-        else:
-            product = polynomial @ product
-    assert product is not None
-    return product @ matrices if wide else matrices @ product

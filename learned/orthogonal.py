@@ -34,6 +34,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from baselines.muon import newton_schulz
 from learned.base import HORIZON, Key, LearnedOptimizer, Theta, check_loss
 from learned.features import (
     LEFT,
@@ -49,7 +50,6 @@ from learned.features import (
     tensor_inputs,
     time_features,
 )
-from learned.matrices import newton_schulz_steps
 
 DECAYS = np.array([0.8, 0.95, 0.99], np.float32)
 MUON, SLOW = 1, 2  # indices among them
@@ -171,7 +171,7 @@ def orthogonal(
                     mixed = mixed + mixture[1 + k] * corrections[k] * momentum[i]
                 mixed = mixed / (rms(mixed) + EPS) + inside / (sizes[i][1] + EPS) * adam
                 fan_in, fan_out = fans(shape)
-                direction = newton_schulz(mixed.reshape(fan_in, fan_out)).reshape(shape)
+                direction = orthogonalize(mixed.reshape(fan_in, fan_out)).reshape(shape)
                 # Adam's direction at the root mean square of a matrix with orthonormal rows or columns.
                 if share:
                     direction = direction + share * of_adam / np.float32(np.sqrt(max(fan_in, fan_out))) * adam
@@ -187,6 +187,6 @@ def orthogonal(
     return LearnedOptimizer(init_theta, optimizer)
 
 
-def newton_schulz(matrix: Array, num_steps: int = 5) -> Array:
+def orthogonalize(matrix: Array, num_steps: int = 5) -> Array:
     """Orthogonalizes rows or columns, whichever are fewer, approximately; singular vectors and shape stay the same."""
-    return newton_schulz_steps(matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS), num_steps)
+    return newton_schulz(matrix / (jnp.sqrt(jnp.sum(matrix**2) + TINY) + EPS), num_steps)

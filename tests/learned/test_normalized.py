@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optax.contrib import MuonDimensionNumbers
 
-from learned.matrices import Leaf, dimension_numbers, newton_schulz_steps
+from learned.matrices import Leaf, dimension_numbers
 from learned.normalized import NUM_INPUTS, NUM_OUTPUTS, normalized
 from tasks import evaluation_params
 from tests.helpers import assert_trees_close
@@ -129,17 +129,6 @@ def test_theta_has_the_shapes_that_are_said():
         "linear": (3, NUM_OUTPUTS, NUM_INPUTS),
     }  # fmt: skip
     assert (NUM_INPUTS, NUM_OUTPUTS) == (19, 7)
-
-
-@pytest.mark.parametrize("shape", [(1, 9, 4), (2, 4, 9), (1, 5, 5)])
-def test_newton_schulz_on_the_gram_matrix_is_the_usual_iteration(shape):
-    x = RNG.normal(size=shape)
-    x /= np.sqrt(np.sum(x**2, axis=(1, 2), keepdims=True))
-    expected = x
-    for _ in range(4):
-        gram = expected @ expected.swapaxes(1, 2)
-        expected = 3.4445 * expected - 4.7750 * gram @ expected + 2.0315 * gram @ gram @ expected
-    np.testing.assert_allclose(newton_schulz_steps(jnp.asarray(x, jnp.float32), 4), expected, atol=2e-4)
 
 
 def test_before_outer_training_columns_have_the_length_of_the_annealed_rate():

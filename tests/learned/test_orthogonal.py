@@ -8,7 +8,7 @@ import optax.contrib
 import pytest
 from optax.contrib import MuonDimensionNumbers
 
-from learned.orthogonal import NUM_OUTPUTS, NUM_TENSOR_INPUTS, newton_schulz, orthogonal
+from learned.orthogonal import NUM_OUTPUTS, NUM_TENSOR_INPUTS, orthogonal, orthogonalize
 from tests.helpers import assert_trees_close
 from tests.learned.test_designs import example_theta, gradients
 
@@ -122,9 +122,9 @@ def test_three_steps_equal_the_definition(share):
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 7), (27, 8)])
-def test_newton_schulz_keeps_singular_vectors_and_brings_singular_values_near_one(shape):
+def test_orthogonalize_keeps_singular_vectors_and_brings_singular_values_near_one(shape):
     matrix = RNG.normal(size=shape)
-    found = np.asarray(jax.jit(newton_schulz)(jnp.asarray(matrix, jnp.float32)))
+    found = np.asarray(jax.jit(orthogonalize)(jnp.asarray(matrix, jnp.float32)))
     np.testing.assert_allclose(found, polynomial_of_singular_values(matrix), atol=1e-4)
     values = np.linalg.svd(found, compute_uv=False)
     assert values.min() > 0.3
