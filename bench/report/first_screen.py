@@ -9,6 +9,7 @@ from bench.report.summary import sorted_optimizers
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.first_screen import Screen
 from bench.score.groups import significance_groups
+from bench.score.headline import test_loss_difference
 from bench.score.speedup import Speedup, speedup_in_words
 from bench.score.times_to_target import (
     ALL,
@@ -18,8 +19,9 @@ from bench.score.times_to_target import (
     step_cost_ratio,
     tuned_by_train,
 )
-from bench.score.verdict import GROUP_NAMES, Row, beyond_floor
+from bench.score.verdict import GROUP_NAMES, Row, beyond_floor, verdict_word
 from bench.statistics import Interval, estimate_text, three_digits
+from bench.store.provenance import machine_of
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
 from bench.tuning.targets import GROUPS
 
@@ -123,8 +125,10 @@ def leaders_table(screen: Screen, rows: Rows, names: Sequence[str], scope: str) 
         + ("; in the row of another learned optimizer, its own over the best hand-designed" if others else "")
         + ". Never reached: at least half of the runs do not arrive; the speed-up is at most what stands below. A "
         "claim is over the row of a group that is best on each task, so it can be smaller. Losses are means of final "
-        "ones; those beside the chart are medians. Rows with the same group number cannot be told apart in test loss, "
-        f"by the 95 % interval of the difference over seeds and test images; numbers count all {len(order)} rows.",
+        "ones; those beside the chart are medians. A group by test loss holds the rows that cannot be told from its "
+        "first, the lowest, by the 95 % interval of the difference over seeds and test images, which is not corrected "
+        f"for the number of pairs; numbers count all {len(order)} rows.",
+        *_on_other_machines(rows, contender, [row[0].text for row in table]),
         *(
             [
                 f"Selected rows: the learned, the {BEST} hand-designed of lowest test loss, and whom claims are about. "
@@ -135,6 +139,58 @@ def leaders_table(screen: Screen, rows: Rows, names: Sequence[str], scope: str) 
         ),
     )
     return Table("leaders", "The leaders", columns, tuple(table), notes)
+
+
+def _on_other_machines(rows: Rows, contender: str | None, names: Sequence[str]) -> list[str]:
+    """A note on who was trained on other kinds of processors than the contender; none where nobody was."""
+
+    def kinds(name: str) -> set[str]:
+        return {machine_of(record) for record in rows.runs(name, rows.tasks)["provenance"]}
+
+    known = kinds(contender) if contender else set()
+    others = [name for name in names if known and kinds(name) != known]
+    return [f"Not trained on the same kinds of processors as {contender}: {', '.join(others)}."] if others else []
+
+
+def not_shown(screen: Screen, rows: Rows) -> list[str]:
+    """What a claimant would say of the contender and the page does not show: that it is faster, that its loss is lower.
+
+    Args:
+      screen: from `bench.score.first_screen`.
+      rows: of the suite, controls left out.
+    """
+    scores, floor = screen.scores, screen.floor
+    contender, found = scores.optimizer, []
+    if contender is None:
+        return []
+
+    def is_faster(speedup: Speedup | None) -> bool:
+        return speedup is not None and verdict_word(speedup, floor) == "faster"
+
+    for group, name in GROUP_NAMES.items():
+        over_all = scores.against.get(group, {}).get("hard")
+        if not is_faster(over_all):
+            who = reference_text(scores.group_references.get(group, {}))
+            found.append(f"that it is faster than {name} ({who or NONE_TEXT}): {speedup_in_words(over_all)}")
+    own = [row for row in scores.rows if row.optimizer == contender and row.task != ALL]
+    slow = [row for row in own if not is_faster(row.speedups["hard"])]
+    if slow and len(own) > 1:
+        each = ", ".join(f"{row.task} {speedup_in_words(row.speedups['hard'])}" for row in slow)
+        found.append(f"on {len(slow)} of {len(own)} tasks, that it is faster than the best hand-designed there: {each}")
+    others = [name for name in sorted_optimizers(rows, rows.tasks) if name in rows.trained and name != contender]
+    by_word: dict[str, list[str]] = {"above that of": [], "not told apart from that of": [], "not judged beside": []}
+    for name in others:
+        difference = test_loss_difference(rows, contender, name)
+        if difference is None or difference.low is None:
+            by_word["not judged beside"].append(name)
+        elif difference.low > 0:
+            by_word["above that of"].append(name)
+        elif not difference.excludes(0):
+            by_word["not told apart from that of"].append(name)
+    if any(by_word.values()):
+        parts = "; ".join(f"it is {word} {', '.join(names)}" for word, names in by_word.items() if names)
+        found.append(f"that its final test loss is lower: {parts}")
+    return found
 
 
 def _arrival_entry(screen: Screen, name: str, scope: str) -> Entry:

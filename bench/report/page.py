@@ -260,6 +260,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     return {
         **opening,
         "lead": first_screen.lead_sentence(screen),
+        "not_shown": first_screen.not_shown(screen, results),
         "first": first,
         "held": controls.held_counts(opening["controls"]),
         "overall": overall,

@@ -18,7 +18,7 @@ from bench.report.tuning import record_of
 from bench.score.exposure import shared_classes
 from bench.score.times_to_target import TargetsByTask, references
 from bench.score.verdict import GROUP_NAMES
-from bench.store.provenance import machine_of
+from bench.store.provenance import machine_of, timed_on
 from bench.store.rows import Frame, as_floats
 from bench.store.rows import Rows as Results
 from bench.suites.seeds import FIRST_TUNING_SEED
@@ -183,7 +183,7 @@ def machines_table(
             if set(trained[0]) != set(trained[1]):
                 mixed.append(reference)
             sides = [", ".join(f"{machine}: {plural(n, 'run')}" for machine, n in found.items()) for found in trained]
-            clock = ", ".join(sorted({machine_of(text) for text in timed["provenance"]}))
+            clock = ", ".join(sorted({timed_on(text) for text in timed["provenance"]}))
             cells = (name, reference, str(len(tasks)), *sides, clock)
             rows.append(tuple(text_entry(cell or None) for cell in cells))
     if not rows:

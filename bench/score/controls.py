@@ -67,10 +67,13 @@ class Controls:
 
     @property
     def floor(self) -> float | None:
-        """Largest distance from 1 of the A/A interval's ends: a ratio of times closer to 1 shows no difference."""
+        """Largest distance from 1 of the A/A interval's ends and of a task's median.
+
+        A ratio of times closer to 1 shows no difference, over all tasks or on one.
+        """
         if self.aa is None or self.aa.low is None or self.aa.high is None:
             return None
-        return max(abs(self.aa.low - 1), abs(self.aa.high - 1))
+        return max(abs(ratio - 1) for ratio in (self.aa.low, self.aa.high, *self.by_task.get("aa", ())))
 
 
 def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:

@@ -100,6 +100,17 @@ def machine_of(record: str) -> str:
     return device.get("cpu", "cpu") if kind == "cpu" else kind
 
 
+def timed_on(record: str) -> str:
+    """`machine_of` with the number of its cores, which a clock depends on, where it is said.
+
+    Example:
+      >>> timed_on('{"device": {"kind": "cpu", "cpu": "AMD EPYC", "cores": 2}}')
+      'AMD EPYC, 2 cores'
+    """
+    cores = json.loads(record).get("device", {}).get("cores")
+    return machine_of(record) + (f", {cores} core{'s' * (cores != 1)}" if cores else "")
+
+
 def without_folders(argv: Sequence[str]) -> list[str]:
     """Arguments without `--...-dir` options, since folders of a machine are no part of a result.
 

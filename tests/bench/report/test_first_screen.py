@@ -1,6 +1,7 @@
 """The tables of the first screen: scores, controls and races."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -10,6 +11,7 @@ from bench.score import headline
 from bench.score.first_screen import first_screen as screen_of
 from bench.score.races import Race
 from bench.score.speedup import Speedup
+from bench.score.verdict import GROUP_NAMES
 from bench.statistics import Interval
 from bench.tuning.targets import GROUPS
 from tests.bench.pairs import CONTENDER, LEVELS, REFERENCE, SLOW, learning, raced, targets_on_t
@@ -167,6 +169,45 @@ def test_the_table_of_leaders_has_six_columns_and_says_how_many_rows_more_there_
     assert entries(table, "lopt")["test_loss_group"].text == "1"  # equal curves are told apart by nothing
     assert "6 rows more" in table.notes[1]
     assert "numbers count all 9 rows" in table.notes[0]
+
+
+def test_what_is_not_shown_of_the_contender_is_listed():
+    level = first_screen.not_shown(screen_of_race(falling(0.01)), raced(falling(0.01)))
+    assert level == [
+        *(f"that it is faster than {GROUP_NAMES[group]} (adam): 1.00 [1.00, 1.00]" for group in GROUP_NAMES),
+        "that its final test loss is lower: it is not told apart from that of adam",
+    ]
+    slow = first_screen.not_shown(screen_of_race(SLOW, 2.0), raced(SLOW, 2.0))
+    assert slow[0].endswith("(adam): at most 0.500")
+    # Twice as fast, and a lower loss or the same at the end: at least its speed is shown.
+    fast = first_screen.not_shown(screen_of_race(), raced(falling(0.02)))
+    assert not any("faster" in item for item in fast)
+
+
+def test_what_is_not_shown_on_some_tasks_is_said_by_task():
+    falls = {"t": {"lopt": 0.02, "adam": 0.01}, "u": {"lopt": 0.01, "adam": 0.01}}
+    curves = {task: {name: [falling(rate)] * 5 for name, rate in by_name.items()} for task, by_name in falls.items()}
+    rows = rows_of(curves, {task: {"lopt": [1.0] * 6, "adam": [1.0] * 6} for task in "tu"}, {"lopt": "learned"})
+    levels = targets_on_t(LEVELS)["t"]
+    screen = screen_of(rows, {"t": levels, "u": levels}, "s", "l", "cpu", "lopt")
+    found = [item for item in first_screen.not_shown(screen, rows) if "tasks" in item]
+    expected = "on 1 of 2 tasks, that it is faster than the best hand-designed there: u 1.00 [1.00, 1.00]"
+    assert found == [expected]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_leaders_that_were_trained_on_another_kind_of_processor_are_named(elsewhere):
+    rows, screen = leading(("adam", "muon", "lopt"))
+    kinds = {"muon": "Kind B"} if elsewhere else {}
+    runs = {
+        name: frame.assign(provenance=json.dumps({"device": {"kind": "cpu", "cpu": kinds.get(name, "Kind A")}}))
+        for name, frame in rows.runs_by_optimizer.items()
+    }
+    rows = dataclasses.replace(rows, runs_by_optimizer=runs)
+    notes = first_screen.leaders_table(screen, rows, ["adam", "muon", "lopt"], "t").notes
+    said = "Not trained on the same kinds of processors as lopt: muon."
+    assert (said in notes) == elsewhere
+    assert elsewhere or not any("processors" in note for note in notes)
 
 
 def test_the_contender_has_no_speed_up_over_itself_and_a_bound_is_not_a_number():
