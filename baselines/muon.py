@@ -1,6 +1,7 @@
 """Muon with its iteration on the Gram matrix: the steps of `optax.contrib.muon` up to rounding, for less.
 
-Jordan et al. 2024, github.com/KellerJordan/Muon.
+Jordan et al. 2024, github.com/KellerJordan/Muon. In float32 the two forms of the iteration differ by up to 0.1 % of the
+direction where the singular values of a gradient span many powers of ten, elsewhere by a millionth.
 """
 
 import math
@@ -14,7 +15,7 @@ import optax.contrib
 from jax import Array
 from optax.contrib import MuonDimensionNumbers
 
-NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315], np.float32)  # Jordan et al. 2024
+NEWTON_SCHULZ = np.array([3.4445, -4.7750, 2.0315])  # Jordan et al. 2024
 NUM_ITERATIONS = 5  # theirs, and optax's
 
 
@@ -39,13 +40,12 @@ def muon(
     of_kernels = optax.chain(
         # Without iterations: the momentum, divided by its norm.
         optax.contrib.scale_by_muon(beta=beta, nesterov=nesterov, ns_steps=0, weight_dimension_numbers=_as_matrices),
-        optax.stateless(lambda updates, _: jax.tree.map(_orthogonalized, updates)),
+        optax.stateless(lambda updates, _: _orthogonalized(updates)),
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_learning_rate(learning_rate),
     )
-    return optax.partition(
-        {True: of_kernels, False: optax.adamw(adam_learning_rate, weight_decay=0.0, nesterov=nesterov)}, kernels
-    )
+    of_biases = optax.adamw(adam_learning_rate, weight_decay=0.0, nesterov=nesterov)
+    return optax.partition({True: of_kernels, False: of_biases}, kernels)
 
 
 def newton_schulz(matrices: Array, num_iterations: int) -> Array:
@@ -85,8 +85,8 @@ def _times(factor: Array, matrices: Array, wide: bool) -> Array:
 
 
 def _polynomial(gram: Array) -> Array:
-    a, b, c = NEWTON_SCHULZ
-    one = jnp.expand_dims(jnp.eye(gram.shape[-1]), tuple(range(gram.ndim - 2)))
+    a, b, c = NEWTON_SCHULZ.astype(gram.dtype)
+    one = jnp.expand_dims(jnp.eye(gram.shape[-1], dtype=gram.dtype), tuple(range(gram.ndim - 2)))
     return a * one + b * gram + c * gram @ gram
 
 
@@ -94,8 +94,17 @@ def _as_matrices(params: optax.Params) -> Any:
     return jax.tree.map(lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1), params)
 
 
-def _orthogonalized(x: Array) -> Array:
-    """The direction of a kernel of norm one, with Muon's scale sqrt(max(1, fan-out / fan-in))."""
-    matrix = x.reshape(-1, x.shape[-1])
-    fan_in, fan_out = matrix.shape
-    return np.float32(math.sqrt(max(1.0, fan_out / fan_in))) * newton_schulz(matrix, NUM_ITERATIONS).reshape(x.shape)
+def _orthogonalized(updates: optax.Updates) -> optax.Updates:
+    """The directions of kernels of norm one, with Muon's scale sqrt(max(1, fan-out / fan-in)); alike ones together."""
+    leaves, structure = jax.tree.flatten(updates)
+    alike: dict[Any, list[int]] = {}
+    for i, x in enumerate(leaves):
+        if x.size:
+            alike.setdefault((x.size // x.shape[-1], x.shape[-1], x.dtype), []).append(i)
+    for (fan_in, fan_out, dtype), members in alike.items():
+        matrices = [leaves[i].reshape(fan_in, fan_out) for i in members]
+        scale = np.asarray(math.sqrt(max(1.0, fan_out / fan_in)), dtype)
+        found = scale * newton_schulz(jnp.stack(matrices), NUM_ITERATIONS)
+        for i, direction in zip(members, found, strict=True):
+            leaves[i] = direction.reshape(leaves[i].shape)
+    return structure.unflatten(leaves)
