@@ -8,6 +8,9 @@ from bench.report.first_screen import score_entry
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.controls import Controls
 from bench.score.first_screen import Screen, six_digits
+from bench.score.speedup import Speedup
+from bench.score.times_to_target import reference_text
+from bench.score.verdict import GROUP_NAMES
 from bench.statistics import Interval, three_digits
 
 # Field of `Controls` -> what it is, what is expected, whether that was measured (protocol rules 8 and 14).
@@ -70,6 +73,9 @@ def controls_table(screen: Screen) -> Table:
         entry = score_entry(value)
         text = f"{name} before outer-training: final test loss, minus that after it"
         rows.append((text_entry(text), *_expected_above(0, entry, name == headline), text_entry(None)))
+    for group, value in screen.scores.over_itself.items():
+        if value is not None:
+            rows.append(_over_itself(screen, group, value))
     if screen.races:
         decided = [race for race in screen.races if race.raced is not None and race.predicted is not None]
         ratios = [ratio for race in decided if (ratio := six_digits(race.predicted_over_raced)) is not None]
@@ -87,6 +93,19 @@ def controls_table(screen: Screen) -> Table:
         Column("remark", "beside it"),
     )
     return Table("controls", "Controls: what is known before it is measured", columns, tuple(rows))
+
+
+def _over_itself(screen: Screen, group: str, found: Speedup) -> tuple[Entry, ...]:
+    """The same measure with the rival on both sides: a first arrival counts, and a noisy curve may arrive early."""
+    steps = found.steps
+    held = None if steps.low is None or steps.high is None else steps.low <= 1 <= steps.high
+    return (
+        text_entry(f"{GROUP_NAMES[group]}, over itself: speed-up in steps to its own final validation loss"),
+        text_entry("1"),
+        score_entry(steps, bound=found.bound),
+        _held(held),
+        text_entry(reference_text(screen.scores.group_references[group])),
+    )
 
 
 def held_counts(controls: Table) -> dict[str, int]:

@@ -9,7 +9,6 @@ from bench.report.summary import sorted_optimizers
 from bench.report.table import NONE_TEXT, Column, Entry, Table, plural, text_entry
 from bench.score.first_screen import Screen
 from bench.score.groups import significance_groups
-from bench.score.headline import test_loss_difference
 from bench.score.speedup import Speedup, speedup_in_words
 from bench.score.times_to_target import (
     ALL,
@@ -19,7 +18,7 @@ from bench.score.times_to_target import (
     step_cost_ratio,
     tuned_by_train,
 )
-from bench.score.verdict import GROUP_NAMES, Row, beyond_floor, verdict_word
+from bench.score.verdict import GROUP_NAMES, Row, beyond_floor
 from bench.statistics import Interval, estimate_text, three_digits
 from bench.store.provenance import machine_of
 from bench.store.rows import HAND_DESIGNED, LEARNED, Rows
@@ -127,7 +126,8 @@ def leaders_table(screen: Screen, rows: Rows, names: Sequence[str], scope: str) 
         "claim is over the row of a group that is best on each task, so it can be smaller. Losses are means of final "
         "ones; those beside the chart are medians. A group by test loss holds the rows that cannot be told from its "
         "first, the lowest, by the 95 % interval of the difference over seeds and test images, which is not corrected "
-        f"for the number of pairs; numbers count all {len(order)} rows.",
+        "for the number of pairs; rows of different groups need not differ either, if neither is the first of its "
+        f"group; numbers count all {len(order)} rows.",
         *_on_other_machines(rows, contender, [row[0].text for row in table]),
         *(
             [
@@ -152,53 +152,12 @@ def _on_other_machines(rows: Rows, contender: str | None, names: Sequence[str]) 
     return [f"Not trained on the same kinds of processors as {contender}: {', '.join(others)}."] if others else []
 
 
-def not_shown(screen: Screen, rows: Rows) -> list[str]:
-    """What a claimant would say of the contender and the page does not show: that it is faster, that its loss is lower.
-
-    Args:
-      screen: from `bench.score.first_screen`.
-      rows: of the suite, controls left out.
-    """
-    scores, floor = screen.scores, screen.floor
-    contender, found = scores.optimizer, []
-    if contender is None:
-        return []
-
-    def is_faster(speedup: Speedup | None) -> bool:
-        return speedup is not None and verdict_word(speedup, floor) == "faster"
-
-    for group, name in GROUP_NAMES.items():
-        over_all = scores.against.get(group, {}).get("hard")
-        if not is_faster(over_all):
-            who = reference_text(scores.group_references.get(group, {}))
-            found.append(f"that it is faster than {name} ({who or NONE_TEXT}): {speedup_in_words(over_all)}")
-    own = [row for row in scores.rows if row.optimizer == contender and row.task != ALL]
-    slow = [row for row in own if not is_faster(row.speedups["hard"])]
-    if slow and len(own) > 1:
-        each = ", ".join(f"{row.task} {speedup_in_words(row.speedups['hard'])}" for row in slow)
-        found.append(f"on {len(slow)} of {len(own)} tasks, that it is faster than the best hand-designed there: {each}")
-    others = [name for name in sorted_optimizers(rows, rows.tasks) if name in rows.trained and name != contender]
-    by_word: dict[str, list[str]] = {"above that of": [], "not told apart from that of": [], "not judged beside": []}
-    for name in others:
-        difference = test_loss_difference(rows, contender, name)
-        if difference is None or difference.low is None:
-            by_word["not judged beside"].append(name)
-        elif difference.low > 0:
-            by_word["above that of"].append(name)
-        elif not difference.excludes(0):
-            by_word["not told apart from that of"].append(name)
-    if any(by_word.values()):
-        parts = "; ".join(f"it is {word} {', '.join(names)}" for word, names in by_word.items() if names)
-        found.append(f"that its final test loss is lower: {parts}")
-    return found
-
-
 def _arrival_entry(screen: Screen, name: str, scope: str) -> Entry:
     """The speed-up to the hard target of a row; of a bound, how often it is one."""
     by_task = {row.task: row.speedups["hard"] for row in screen.scores.rows if row.optimizer == name}
     found = by_task.pop(scope)
     if found is None or not found.bound:
-        return _speedup_entry(screen, found)
+        return _speedup_entry(screen, found, scope)
     missed = [task for task, each in by_task.items() if task != ALL and each is not None and each.bound]
     some = scope == ALL and len(missed) < len(by_task)
     where = f"never reached on {len(missed)} of {len(by_task)} tasks" if some else "never reached"
@@ -217,7 +176,7 @@ def score_table(screen: Screen, scope: str, slug: str) -> Table:
     # The learned ones first, in the order of the screen; then the strongest rival on top.
     rows = []
     for row in sorted(found, key=lambda row: (row.role != LEARNED, row.role != LEARNED and _strength(row))):
-        entries = _speedup_entries(screen, row.speedups)
+        entries = _speedup_entries(screen, row.speedups, scope)
         entries += [score_entry(measure(row)) for _, measure in MEASURES.values()]
         rows.append((text_entry(row.optimizer, bold=row.role == LEARNED), *entries, text_entry(row.role)))
     columns = (
@@ -255,7 +214,7 @@ def train_table(screen: Screen, scope: str) -> Table:
     rows = [
         (
             text_entry(row.optimizer, bold=row.role == LEARNED),
-            *_speedup_entries(screen, row.train_speedups),
+            *_speedup_entries(screen, row.train_speedups, scope),
         )
         for row in screen.scores.rows
         if row.task == scope
@@ -319,15 +278,15 @@ def _strength(row: Row) -> float:
     return float("inf") if speedup is None else speedup.estimate
 
 
-def _speedup_entries(screen: Screen, speedups: Mapping[str, Speedup | None]) -> list[Entry]:
+def _speedup_entries(screen: Screen, speedups: Mapping[str, Speedup | None], scope: str) -> list[Entry]:
     """To each target; bold where the interval excludes 1 and the estimate is beyond the clock's floor."""
-    return [_speedup_entry(screen, speedups[target]) for target in TARGETS]
+    return [_speedup_entry(screen, speedups[target], scope) for target in TARGETS]
 
 
-def _speedup_entry(screen: Screen, found: Speedup | None) -> Entry:
+def _speedup_entry(screen: Screen, found: Speedup | None, scope: str = ALL) -> Entry:
     entry = score_entry(found)
     value = entry.value
-    bold = value is not None and value.excludes(1.0) and beyond_floor(value.estimate, screen.floor)
+    bold = value is not None and value.excludes(1.0) and beyond_floor(value.estimate, screen.floor_of(scope))
     return Entry(entry.text, value, bold)
 
 

@@ -190,10 +190,12 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
         tuning,
     )
     from bench.report.fairness import card_tables
+    from bench.report.not_shown import not_shown
     from bench.score import fairness
     from bench.score.times_to_target import ALL
 
     contender, floor = screen.scores.optimizer, screen.floor
+    tested = screen.headline.test_loss.reference if screen.headline and screen.headline.test_loss else None
     cards = fairness.cards(results, targets)
     every_mark = {card.optimizer: {entry.task: entry.mark for entry in card.exposures} for card in cards}
     marks = every_mark.get(contender or "", {})
@@ -233,11 +235,13 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
                 "horizon": results.horizon(task) if task in set(results.train["task"]) else None,
                 "mark": marks.get(task, "unknown"),
                 "figures": [figure for figure in figures.shown(of_tasks[task]) if figure not in first],
-                "verdicts": comparison.verdicts(results, (task,), floor) if several else [],
+                "verdicts": comparison.verdicts(results, (task,), screen.floor_of(task)) if several else [],
                 "tables": [
                     *([first_screen.score_table(screen, task, f"score_{slug}")] if several else []),
                     summary.summary_table(results, (task,)),
-                    *filter(None, [times, budgets.budget_table(results, (task,), f"budgets_{slug}", floor)]),
+                    *filter(
+                        None, [times, budgets.budget_table(results, (task,), f"budgets_{slug}", screen.floor_of(task))]
+                    ),
                     *comparison.comparison_tables(results, (task,)),
                 ],
             }
@@ -247,7 +251,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     tuned = {"tables": tuning.tuning_tables(results), "figures": figures.shown(of_tuning)}
     closing = {
         "races": controls.races_table(screen),
-        "machines": provenance.machines_table(results, targets, contender, floor),
+        "machines": provenance.machines_table(results, targets, contender, floor, tested),
         "failures": provenance.failures_table(results),
         "hyperparameters": provenance.hyperparameters_table(results),
         "seeds": provenance.seeds_table(results),
@@ -260,7 +264,7 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
     return {
         **opening,
         "lead": first_screen.lead_sentence(screen),
-        "not_shown": first_screen.not_shown(screen, results),
+        "not_shown": not_shown(screen, results, opening["controls"]),
         "first": first,
         "held": controls.held_counts(opening["controls"]),
         "overall": overall,

@@ -18,7 +18,7 @@ from bench.report.tuning import record_of
 from bench.score.exposure import shared_classes
 from bench.score.times_to_target import TargetsByTask, references
 from bench.score.verdict import GROUP_NAMES
-from bench.store.provenance import machine_of, timed_on
+from bench.store.provenance import timed_on
 from bench.store.rows import Frame, as_floats
 from bench.store.rows import Rows as Results
 from bench.suites.seeds import FIRST_TUNING_SEED
@@ -157,7 +157,11 @@ def provenance_table(*frames: Frame) -> Table:
 
 
 def machines_table(
-    results: Results, targets: TargetsByTask, contender: str | None, floor: float | None
+    results: Results,
+    targets: TargetsByTask,
+    contender: str | None,
+    floor: float | None,
+    test_reference: str | None = None,
 ) -> Table | None:
     """For each pair of the headline, the machines that its two sides were trained and timed on; None without a pair.
 
@@ -166,26 +170,29 @@ def machines_table(
       targets: task -> frozen targets, which name the references.
       contender: the learned optimizer that the verdict is about.
       floor: of the clock (protocol rule 8).
+      test_reference: the row that its test loss is compared with.
     """
-    rows, mixed = [], []
+    pairs: dict[tuple[str, str], list[str]] = {}  # (group, reference) -> tasks
     for group, name in GROUP_NAMES.items():
-        by_reference: dict[str, list[str]] = {}
         for task, reference in references(results, targets, group).items():
-            by_reference.setdefault(reference, []).append(task)
-        for reference, tasks in by_reference.items():
-            if contender is None or reference == contender:
-                continue
-            timed = results.timing[results.timing["task"].isin(tasks)]
-            trained = [
-                Counter(machine_of(text) for text in results.runs(side, tuple(tasks))["provenance"])
-                for side in (contender, reference)
-            ]
-            if set(trained[0]) != set(trained[1]):
-                mixed.append(reference)
-            sides = [", ".join(f"{machine}: {plural(n, 'run')}" for machine, n in found.items()) for found in trained]
-            clock = ", ".join(sorted({timed_on(text) for text in timed["provenance"]}))
-            cells = (name, reference, str(len(tasks)), *sides, clock)
-            rows.append(tuple(text_entry(cell or None) for cell in cells))
+            pairs.setdefault((name, reference), []).append(task)
+    if test_reference is not None:
+        pairs["the lowest test loss", test_reference] = list(results.tasks)
+    rows, mixed = [], []
+    for (name, reference), tasks in pairs.items():
+        if contender is None or reference == contender:
+            continue
+        timed = results.timing[results.timing["task"].isin(tasks)]
+        trained = [
+            Counter(timed_on(text) for text in results.runs(side, tuple(tasks))["provenance"])
+            for side in (contender, reference)
+        ]
+        if set(trained[0]) != set(trained[1]):
+            mixed.append(reference)
+        sides = [", ".join(f"{machine}: {plural(n, 'run')}" for machine, n in found.items()) for found in trained]
+        clock = ", ".join(sorted({timed_on(text) for text in timed["provenance"]}))
+        cells = (name, reference, str(len(tasks)), *sides, clock)
+        rows.append(tuple(text_entry(cell or None) for cell in cells))
     if not rows:
         return None
     columns = (
@@ -195,10 +202,12 @@ def machines_table(
     )
     notes = [
         f"Not trained on the same kind of machine: {', '.join(sorted(set(mixed)))}. Losses of such a pair are of two "
-        "kinds of machine; seconds are not, since they come from timing cells."
+        "kinds of processor or numbers of cores, which rounding depends on; seconds are not, since they come from "
+        "timing cells."
         if mixed
         else "Both sides of each pair were trained on machines of one kind.",
         "A timing cell times all optimizers of a task in one process, so a pair is always timed on one machine.",
+        "Targets were frozen from other runs of the reference, on tuning seeds.",
     ]
     if floor is not None:
         notes.append(

@@ -45,6 +45,7 @@ class Controls:
         without bounds where a run failed.
       tenfold_failed: number of failed runs at ten times the rate where the base finished; left out of `tenfold`.
       by_task: for "aa" and "double_step", the lowest and the highest of the tasks' medians.
+      aa_by_task: the A/A control on each task, over its blocks.
       zero_rate_ties: optimizers that share the rank of the zero-rate control.
       untrained: learned optimizer -> steps to the hard target with untrained theta over those with trained theta,
         paired by seed, geometric mean over tasks. A miss counts as the horizon.
@@ -60,6 +61,7 @@ class Controls:
     tenfold: Interval | None
     tenfold_failed: int
     by_task: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    aa_by_task: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     zero_rate_ties: tuple[str, ...] = ()
     untrained: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     untrained_misses: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
@@ -67,13 +69,19 @@ class Controls:
 
     @property
     def floor(self) -> float | None:
-        """Largest distance from 1 of the A/A interval's ends and of a task's median.
+        """Largest distance from 1 of the A/A interval's ends: a ratio of times closer to 1 shows no difference."""
+        return _distance(self.aa)
 
-        A ratio of times closer to 1 shows no difference, over all tasks or on one.
-        """
-        if self.aa is None or self.aa.low is None or self.aa.high is None:
-            return None
-        return max(abs(ratio - 1) for ratio in (self.aa.low, self.aa.high, *self.by_task.get("aa", ())))
+    def floor_of(self, task: str) -> float | None:
+        """The same on one task, by its own A/A interval; that of all where it has none."""
+        own = _distance(self.aa_by_task.get(task))
+        return self.floor if own is None else own
+
+
+def _distance(ratio: Interval | None) -> float | None:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return None
+    return max(abs(ratio.low - 1), abs(ratio.high - 1))
 
 
 def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
@@ -127,6 +135,11 @@ def read_controls(rows: Rows, targets: TargetsByTask) -> Controls | None:
         tenfold=difference,
         tenfold_failed=failed,
         by_task={key: (min(values), max(values)) for key, values in medians.items()},
+        aa_by_task={
+            task: median_interval(ratio)
+            for task in rows.tasks
+            if (ratio := block_ratio(rows, task, controls.control_name(base, "again"), base)) is not None
+        },
         zero_rate_ties=ties,
     )
 

@@ -31,7 +31,8 @@ class Screen:
       scores: with every estimate and bound rounded to six digits, as printed.
       headline: likewise; None where the headline optimizer did not run.
       races: not rounded.
-      floor: the A/A floor (protocol rule 8), rounded to six digits; None without the A/A control.
+      floor: the A/A floor over all tasks (protocol rule 8), rounded to six digits; None without the A/A control.
+      floors: by task, its own.
       targets: by task.
     """
 
@@ -43,6 +44,11 @@ class Screen:
     races: tuple[Race, ...]
     floor: float | None
     targets: TargetsByTask
+    floors: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+
+    def floor_of(self, scope: str) -> float | None:
+        """The floor on a task, or over all of them."""
+        return self.floors.get(scope, self.floor)
 
 
 def first_screen(
@@ -50,9 +56,11 @@ def first_screen(
 ) -> Screen:
     """The scores and races of a suite; `rows`, `targets` and `headline` as in `bench.score.verdict.score`."""
     scores = score(rows, targets, headline)
-    floor = six_digits(scores.controls.floor if scores.controls else None)
+    measured = scores.controls
+    floor = six_digits(measured.floor if measured else None)
+    floors = {task: six_digits(measured.floor_of(task)) for task in rows.tasks} if measured else {}
     claims = _six(read_headline(rows, targets, headline))
-    return Screen(suite, label, device, _six(scores), claims, tuple(races(rows, targets)), floor, targets)
+    return Screen(suite, label, device, _six(scores), claims, tuple(races(rows, targets)), floor, targets, floors)
 
 
 def six_digits(value: float | None) -> float | None:

@@ -57,7 +57,7 @@ def speedup(
     rows: Rows,
     targets: TargetsByTask,
     tasks: Sequence[str],
-    optimizer: str,
+    optimizer: str | Mapping[str, str],
     reference: Mapping[str, str],
     target: str,
     metric: str = CLAIMED,
@@ -72,7 +72,7 @@ def speedup(
       rows: of the suite.
       targets: by task.
       tasks: to average over.
-      optimizer: the optimizer whose speed-up it is.
+      optimizer: the optimizer whose speed-up it is; a mapping has one for each task.
       reference: task -> optimizer whose own loss is the target.
       target: "hard", "medium" or "easy".
       metric: "validation_loss", which claims are about, or "train_loss".
@@ -118,7 +118,7 @@ def speedup_to(
     rows: Rows,
     goals: Mapping[str, Goal],
     tasks: Sequence[str],
-    optimizer: str,
+    optimizer: str | Mapping[str, str],
     reference: Mapping[str, str],
     metric: str,
 ) -> Speedup | None:
@@ -126,25 +126,26 @@ def speedup_to(
     parts = []
     for task in tasks:
         name, goal = reference[task], goals[task]
-        ratio = block_ratio(rows, task, name, optimizer)
+        who = optimizer if isinstance(optimizer, str) else optimizer[task]
+        ratio = block_ratio(rows, task, name, who)
         if ratio is None:
             return None
-        steps = steps_to_target(rows, task, optimizer, goal.level, metric)
+        steps = steps_to_target(rows, task, who, goal.level, metric)
         if not len(steps) or not goal.level < rows.chance_loss(task):
             return None
-        parts.append((task, name, steps, len(ratio)))
-    sizes = tuple((len(steps), num_blocks) for _, _, steps, num_blocks in parts)
+        parts.append((task, who, name, steps, len(ratio)))
+    sizes = tuple((len(steps), num_blocks) for *_, steps, num_blocks in parts)
     logs, step_logs, lows, highs, step_lows, step_highs, bound = [], [], [], [], [], [], False
     few_blocks = False
-    for i, (task, name, steps, _) in enumerate(parts):
+    for i, (task, who, name, steps, _) in enumerate(parts):
         median, (_, needed, horizon) = median_steps(steps), goals[task]
         bound |= math.isinf(median)
-        cost, has_interval = _median_cost(rows, task, name, optimizer)
+        cost, has_interval = _median_cost(rows, task, name, who)
         few_blocks |= not has_interval
         logs.append(math.log(needed / max(min(median, horizon), 1.0) * cost))
         step_logs.append(math.log(needed / max(min(median, horizon), 1.0)))
         drawn = lower_median(steps[_resamples(sizes)[i][0]])
-        costs = _resampled_log_costs(rows, task, name, optimizer, sizes, i)
+        costs = _resampled_log_costs(rows, task, name, who, sizes, i)
         # Where half of the drawn runs miss the target, the speed-up lies between 0 and the bound.
         reached = np.log(needed / np.clip(drawn, 1.0, horizon))
         step_highs.append(reached)

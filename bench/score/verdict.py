@@ -61,6 +61,7 @@ class Scores:
     optimizer: str | None  # the learned optimizer that the verdict is about
     against: Mapping[str, Mapping[str, Speedup | None]]  # group -> target -> speed-up
     group_references: Mapping[str, Mapping[str, str]]  # group -> task -> reference
+    over_itself: Mapping[str, Speedup | None]  # group -> speed-up of its references over themselves, to the hard target
     rows: tuple[Row, ...]
     controls: Controls | None
     verdict: str
@@ -84,6 +85,11 @@ def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Sc
             against[group] = {
                 target: speedup(rows, targets, rows.tasks, optimizer, reference, target) for target in SHARES
             }
+    over_itself = {
+        group: speedup(rows, targets, rows.tasks, reference, reference, PAPER_TARGET)
+        for group, reference in group_references.items()
+        if reference
+    }
     scopes: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in rows.tasks]
     if len(rows.tasks) > 1:
         scopes.insert(0, (ALL, rows.tasks))
@@ -95,7 +101,7 @@ def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Sc
     ]
     measured = read_controls(rows, targets)
     word, verdict = _verdict(optimizer, against, group_references, measured)
-    return Scores(optimizer, against, group_references, tuple(table), measured, verdict, word)
+    return Scores(optimizer, against, group_references, over_itself, tuple(table), measured, verdict, word)
 
 
 def _row(

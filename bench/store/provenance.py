@@ -101,7 +101,7 @@ def machine_of(record: str) -> str:
 
 
 def timed_on(record: str) -> str:
-    """`machine_of` with the number of its cores, which a clock depends on, where it is said.
+    """`machine_of` with the number of its cores, which a clock and rounding depend on, where it is said.
 
     Example:
       >>> timed_on('{"device": {"kind": "cpu", "cpu": "AMD EPYC", "cores": 2}}')

@@ -46,10 +46,10 @@ def test_each_pair_says_which_machine_its_sides_ran_on(mixed):
         cells.loc[of_adam, "provenance"] = cells.loc[of_adam, "cell"].map(other)
     rows = read_rows(*here)
     targets = dict.fromkeys("tu", frozen({"adam": (2.0, 2.5, 2.7)}))
-    table = provenance.machines_table(rows, targets, "lopt", 0.01)
+    table = provenance.machines_table(rows, targets, "lopt", 0.01, "adam")
     other = "Kind B" if mixed else "Kind A"
     expected = ["adam", "2", "Kind A: 4 runs", f"{other}: 4 runs", "Kind A"]
-    assert [[entry.text for entry in row[1:]] for row in table.rows] == [expected] * 3
+    assert [[entry.text for entry in row[1:]] for row in table.rows] == [expected] * 4
     assert table.notes[0].startswith("Not trained on the same kind of machine: adam." if mixed else "Both sides")
     assert "1.0100" in table.notes[-1]
 

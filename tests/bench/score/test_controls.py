@@ -1,6 +1,5 @@
 """Controls read from their rows."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -122,13 +121,6 @@ class TestControls:
         made = Controls(REFERENCE, Interval(1.0, 0.97, 1.02, 12), None, None, None, None, 0)
         assert made.floor == pytest.approx(0.03)
         assert Controls(REFERENCE, Interval(1.0, None, None, 3), None, None, None, None, 0).floor is None
-
-    @pytest.mark.rule(8)
-    def test_the_floor_is_that_of_the_task_furthest_from_one_where_it_is_larger(self):
-        made = Controls(REFERENCE, Interval(1.0, 0.97, 1.02, 12), None, None, None, None, 0)
-        wider = dataclasses.replace(made, by_task={"aa": (0.99, 1.05), "double_step": (1.9, 2.2)})
-        assert wider.floor == pytest.approx(0.05)
-        assert dataclasses.replace(made, by_task={"aa": (0.99, 1.01)}).floor == pytest.approx(0.03)
 
     def test_the_frozen_one_is_last_and_an_optimizer_that_does_no_better_shares_its_place(self):
         targets = dict.fromkeys("ab", frozen(LEVELS))
