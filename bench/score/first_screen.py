@@ -130,6 +130,7 @@ def as_json(screen: Screen) -> dict[str, Any]:
             ),
             "frozen_tied_with": list(measured.zero_rate_ties) if measured else [],
             "adam_10x_minus_adam": _json(measured.tenfold if measured else None),
+            "over_itself": {group: _json_of_steps(found) for group, found in scores.over_itself.items()},
             "clock_floor": screen.floor,
             "adam_10x_failed": measured.tenfold_failed if measured else 0,
             **({"untrained": _untrained_json(measured)} if measured and measured.untrained else {}),
