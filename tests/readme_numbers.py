@@ -14,12 +14,14 @@ from typing import Any
 import pandas as pd
 
 import learned
+from baselines import BASELINES
 from bench.measure import ablation, gradient_norms, objectives
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
 from bench.report.table import format_interval
 from bench.score.times_to_target import ALL
 from bench.statistics import Interval, geometric_mean, three_digits
+from bench.tuning.targets import GROUPS
 from learned import weights
 from tests.helpers import REPOSITORY
 
@@ -28,6 +30,7 @@ PAGES = tuple(
 )  # what states marked numbers
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
+BEST_RIVAL = "muonw_average_cosine"  # on `paper`
 STUDIES = ("lopt_ortho", "lopt_ortho_valid", PAPER_DESIGN)
 CARD_COLUMNS = ("best", "scheduled", "constant", "test")  # of a card's table, as README's first one has them
 
@@ -87,7 +90,7 @@ def against(suite: str, group: str, kind: str = "") -> str:
 def numbers() -> dict[str, str]:
     """Name of every marked number -> how it reads."""
     paper, controls = overall("paper"), read_json("paper")["controls"]
-    best, memorizes = paper["muonw_cosine"], paper["lopt_ortho"]
+    best, memorizes = paper[BEST_RIVAL], paper["lopt_ortho"]
     found = {
         f"{column}_{name}": text
         for name in (learned.HEADLINE, *STUDIES)
@@ -109,11 +112,20 @@ def numbers() -> dict[str, str]:
     found |= {
         "own_test": estimate(paper[learned.HEADLINE]["test_loss"]),
         "best_test": estimate(best["test_loss"]),
+        "muonw_cosine_test": estimate(paper["muonw_cosine"]["test_loss"]),
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
+        "over_muonw_cosine": interval(paper["muonw_cosine"]["speedup"]["hard"]),
     }
+    not_run = [name for name, row in BASELINES.items() if row.values_of is None and name not in paper]
+    found |= {"rows_not_run": str(len(not_run)), "rows_not_run_names": ", ".join(f"`{name}`" for name in not_run)}
+    for group in GROUPS:
+        found[f"over_itself_{group}"] = interval(controls["over_itself"][group])
+    for suite in ("paper", "ood", "quick"):
+        ratios = [race["predicted_over_raced"] for race in read_json(suite)["races"] if race["predicted_over_raced"]]
+        found[f"races_{suite}"] = f"{three_digits(min(ratios))} to {three_digits(max(ratios))}"
     found |= _out_of_distribution() | _claims() | _ablation() | _feedback() | _norms() | _objectives()
     budgets = table_rows("ood", "budgets")
-    for key, name in (("ortho_valid", "lopt_ortho_valid"), ("best", "muonw_cosine")):
+    for key, name in (("ortho_valid", "lopt_ortho_valid"), ("muonw", "muonw_cosine")):
         for steps in (4000, 10000):
             found[f"test_loss_{steps}_{key}"] = f"{overall(f'paper_{steps}')[name]['test_loss']['estimate']:.3f}"
     for key, name in (("learned", learned.HEADLINE), ("adam", "adam_cosine")):
