@@ -106,6 +106,7 @@ def numbers() -> dict[str, str]:
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
         "quick_scheduled": against("quick", "paper_scheduled"),
+        "paper_word": read_json("paper")["verdict"]["word"].capitalize(),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
     }
