@@ -21,6 +21,7 @@ from bench.store.record import (
 from bench.store.rows import curves_by_cell
 
 LOCAL = "local"
+PUBLISHED_LEVEL = 19  # of compression: slow to write, and every checkout holds them
 PART = "part"  # label of the report of a run of a part of what is stored, beside that of the whole
 
 
@@ -74,11 +75,11 @@ def publish(results_dir: Path, suite: str, label: str, results: Results) -> Path
       UsageError: the label is `local` or not a plain name.
     """
     folder = results_dir / safe_name("suite", suite) / published_label(label)
-    curves = parquet(results.curves.astype({"metric": "category", "cell": "category"}))
+    curves = parquet(results.curves.astype({"metric": "category", "cell": "category"}), PUBLISHED_LEVEL)
     cells = results.cells.assign(label=label, schema=SCHEMA).sort_values(["kind", "task", "optimizer", "seed"])
     with locked(folder / ".lock", wait=True):
         write_atomically(folder / "curves.parquet", curves)
-        write_atomically(folder / "cells.parquet", parquet(cells.reset_index(drop=True)))
+        write_atomically(folder / "cells.parquet", parquet(cells.reset_index(drop=True), PUBLISHED_LEVEL))
     return folder
 
 
@@ -99,10 +100,10 @@ def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def parquet(frame: pd.DataFrame) -> bytes:
-    """A table as the bytes of a Parquet file."""
+def parquet(frame: pd.DataFrame, level: int | None = None) -> bytes:
+    """A table as the bytes of a Parquet file, at a level of compression from 1 to 22."""
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False, compression="zstd")
+    frame.to_parquet(buffer, index=False, compression="zstd", compression_level=level)
     return buffer.getvalue()
 
 

@@ -38,12 +38,19 @@ def test_frozen_targets_are_dated_have_a_digest_and_are_not_overwritten(tmp_path
         targets.read(path)
 
 
+LATER = {"muonw_average_cosine"}  # rivals that became references after learned optimizers had run
+
+
 @pytest.mark.rule(10)
 def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
     """Of every published suite: no learned optimizer, whose speed-up it is, ran before its references' losses.
 
-    The hand-designed rows set the targets themselves, on other seeds. What is added later is no reference.
+    The hand-designed rows set the targets themselves, on other seeds. What is added later is no reference, but for
+    rivals that the protocol names.
     """
+    protocol = REPOSITORY.joinpath("bench/PROTOCOL.md").read_text()
+    departures = [line for line in protocol.partition("## Where this departs")[2].splitlines() if "Rule 10" in line]
+    assert all(any(f"`{name}`" in line and "after learned ones had run" in line for line in departures) for name in LATER)
     for suite_name, label in verify_report.published_reports(REPOSITORY / "reports"):
         columns = [
             "kind",
@@ -57,9 +64,8 @@ def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
             found = targets.load(row["task"], int(row["horizon"]))
             if found is not None:
                 began = datetime.datetime.fromisoformat(row["started_at"])
-                frozen_at = [found.frozen_at[name] for name in found.references.values()]
-                latest = max(map(datetime.datetime.fromisoformat, frozen_at))
-                assert latest <= began, (suite_name, label, row["task"])
+                frozen_at = [found.frozen_at[name] for name in found.references.values() if name not in LATER]
+                assert all(datetime.datetime.fromisoformat(each) <= began for each in frozen_at), (suite_name, row["task"])
     for path in targets.SHIPPED_DIR.rglob("*.json"):
         assert min(json.loads(path.read_text())["seeds"]) >= FIRST_TUNING_SEED
 
