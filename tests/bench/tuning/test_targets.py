@@ -50,7 +50,9 @@ def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
     """
     protocol = REPOSITORY.joinpath("bench/PROTOCOL.md").read_text()
     departures = [line for line in protocol.partition("## Where this departs")[2].splitlines() if "Rule 10" in line]
-    assert all(any(f"`{name}`" in line and "after learned ones had run" in line for line in departures) for name in LATER)
+    assert all(
+        any(f"`{name}`" in line and "after learned ones had run" in line for line in departures) for name in LATER
+    )
     for suite_name, label in verify_report.published_reports(REPOSITORY / "reports"):
         columns = [
             "kind",
@@ -65,7 +67,10 @@ def test_targets_are_frozen_on_tuning_seeds_before_contenders_run():
             if found is not None:
                 began = datetime.datetime.fromisoformat(row["started_at"])
                 frozen_at = [found.frozen_at[name] for name in found.references.values() if name not in LATER]
-                assert all(datetime.datetime.fromisoformat(each) <= began for each in frozen_at), (suite_name, row["task"])
+                assert all(datetime.datetime.fromisoformat(each) <= began for each in frozen_at), (
+                    suite_name,
+                    row["task"],
+                )
     for path in targets.SHIPPED_DIR.rglob("*.json"):
         assert min(json.loads(path.read_text())["seeds"]) >= FIRST_TUNING_SEED
 
