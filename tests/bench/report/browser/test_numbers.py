@@ -192,13 +192,15 @@ def test_the_controls_on_the_page_are_those_of_the_json_file(opened):
     shown = [row[keys.index("measured")] for row in tables["controls"][1]]
     found_controls = screen["controls"] | {
         f"{key} {name}": value
-        for key in ("untrained", "untrained_test_loss")
+        for key in ("untrained", "untrained_test_loss", "over_itself")
         for name, value in screen["controls"].get(key, {}).items()
     }
     measured = {k: v for k, v in found_controls.items() if isinstance(v, dict) and {"rank", "estimate"} & v.keys()}
     for key, value in measured.items():
         if value.get("rank"):
             found = [text for text in shown if text == f"{value['rank']} of {value['of']}"]
+        elif value.get("bound"):
+            found = [text for text in shown if text == f"{value['bound']}{three_digits(value['estimate'])}"]
         elif value.get("estimate") is not None:
             estimate, low, high = (value[name] for name in ("estimate", "low", "high"))
             found = [text for text in shown if interval_agrees(text, estimate, low, high, scale_of("", text))]
