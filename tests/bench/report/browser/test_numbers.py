@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+from bench.statistics import three_digits
+
 
 @pytest.fixture(scope="module", params=["wide"])
 def size(request):
