@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 import learned
-from baselines import BASELINES
 from bench.measure import ablation, gradient_norms, objectives
 from bench.report.designs import FULL_SIZE, step_cost
 from bench.report.first_screen import score_entry
+from bench.report.not_shown import hand_designed_beside
 from bench.report.table import format_interval
 from bench.score.times_to_target import ALL
 from bench.statistics import Interval, geometric_mean, three_digits
@@ -106,6 +106,7 @@ def numbers() -> dict[str, str]:
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
         "quick_scheduled": against("quick", "paper_scheduled"),
+        "aa_paper": interval(controls["aa"]),
         "paper_word": read_json("paper")["verdict"]["word"].capitalize(),
         "quick_word": read_json("quick")["verdict"]["word"].capitalize(),
         "paper_design_step_cost": format_interval(_step_cost_of_the_paper_design()),
@@ -117,7 +118,7 @@ def numbers() -> dict[str, str]:
         "adam_cosine_test": estimate(paper["adam_cosine"]["test_loss"]),
         "over_muonw_cosine": interval(paper["muonw_cosine"]["speedup"]["hard"]),
     }
-    not_run = [name for name, row in BASELINES.items() if row.values_of is None and name not in paper]
+    not_run = hand_designed_beside(paper)
     found |= {"rows_not_run": str(len(not_run)), "rows_not_run_names": ", ".join(f"`{name}`" for name in not_run)}
     for group in GROUPS:
         found[f"over_itself_{group}"] = interval(controls["over_itself"][group])

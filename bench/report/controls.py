@@ -73,9 +73,7 @@ def controls_table(screen: Screen) -> Table:
         entry = score_entry(value)
         text = f"{name} before outer-training: final test loss, minus that after it"
         rows.append((text_entry(text), *_expected_above(0, entry, name == headline), text_entry(None)))
-    for group, value in screen.scores.over_itself.items():
-        if value is not None:
-            rows.append(_over_itself(screen, group, value))
+    rows += [_over_itself(screen, group, value) for group, value in screen.scores.over_itself.items()]
     if screen.races:
         decided = [race for race in screen.races if race.raced is not None and race.predicted is not None]
         ratios = [ratio for race in decided if (ratio := six_digits(race.predicted_over_raced)) is not None]

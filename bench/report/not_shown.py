@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from baselines import BASELINES
 from bench.report.summary import sorted_optimizers
 from bench.report.table import NONE_TEXT, Table
@@ -9,7 +11,7 @@ from bench.score.first_screen import Screen
 from bench.score.headline import test_loss_difference
 from bench.score.speedup import Speedup, speedup_in_words
 from bench.score.times_to_target import ALL, reference_text
-from bench.score.verdict import GROUP_NAMES, verdict_word
+from bench.score.verdict import GROUP_NAMES, beyond_floor, verdict_word
 from bench.statistics import estimate_text
 from bench.store.rows import Rows
 
@@ -57,15 +59,15 @@ def _faster(screen: Screen) -> list[str]:
 
 def _cheaper(screen: Screen) -> list[str]:
     """A step than that of the best hand-designed row, over all tasks."""
-    scope = {row.task for row in screen.scores.rows}
-    wanted = ALL if ALL in scope else next(iter(scope), ALL)
-    for row in screen.scores.rows:
-        if row.optimizer == screen.scores.optimizer and row.task == wanted and row.step_cost is not None:
-            cost, floor = row.step_cost, screen.floor_of(wanted) or 0.0
-            if cost.high is None or cost.high >= 1 or cost.estimate >= 1 / (1 + floor):
-                text = estimate_text(cost.estimate, cost.low, cost.high)
-                return [f"that a step of it is cheaper than one of the best hand-designed: {text} of its cost"]
-    return []
+    over_all = next((row for row in screen.scores.rows if row.optimizer == screen.scores.optimizer), None)
+    cost = over_all and over_all.step_cost
+    if over_all is None or cost is None:
+        return []
+    below = cost.high is not None and cost.high < 1
+    if below and beyond_floor(cost.estimate, screen.floor_of(over_all.task)):
+        return []
+    text = estimate_text(cost.estimate, cost.low, cost.high)
+    return [f"that a step of it is cheaper than one of the best hand-designed: {text} of its cost"]
 
 
 def _lower_test_loss(contender: str, rows: Rows) -> list[str]:
@@ -100,7 +102,11 @@ def _beyond_the_rows(screen: Screen, rows: Rows) -> list[str]:
     items = []
     if screen.headline is not None and not screen.headline.outer_seeds:
         items.append("that weights from another seed of outer-training do as well: none ran here")
-    others = [name for name, row in BASELINES.items() if row.values_of is None and name not in rows.trained]
-    if others:
+    if others := hand_designed_beside(rows.trained):
         items.append(f"anything beside hand-designed rows that did not run here: {', '.join(others)}")
     return items
+
+
+def hand_designed_beside(ran: Collection[str]) -> list[str]:
+    """Hand-designed rows with values of their own that are not among those that ran."""
+    return [name for name, row in BASELINES.items() if row.values_of is None and name not in ran]

@@ -61,7 +61,7 @@ class Scores:
     optimizer: str | None  # the learned optimizer that the verdict is about
     against: Mapping[str, Mapping[str, Speedup | None]]  # group -> target -> speed-up
     group_references: Mapping[str, Mapping[str, str]]  # group -> task -> reference
-    over_itself: Mapping[str, Speedup | None]  # group -> speed-up of its references over themselves, to the hard target
+    over_itself: Mapping[str, Speedup]  # group -> its references over themselves, to the hard target; where they ran
     rows: tuple[Row, ...]
     controls: Controls | None
     verdict: str
@@ -86,9 +86,9 @@ def score(rows: Rows, targets: TargetsByTask, headline: str | None = None) -> Sc
                 target: speedup(rows, targets, rows.tasks, optimizer, reference, target) for target in SHARES
             }
     over_itself = {
-        group: speedup(rows, targets, rows.tasks, reference, reference, PAPER_TARGET)
+        group: found
         for group, reference in group_references.items()
-        if reference
+        if reference and (found := speedup(rows, targets, rows.tasks, reference, reference, PAPER_TARGET)) is not None
     }
     scopes: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in rows.tasks]
     if len(rows.tasks) > 1:
