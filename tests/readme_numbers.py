@@ -104,6 +104,9 @@ def numbers() -> dict[str, str]:
         "in_steps": interval(best["speedup_in_steps"]["hard"]),
         "step_cost": interval(best["step_cost_ratio"]),
         "untrained_steps": interval(controls["untrained"][learned.HEADLINE]),
+        "paper_misses": str(controls["untrained"][learned.HEADLINE]["misses"]),
+        "paper_misses_untrained": str(controls["untrained"][learned.HEADLINE]["misses_untrained"]),
+        "quick_untrained": interval(read_json("quick")["controls"]["untrained"][learned.HEADLINE]),
         "untrained_test": interval(controls["untrained_test_loss"][learned.HEADLINE]),
         "quick_scheduled": against("quick", "paper_scheduled"),
         "aa_paper": interval(controls["aa"]),
@@ -177,6 +180,7 @@ def _ablation() -> dict[str, str]:
         found[f"ablation_{verdict.claim}_{verdict.design}"] = verdict.status
     for verdict in ablation.verdicts(runs, "outer_validation_loss"):
         found[f"ablation_train_{verdict.claim}_{verdict.design}"] = verdict.status
+    found["ablation_adjusted"] = three_digits(min(ablation.adjusted(ablation.verdicts(runs))))
     for design, gain in ablation.gains(runs).items():
         found[f"ablation_diverged_{design}"] = f"{gain.untrained_diverged} of {gain.nets}"
         if gain.difference is not None and gain.difference.low is not None:

@@ -23,7 +23,7 @@ import pandas as pd
 import tasks
 from bench.measure.designs import Variant
 from bench.measure.pathologies.summary import wide
-from bench.statistics import Interval, geometric_mean, significant, t_interval
+from bench.statistics import Interval, geometric_mean, holm, p_value, significant, t_interval
 from bench.store.rows import Frame
 from learned.base import LearnedOptimizer, Theta
 from learned.config import OuterConfig
@@ -338,8 +338,40 @@ def gains(table: Frame) -> dict[str, Gain]:
     return found
 
 
+def adjusted(found: Sequence[Verdict]) -> list[float]:
+    """Holm's adjusted p-value of each claim that is shown, over all that are judged, in their order.
+
+    That of a claim is the largest of its differences (an intersection-union test: Berger, Technometrics 24, 1982); it
+    is 1 where one is not below zero, or has no interval.
+    """
+
+    def p_of(difference: Interval) -> float:
+        p = p_value(difference) if difference.estimate < 0 else 1.0
+        return 1.0 if p is None else p
+
+    values = {str(i): max(map(p_of, verdict.differences.values())) for i, verdict in enumerate(found)}
+    by_claim = holm(values)
+    return [by_claim[str(i)] or 0.0 for i, verdict in enumerate(found) if verdict.status == "shown"]
+
+
+def missing(table: Frame) -> dict[str, list[str]]:
+    """Design -> pairs "ESTIMATOR, UNROLLS unrolls" of which not all parts are in a table."""
+    has = set(zip(*(table[name] for name in ("design", "estimator", "unrolls", "seed")), strict=True))
+    lacking: dict[str, list[str]] = {}
+    for part in parts():
+        design, estimator, unrolls, seed = part.split("/")
+        pair = f"{estimator}, {unrolls} unrolls"
+        if (design, estimator, unrolls, int(seed)) not in has and pair not in lacking.setdefault(design, []):
+            lacking[design].append(pair)
+    return {design: pairs for design, pairs in lacking.items() if pairs}
+
+
 def raised(table: Frame) -> dict[str, tuple[int, int]]:
-    """Design -> how many runs end at a higher final validation loss than untrained weights, and of how many."""
+    """Design -> how many runs end at a higher final validation loss than untrained weights, and of how many.
+
+    Runs that begin with every net diverged, which can only end lower, are left out.
+    """
+    table = table[table["untrained_diverged"] < NUM_TASKS]
     above = (table["final_validation_loss"] > table["untrained"]).groupby(table["design"])
     return {
         design: (int(above.sum()[design]), int(above.size()[design])) for design in DESIGNS if design in above.groups

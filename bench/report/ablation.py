@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ import pandas as pd
 from bench.measure.ablation import (
     BUDGET,
     CALLED,
+    CLAIMED,
     CLAIMS,
     FAMILY,
     FOLLOWED,
     HORIZON,
     NUM_TASKS,
     OTHER_SEEDS,
+    SEEDS,
     Verdict,
+    adjusted,
     merge_weights,
+    missing,
     raised,
     verdicts,
 )
@@ -101,10 +106,17 @@ def beside_the_verdicts(table: Frame) -> list[str]:
     """What the verdicts do not say: runs that end above their beginning, their own objective, the merge weights."""
     found = [
         f"Outer-training is on train loss, and {above} of {plural(number, 'run')} of {CALLED[design]} end at a higher "
-        "validation loss than before it: among those, lower means raised less."
+        "validation loss than before it: among those, lower means raised less. (Runs that begin with every net "
+        "diverged do not count.)"
         for design, (above, number) in raised(table).items()
         if above
     ]
+    if judged := verdicts(table):
+        shown = adjusted(judged)
+        kept = sum(p < 0.05 for p in shown)
+        text = f"{plural(len(shown), 'statement')} of {len(judged)} {'is' if len(shown) == 1 else 'are'} shown"
+        least = f"; the least adjusted p is {format_number(min(shown), 2)}" if shown else ""
+        found.append(f"{text} by the rule, and {kept} with Holm's correction for their number{least}.")
     for verdict in verdicts(table, "outer_validation_loss"):
         claim = {"estimator": "merging", "unrolls": "growing unrolls"}[verdict.claim]
         found.append(
@@ -201,16 +213,20 @@ def _losses(table: Frame) -> Section:
     first = table[table["seed"] < OTHER_SEEDS].groupby(KEYS, sort=False)
     even = first.filter(lambda pair: len(pair) == OTHER_SEEDS)  # pairs are compared by the seeds that all have
     means = {key: geometric_mean(rows["final_validation_loss"]) for key, rows in even.groupby(KEYS, sort=False)}
+    best = {design: min((key for key in means if key[0] == design), key=lambda key: means[key]) for design, *_ in means}
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
         f"{HORIZON:,} steps, more than any unroll had. {_before(table)}"
     ]
-    if means:
-        design, estimator, unrolls = best = min(means, key=lambda key: means[key])
+    for design, key in best.items():
+        claimed = means.get((design, *CLAIMED))
+        beside = "" if claimed is None or key[1:] == CLAIMED else f"; {' with '.join(CLAIMED)} unrolls it is "
         paragraphs.append(
-            f"The lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[best], 3)}: {CALLED[design]} with "
-            f"{estimator} and {unrolls} unrolls."
+            f"With {CALLED[design]} the lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[key], 3)}, "
+            f"of {key[1]} with {key[2]} unrolls{beside}{format_number(claimed, 3) if beside else ''}. A verdict rests "
+            f"on {SEEDS} seeds."
         )
+    paragraphs += [not_run(design, pairs) for design, pairs in missing(table).items()]
     notes = (
         f"Geometric means over tasks and seeds with t {PERCENT} intervals of the logarithm, from {MIN_SEEDS} seeds on; "
         f"a net that diverges counts as {LOSS_CLIP:g}. Nets that diverge and updates skipped are sums over seeds, "
@@ -221,6 +237,11 @@ def _losses(table: Frame) -> Section:
     return Section("losses", "Estimators and curricula", paragraphs, figures, [shown])
 
 
+def not_run(design: str, pairs: Sequence[str]) -> str:
+    """Which pairs of a design are missing."""
+    return f"Not run, or not with all outer seeds, with {CALLED[design]}: {'; '.join(pairs)}."
+
+
 def _before(table: Frame) -> str:
     """The loss before outer-training, of the nets that do not diverge."""
     parts = []
@@ -228,7 +249,9 @@ def _before(table: Frame) -> str:
         begun = rows.drop_duplicates("seed")  # all runs of a seed begin from one theta
         known = begun[begun["untrained_diverged"] == 0]["untrained"]
         loss = f"{format_number(geometric_mean(known), 3)}; " if len(known) else ""
-        nets = f"{int(begun['untrained_diverged'].sum())} of {len(begun) * NUM_TASKS} nets diverge"
+        diverged = int(begun["untrained_diverged"].sum())
+        some = f", with {plural(int((begun['untrained_diverged'] > 0).sum()), 'outer seed')}" if diverged else ""
+        nets = f"{diverged} of {len(begun) * NUM_TASKS} nets diverge{some}"
         parts.append(f"with {CALLED[str(design)]} {loss}{nets}")
     chance = format_number(math.log(10), 3)
     return f"Before outer-training, which is on train loss, their loss is {', '.join(parts)} (guessing gives {chance})."
@@ -248,7 +271,8 @@ def _outer_losses(runs: Frame) -> Section:
     paragraphs = [
         "All runs take the same inner steps; their seconds differ with the estimator, since a backward pass costs more "
         "than a forward pass and truncation more outer steps. Seconds are processor time without compilation, "
-        "outer-validation included."
+        "outer-validation included, of runs on different days beside others: pairs that did not run together compare "
+        "roughly."
     ]
     return Section("outer-loss", "Along outer-training", paragraphs, figures, [])
 

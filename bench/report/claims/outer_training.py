@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.measure import ablation, objectives
 from bench.measure.ablation import CALLED
-from bench.report.ablation import against, beside_the_verdicts
+from bench.report.ablation import against, beside_the_verdicts, not_run
 from bench.report.claims.statements import SHOWN, Part, Parts, Published, beside, lower, not_measured
 from bench.report.objectives import change_of_objectives
 from bench.statistics import Interval
@@ -57,14 +57,21 @@ def ablated(published: Published) -> Parts:
     """C6."""
     runs = published.table("ablation")
     found = [] if runs is None else ablation.verdicts(runs)
+    raised = {} if runs is None else ablation.raised(runs)
     for verdict in found:
+        above, number = raised.get(verdict.design, (0, 0))
+        all_above = (
+            f" All {number} runs of this design end above where they began." if above and above == number else ""
+        )
         yield Part(
-            f"{_sentence(CALLED[verdict.design])}: {ablation.CLAIMS[verdict.claim]}: {against(verdict)}.",
+            f"{_sentence(CALLED[verdict.design])}: {ablation.CLAIMS[verdict.claim]}: {against(verdict)}.{all_above}",
             verdict.status == SHOWN,
             verdict.status == "contradicted",
         )
     if runs is not None:
         yield from map(beside, beside_the_verdicts(runs))
+        for design, pairs in ablation.missing(runs).items():
+            yield beside(not_run(design, pairs))
     if len(found) < len(ablation.CLAIMS) * len(ablation.DESIGNS):
         yield not_measured("all pairs of estimator and unrolls, for both designs")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.folders import Folders
+from bench.measure.pathologies.inner import OVERSTEP
 from bench.report.claims.paper import LIMITATIONS, claims, questions
 from bench.report.claims.racing import what_was_learned
 from bench.report.claims.statements import Claim, Published
@@ -77,6 +78,7 @@ def files(reports_dir: Path, label: str) -> dict[str, str]:
         "contradicted": listed(found, ("contradicted",)),
         "unproven": [*listed(found, ("not shown", "")), *(() if measured else [("", part.text) for part in learned])],
         "limitations": LIMITATIONS,
+        "overstep": f"{OVERSTEP:g}",
     }
     return {PAGE: template("claims").render(**context), JSON: as_json(found)}
 

@@ -23,6 +23,7 @@ def faster(published: Published) -> Parts:
         return
     yield from _speedups(headline["validation"], f"{headline['optimizer']} to final validation loss")
     yield from _untrained_steps(published, "paper")
+    yield from _over_themselves(published, "paper")
 
 
 def lower_test_loss(published: Published) -> Parts:
@@ -40,6 +41,7 @@ def elsewhere(published: Published) -> Parts:
         yield from _speedups(against, f"{kind[0].upper()}{kind[1:]} nets")
     yield from _test_loss(published, "ood")
     yield from _untrained_steps(published, "ood")
+    yield from _over_themselves(published, "ood")
 
 
 def _headline(published: Published, suite: str) -> Any:
@@ -65,7 +67,10 @@ def _times(found: Any) -> str:
     if found["estimate"] is None:
         return NONE_TEXT
     text = estimate_text(found["estimate"], found["low"], found["high"], bound="bound" in found)
-    return text.replace("<", "at most ")
+    if "bound" not in found:
+        return text
+    upper = "" if found["high"] is None else f" (95 %: {three_digits(found['high'])})"
+    return f"{text.replace('<', 'at most ')}{upper}"
 
 
 def _test_loss(published: Published, suite: str) -> list[Part]:
@@ -104,6 +109,17 @@ def _untrained_steps(published: Published, suite: str) -> Iterator[Part]:
             f"Before outer-training, the design of {_headline(published, suite)['optimizer']} takes "
             f"{found.text(1.0)} times the steps to the target that it takes after: "
             + ("outer-training made it faster." if faster else "the lead is not shown to come from outer-training.")
+        )
+
+
+def _over_themselves(published: Published, suite: str) -> Iterator[Part]:
+    """By how much the measure favours whoever arrives first, from the references entered against themselves."""
+    found = published.of(suite)["controls"].get("over_itself", {})
+    known = [f"{GROUP_NAMES[group]} {_times(times)}" for group, times in found.items() if times["estimate"] is not None]
+    if known:
+        yield beside(
+            "A first arrival counts, and a noisy curve may arrive early: by the same measure references are faster "
+            f"than themselves, {'; '.join(known)} times over all tasks. Speed-ups may be too large by so much."
         )
 
 

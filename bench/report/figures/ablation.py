@@ -22,7 +22,9 @@ from bench.statistics import geometric_mean, three_digits
 from bench.store.rows import Frame
 from learned.objective import LOSS_CLIP
 
-PALETTE: dict[str, Any] = dict(zip(ESTIMATORS, (*COLORS[:4], LEARNED_COLORS[0], LEARNED_COLORS[1]), strict=True))
+PALETTE: dict[str, Any] = dict(
+    zip(ESTIMATORS, (*COLORS[:2], COLORS[4], COLORS[3], LEARNED_COLORS[0], LEARNED_COLORS[1]), strict=True)
+)
 LINES: dict[str, Any] = dict(zip(ESTIMATORS, (*DASHES[:4], "", DASHES[5]), strict=True))
 X_LABELS = {"inner_steps": "inner steps of outer-training", "seconds": "seconds of outer-training"}
 
@@ -125,6 +127,7 @@ def _draw_runs(known: Frame, column: str, x: str, what: str, log: bool) -> Canva
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(plain))
         axes.label_outer()
+        axes.tick_params(labelbottom=x != "inner_steps" or axes.get_subplotspec().is_last_row())  # axes of their own
     canvas = detached(grid.figure)
     handles = [Line2D([], [], color=PALETTE[n], linestyle=(0, LINES[n]) if LINES[n] else "-") for n in names]
     legend_of(canvas, handles, names)

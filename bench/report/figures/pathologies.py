@@ -30,7 +30,7 @@ ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
     "es": ("ES", COLORS[2], (0, (6, 1.5))),
     "merged": ("merged, shared samples", LEARNED_COLORS[0], "-"),
     "merged_independent": ("merged, independent samples", "#000000", (0, (1, 1))),
-    "merged_windows": ("merged, window by window", LEARNED_COLORS[1], "-"),
+    "merged_windows": ("merged, window by window", COLORS[6], "-"),
     "pes": ("PES, one window", COLORS[1], (0, (2.2, 0.9))),
     "nres": ("NRES, one window", COLORS[3], (0, (2.2, 0.9))),
     "tbptt": ("truncated backpropagation", COLORS[0], (0, (6, 1.5))),

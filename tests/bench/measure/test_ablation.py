@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bench.measure import ablation
+from bench.statistics import t_interval
 from learned.outer import inner_steps_of
 from tests.helpers import linear_family
 
@@ -90,7 +92,30 @@ def test_a_net_that_diverges_leaves_no_difference_to_judge():
 
 def test_runs_that_end_above_their_beginning_are_counted_by_design():
     table = pd.DataFrame({"design": ["orthogonal"] * 3, "final_validation_loss": [1.0, 2.0, 3.0], "untrained": 2.0})
-    assert ablation.raised(table) == {"orthogonal": (1, 3)}
+    assert ablation.raised(table.assign(untrained_diverged=[0, 0, 1])) == {"orthogonal": (1, 3)}
+    assert ablation.raised(table.assign(untrained_diverged=[0, ablation.NUM_TASKS, 0])) == {"orthogonal": (1, 2)}
+
+
+@pytest.mark.rule(16)
+def test_claims_that_are_shown_have_a_p_adjusted_for_all_that_are_judged():
+    noise = 0.1 * np.arange(5)
+    steady, loose, none = (t_interval(np.array(x)) for x in (-1 - noise, -2 - 10 * noise, noise))
+    claims = [("shown", [steady, loose]), ("shown", [steady, steady]), ("not shown", [steady, none])]
+    found = [ablation.Verdict("c", "d", dict(enumerate(over)), status) for status, over in claims]
+    p_loose, p_steady = (stats.ttest_1samp(x, 0.0).pvalue for x in (-2 - 10 * noise, -1 - noise))
+    assert ablation.adjusted(found) == pytest.approx([2 * p_loose, 3 * p_steady])
+    assert ablation.adjusted(found[:1]) == pytest.approx([p_loose])
+    assert ablation.adjusted(found[2:]) == []
+
+
+def test_pairs_without_all_their_outer_seeds_are_named():
+    every = pd.DataFrame(
+        [part.split("/") for part in ablation.parts()], columns=["design", "estimator", "unrolls", "seed"]
+    ).astype({"seed": int})
+    assert ablation.missing(every) == {}
+    gone = (every["design"] == "orthogonal") & (every["estimator"] == "es") & (every["unrolls"] == "short")
+    assert ablation.missing(every[~gone]) == {"orthogonal": ["es, short unrolls"]}
+    assert ablation.missing(every[~gone | (every["seed"] > 0)]) == {"orthogonal": ["es, short unrolls"]}
 
 
 def test_without_all_seeds_there_is_no_verdict():

@@ -66,8 +66,9 @@ def test_what_a_verdict_does_not_say_stands_beside_it():
     cells, curves = made()
     words = report_ablation.beside_the_verdicts(ablation.table(cells, curves))
     assert not any("end at a higher validation loss" in text for text in words)
-    assert "growing unrolls with the orthogonal design gives 0.800 [" in words[1]
-    assert words[1].endswith("by the same rule shown.")
+    assert words[0].startswith("2 statements of 2 are shown by the rule, and 2 with Holm's correction")
+    assert "growing unrolls with the orthogonal design gives 0.800 [" in words[2]
+    assert words[2].endswith("by the same rule shown.")
     assert "0.250 to 0.250 with the orthogonal design and short unrolls" in words[-1]
     untrained = curves["metric"] == "final_validation_loss_untrained"
     curves.loc[untrained, "value"] = np.where(curves.loc[untrained, "cell"].str.startswith("es"), 0.1, 9.0)
@@ -93,10 +94,12 @@ def test_a_cell_without_a_run_is_empty_and_there_is_no_verdict_without_all_seeds
     assert found["losses"].tables[0].rows[0][3].value == 1
     assert found["losses"].figures == [], "one seed is not compared with three"
     before = "their loss is with the orthogonal design 2.3; 0 of 8 nets diverge (guessing gives 2.3)."
-    assert found["losses"].paragraphs == [found["losses"].paragraphs[0]]
+    _, papers, own = found["losses"].paragraphs
+    assert papers.startswith("Not run, or not with all outer seeds, with the paper's design: tbptt, short unrolls;")
+    assert own.startswith("Not run, or not with all outer seeds, with the orthogonal design: ")
     assert found["losses"].paragraphs[0].endswith(before)
     diverged = sections(estimators=("es",), unrolls=("short",), seeds=(1,))["losses"]
-    assert diverged.paragraphs[0].endswith("with the orthogonal design 1 of 8 nets diverge (guessing gives 2.3).")
+    assert diverged.paragraphs[0].endswith("with the orthogonal design 1 of 8 nets diverge, with 1 outer seed (guessing gives 2.3).")
     assert "merge-weight" not in found
     assert sections(seeds=()) == {}
 

@@ -54,6 +54,8 @@ def test_a_claim_is_shown_if_every_interval_lies_on_its_side():
     ):
         claim = found("C3", paper=headline(faster, other))
         assert claim.status == status
+        if "bound" in other["speedup"]:
+            assert "in wall-clock at most 1.20 (95 %: 1.30), in steps at most 2.40 (95 %: 2.60)" in claim.parts[0].text
         assert (
             "in wall-clock 3.00 [2.50, 3.50], in steps 6.00 [5.00, 7.00] times over the best of the paper's three with "
             "constant rates (adam)" in claim.parts[1].text
@@ -123,6 +125,9 @@ def test_the_design_before_outer_training_stands_beside_the_lead(before, words):
     assert (claim.status, len(claim.counted)) == ("shown", 1)
     assert claim.parts[-1].noted
     assert words in claim.parts[-1].text
+    controls["over_itself"] = {"paper_constant": interval(1.1, 0.0, 1.2) | {"bound": "<"}}
+    text = found("C3", paper=paper_suite).parts[-1].text
+    assert "faster than themselves, the best of the paper's three with constant rates at most 1.10 (95 %: 1.20)" in text
     beside = found("C4", paper=paper_suite).parts[1].text
     assert beside.endswith("is higher by 0.100 [-0.100, 0.300]: outer-training is not shown to change it.")
 
