@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from learned.base import HORIZON as HORIZON
@@ -12,6 +11,7 @@ from learned.base import External as External
 from learned.base import LearnedOptimizer as LearnedOptimizer
 from learned.base import Theta as Theta
 from learned.base import check_horizon
+from learned.matrices import dimension_numbers as dimension_numbers
 from tasks import evaluation_params as evaluation_params
 
 # The optimizer that all claims are judged on, of speed and of test loss (protocol rule 3). It was named here before its
@@ -39,7 +39,7 @@ def load(
       weight_dimension_numbers: which axes of a leaf are the inputs and outputs of a layer, as of `optax.contrib.muon`:
         a tree of `optax.contrib.MuonDimensionNumbers`, or a function of the parameters that returns one. Other axes are
         stacked matrices; None in place of a leaf treats each element alone. By default, and for a tree to begin with,
-        `learned.matrices.dimension_numbers`. Only for the design `normalized`.
+        `learned.dimension_numbers`. Only for the design `normalized`.
 
     Returns:
       The transformation; `update` needs `params`.
@@ -71,4 +71,5 @@ def load(
         raise ValueError(f"{card.name} has the design {card.design}, which takes no weight_dimension_numbers")
     elif horizon is None:
         horizon = HORIZON
-    return design.optimizer(jax.tree.map(jnp.asarray, theta), horizon, **options)
+    # NumPy arrays: what is loaded within a traced function can be used outside of it.
+    return design.optimizer(theta, horizon, **options)

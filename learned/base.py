@@ -72,10 +72,15 @@ def check_loss(value: Any) -> None:
     """Refuses several losses.
 
     Raises:
-      ValueError: `value` has axes.
+      ValueError: `value` has axes, or is no real number.
     """
-    if value is not None and np.shape(value):
+    if value is None:
+        return
+    if np.shape(value):
         raise ValueError(f"value is the loss of this step, one number: got an array of shape {np.shape(value)}")
+    number = value.dtype if isinstance(value, Array) else np.asarray(value).dtype
+    if not any(jnp.issubdtype(number, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise ValueError(f"value is the loss of this step, one real number: got {number} {type(value).__name__}")
 
 
 def check_real(leaves: Any) -> None:

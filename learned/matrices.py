@@ -6,6 +6,7 @@ matrices asks for it.
 
 import copy
 import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from optax.contrib import MuonDimensionNumbers
 
 from baselines.muon import newton_schulz
@@ -30,13 +31,14 @@ def dimension_numbers(params: optax.Params) -> Any:
 
     The last axis is the output, as in flax. Three axes are matrices stacked along the first: layers under `nn.scan`,
     heads of attention. Four and more are the kernel of a convolution. Vectors and numbers have None: a column for each
-    element.
+    element. So have what is a vector in all but name, as a bias of shape (1, channels) or (channels, 1, 1).
     """
-    return jax.tree.map(lambda p: _usual(len(p.shape)), params)
+    return jax.tree.map(lambda p: _usual(np.shape(p)), params)
 
 
-def _usual(ndim: int) -> MuonDimensionNumbers | None:
-    if ndim < 2:
+def _usual(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
+    ndim, longer = len(shape), [axis for axis, length in enumerate(shape) if length != 1]
+    if ndim < 2 or (len(longer) < 2 and (ndim, longer) != (2, [0])):  # (n, 1) is a layer of one output
         return None
     return MuonDimensionNumbers(reduction_axis=1 if ndim == 3 else tuple(range(ndim - 1)), output_axis=ndim - 1)
 
@@ -55,6 +57,8 @@ class Leaf:
     def __init__(self, shape: tuple[int, ...], numbers: MuonDimensionNumbers | None, largest: tuple[int, int]):
         every = tuple(range(len(shape)))
         inputs, outputs = ((), every) if numbers is None else [_axes(part, len(shape)) for part in numbers]
+        if len({*inputs, *outputs}) < len(inputs) + len(outputs):
+            raise ValueError(f"dimension numbers name an axis twice: {numbers}")
         self.axes = Axes(tuple(axis for axis in every if axis not in (*inputs, *outputs)), inputs, outputs)
         self.shape = shape
         self.num, self.fan_in, self.fan_out = (math.prod(shape[axis] for axis in part) for part in self.axes)
@@ -123,7 +127,10 @@ class Leaf:
 
 
 def _axes(part: Any, ndim: int) -> tuple[int, ...]:
-    axes = (part,) if isinstance(part, int) else tuple(part)
+    try:
+        axes = tuple(operator.index(axis) for axis in np.atleast_1d(np.asarray(part, object)))
+    except TypeError:
+        raise ValueError(f"dimension numbers name axes, got {part!r}") from None
     if any(not -ndim <= axis < ndim for axis in axes):
         raise ValueError(f"dimension numbers name the axes {part}, and the leaf has {ndim}")
     return tuple(axis % ndim for axis in axes)
@@ -135,14 +142,45 @@ def as_matrices(params: optax.Params, numbers: DimensionNumbers, largest: tuple[
     `largest` is how long the short side may be of a kernel, and of another matrix, that is orthogonalized.
 
     Raises:
-      ValueError: parameters are complex, or dimension numbers name axes that a leaf has not.
+      ValueError: parameters are complex, dimension numbers are not a tree of them like the parameters, or they name
+        axes that a leaf has not.
     """
     leaves, structure = jax.tree.flatten(params)
     check_real(leaves)
     if jax.tree.leaves(numbers) == [numbers] and callable(numbers):  # a module, which is a tree, may be callable too
         numbers = numbers(params)
-    read = [_usual(p.ndim) for p in leaves] if numbers is None else structure.flatten_up_to(numbers)
+    read = [_usual(p.shape) for p in leaves] if numbers is None else _each_of(numbers, params)
     return [Leaf(p.shape, each, largest) for p, each in zip(leaves, read, strict=True)], structure
+
+
+def check_shapes(gradients: list[Array], leaves: list[Leaf]) -> None:
+    """Refuses gradients that are not those of the parameters.
+
+    Raises:
+      ValueError: there are more or fewer, or one has another shape.
+    """
+    if len(gradients) != len(leaves):
+        raise ValueError(f"there are {len(gradients)} gradients for {len(leaves)} parameters")
+    for gradient, leaf in zip(gradients, leaves, strict=True):
+        if gradient.shape != leaf.shape:
+            raise ValueError(f"a gradient of shape {gradient.shape} for parameters of shape {leaf.shape}")
+
+
+def _each_of(numbers: Any, params: optax.Params) -> list[MuonDimensionNumbers | None]:
+    """Those of each leaf. A tree for all parameters serves under `optax.masked` too, where some are masked."""
+    all_leaves, structure = jax.tree.flatten(params, is_leaf=_is_masked)
+    try:
+        every = structure.flatten_up_to(numbers)
+    except (TypeError, ValueError):
+        every = []
+    found = [one for one, leaf in zip(every, all_leaves, strict=False) if not _is_masked(leaf)]
+    if len(every) != len(all_leaves) or not all(one is None or isinstance(one, MuonDimensionNumbers) for one in found):
+        raise ValueError("weight_dimension_numbers is no tree like the parameters, of MuonDimensionNumbers or None")
+    return found
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
 
 
 class Stack:
@@ -211,4 +249,5 @@ def is_whole(x: Array) -> bool:
 
 def whole(x: Array) -> Array:
     """x without explicit sharding, which sums and products of matrices ask for."""
-    return x if is_whole(x) else jax.sharding.reshard(x, PartitionSpec())
+    # The array's own mesh: there may be no other in force.
+    return x if is_whole(x) else jax.sharding.reshard(x, NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()))

@@ -56,7 +56,7 @@ from jax import Array
 
 from learned.base import HORIZON, Key, LearnedOptimizer, Part, Theta, check_loss
 from learned.features import PROGRESS_SCALE, progress_features, time_features
-from learned.matrices import DimensionNumbers, Leaf, as_matrices, in_a_row, reordered, stacked
+from learned.matrices import DimensionNumbers, Leaf, as_matrices, check_shapes, in_a_row, reordered, stacked
 from tasks import EvaluationParams
 
 GAIN, SLOW_GAIN = 0.05, 0.01  # b before outer-training, and that of the second momentum
@@ -231,6 +231,7 @@ def normalized(
             updates, params = (jax.tree.map(jnp.asarray, tree) for tree in (updates, params))
             leaves, structure = as_matrices(params, weight_dimension_numbers, limits)
             given = jax.tree.leaves(updates)
+            check_shapes(given, leaves)
             stacks = stacked(leaves, given)
             gs, ws, ms, slows = (
                 [stack.joined(structure.flatten_up_to(tree)) for stack in stacks]
@@ -333,10 +334,11 @@ def time_inputs(count: Array, horizon: Array) -> Array:
 
 
 def with_loss(state: LossState, value: Array) -> LossState:
-    """The averages after one more loss; unchanged if it is not finite."""
-    finite, seen = jnp.isfinite(value), state.seen + 1
+    """The averages after one more loss; unchanged if it, or the square of its change, is not finite."""
+    seen = state.seen + 1
     least = 1 / seen.astype(jnp.float32)  # averages of all losses at first
     distance = jnp.where(state.seen > 0, value - state.fast, 0.0)
+    finite = jnp.isfinite(value) & jnp.isfinite(distance**2)
     square = state.square + jnp.maximum(SLOW_LOSS_GAIN, least) * (distance**2 - state.square)
     found = LossState(
         seen,

@@ -88,7 +88,9 @@ def read(name_or_path: str | Path) -> tuple[Theta, Card]:
       tasks.UnknownNameError: the name is unknown.
       ValueError: the file holds no such weights, or weights for another version of the features; one line.
     """
-    path = Path(name_or_path)
+    if not isinstance(name_or_path, str | Path):
+        raise ValueError(f"expected the name or the path of weights, got {name_or_path!r}")
+    path = Path(name_or_path).expanduser()
     if path.suffix != ".safetensors":
         known = _known_files()
         if str(name_or_path) not in known:

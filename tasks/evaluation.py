@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
 from tasks.task import Params
@@ -44,11 +46,21 @@ def evaluation_params(opt_state: optax.OptState, params: Params) -> Params:
         try:
             params = jax.tree.map(_as_told, own, params, is_leaf=_is_whole)
         except ValueError:
-            structures = jax.tree.structure(own, is_leaf=_is_whole), jax.tree.structure(params)
-            raise ValueError(
-                f"the state holds {structures[0]} to evaluate, and the parameters are {structures[1]}"
-            ) from None
+            params = _leaf_by_leaf(own, params)
     return params
+
+
+def _leaf_by_leaf(own: Any, params: Params) -> Params:
+    """The same where nodes are of other kinds: flax.nnx wraps each array of a state in a class that is not `Param`.
+
+    Raises:
+      ValueError: the leaves have other shapes.
+    """
+    told, structure = jax.tree.flatten(own, is_leaf=_is_whole)
+    leaves, wanted = jax.tree.flatten(params)
+    if any(map(_is_whole, told)) or list(map(np.shape, told)) != list(map(np.shape, leaves)):
+        raise ValueError(f"the state holds {structure} to evaluate, and the parameters are {wanted}")
+    return wanted.unflatten([_as_told(one, leaf) for one, leaf in zip(told, leaves, strict=True)])
 
 
 def _says(node: Any) -> bool:
@@ -73,7 +85,10 @@ def _as_told(told: Any, param: Any) -> Any:
         return param  # a leaf, or all that is below a mask
     if not jax.tree_util.all_leaves([param]):
         raise ValueError("a tree where the state holds one leaf")
-    return jnp.asarray(told.real + 1j * told.imaginary if _is_pair(told) else told, jnp.result_type(param))
+    told = told.real + 1j * told.imaginary if _is_pair(told) else told
+    # A copy: state and parameters may be donated together, or the state alone.
+    as_array = jnp.asarray if isinstance(told, Tracer) else jnp.array
+    return as_array(told, jnp.result_type(param))
 
 
 def _unless_masked(leaf: Any, param: Any) -> Any:

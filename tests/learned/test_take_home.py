@@ -19,6 +19,7 @@ from optax.contrib import MuonDimensionNumbers
 
 import learned
 from learned import weights
+from tasks import EvaluationParams
 from tests.helpers import REPOSITORY, assert_one_line, assert_trees_close, kinds
 from tests.learned.test_designs import example_theta
 
@@ -114,11 +115,78 @@ def test_a_traced_horizon_that_is_none_is_not_told(load, horizon):
     assert_trees_close(jax.jit(update)(jnp.float32(horizon)), update(None), rtol=1e-5, atol=1e-7)
 
 
+def test_the_horizon_is_that_which_the_state_was_made_for(load):
+    state, longer = load(horizon=2).init(PARAMS), load(horizon=1000)
+    kept, _ = longer.update(PARAMS, state, PARAMS)
+    assert_trees_close(kept, load(horizon=2).update(PARAMS, state, PARAMS)[0], rtol=0, atol=0)
+    changed, _ = longer.update(PARAMS, optax.tree_utils.tree_set(state, horizon=jnp.float32(1000)), PARAMS)
+    assert_trees_close(changed, longer.update(PARAMS, longer.init(PARAMS), PARAMS)[0], rtol=0, atol=0)
+    assert not np.allclose(kept["w"], changed["w"])
+
+
 @pytest.mark.parametrize("value", [np.ones(1), jnp.ones((64,)), [[2.0]]])
 def test_a_loss_that_is_not_one_number_is_refused_in_one_line(load, value):
     optimizer = load()
     with pytest.raises(ValueError, match="value is the loss of this step, one number: got an array of shape") as caught:
         optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS, value=value)
+    assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("value", ["1.0", 1j, {"loss": 1.0}])
+def test_a_loss_that_is_no_real_number_is_refused_in_one_line(load, value):
+    optimizer = load()
+    with pytest.raises(ValueError, match="value is the loss of this step, one real number: got") as caught:
+        optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS, value=value)
+    assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("losses", [(1.0, 1e20, 1.0, 0.9), (1.0, -3e38, 1.0, 0.9)])
+def test_a_loss_whose_square_is_beyond_float32_is_ignored_as_an_infinite_one_is(load, losses):
+    optimizer, params = load(), PARAMS
+    state = optimizer.init(params)
+    for inner_step, loss in enumerate(losses):
+        updates, state = optimizer.update(gradients(inner_step), state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+    assert finite((params, state.loss))
+    assert state.loss.seen == 3
+
+
+def test_what_is_evaluated_is_a_copy_that_outlives_a_donated_state(load):
+    optimizer, params = load(), jax.tree.map(jnp.array, PARAMS)
+    state = optimizer.init(params)
+    step = jax.jit(optimizer.update, donate_argnums=1)
+    best = learned.evaluation_params(state, params)
+    _, state = step(gradients(0), state, params, value=1.0)
+    assert finite(best)
+    params = learned.evaluation_params(state, params)
+    jax.jit(optimizer.update, donate_argnums=(1, 2))(gradients(1), state, params, value=1.0)
+
+
+def test_one_that_is_loaded_within_a_traced_function_can_be_used_outside_of_it(load):
+    kept = []
+    jax.jit(lambda params: kept.append(load()) or params)(PARAMS)
+    updates, _ = kept[0].update(PARAMS, kept[0].init(PARAMS), PARAMS)
+    expected, _ = load().update(PARAMS, load().init(PARAMS), PARAMS)
+    assert_trees_close(updates, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("grads", "words"),
+    [
+        ({"w": PARAMS["w"]}, "there are 1 gradients for"),
+        (PARAMS | {"w": PARAMS["w"][:, :1]}, "a gradient of shape .* for parameters of shape"),
+    ],
+)
+def test_gradients_that_are_not_those_of_the_parameters_are_refused_in_one_line(load, grads, words):
+    optimizer = load()
+    with pytest.raises(ValueError, match=words) as caught:
+        optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+    assert_one_line(caught.value)
+
+
+def test_a_name_that_is_none_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="expected the name or the path of weights, got 1000") as caught:
+        learned.load(1000)
     assert_one_line(caught.value)
 
 
@@ -225,6 +293,41 @@ def test_dimension_numbers_that_a_leaf_has_not_are_refused_in_one_line(load, num
     assert_one_line(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"w": MuonDimensionNumbers(0, 0)}, "name an axis twice"),
+        ({"w": MuonDimensionNumbers(None, 1)}, "dimension numbers name axes, got None"),
+        ({"w": (0, 1)}, "is no tree like the parameters, of MuonDimensionNumbers or None"),
+        (MuonDimensionNumbers(0, 1), "is no tree like the parameters, of MuonDimensionNumbers or None"),
+        ({"w": None, "x": None}, "is no tree like the parameters, of MuonDimensionNumbers or None"),
+    ],
+)
+def test_dimension_numbers_that_are_none_are_refused_in_one_line(load, numbers, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        load(weight_dimension_numbers=numbers).init({"w": PARAMS["w"]})
+    assert_one_line(caught.value)
+
+
+def test_a_tree_of_dimension_numbers_serves_where_some_leaves_are_masked(load):
+    numbers = {name: MuonDimensionNumbers(np.int64(1), 0) if p.ndim == 2 else None for name, p in PARAMS.items()}
+    mask = {name: p.ndim == 2 for name, p in PARAMS.items()}
+    expected, _ = trained(load(weight_dimension_numbers=numbers), PARAMS)
+    for given in (numbers, lambda params: numbers):
+        found, _ = trained(optax.masked(load(weight_dimension_numbers=given), mask), PARAMS)
+        for name in filter(mask.get, PARAMS):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1, 1), (1, 1, 1, 5)])
+def test_what_is_a_vector_but_for_its_axes_is_updated_as_one(load, shape):
+    vector = {"b": jnp.linspace(-1.0, 2.0, 5)}
+    shaped = jax.tree.map(lambda x: x.reshape(shape), vector)
+    (found, _), (expected, _) = (trained(load(), tree) for tree in (shaped, vector))
+    np.testing.assert_allclose(found["b"].reshape(-1), expected["b"], rtol=1e-5, atol=1e-6)
+    assert learned.dimension_numbers({"w": jnp.ones((5, 1))})["w"] == MuonDimensionNumbers((0,), 1)
+
+
 # optax ----------------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +423,10 @@ def test_a_linen_train_state_learns_and_is_saved_by_flax(load):
     assert last < first
 
 
+def _averages(node):
+    return isinstance(node, EvaluationParams)
+
+
 def test_an_nnx_optimizer_learns(load):
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, load(), wrt=nnx.Param)
@@ -333,6 +440,10 @@ def test_an_nnx_optimizer_learns(load):
 
     values = [float(step(model, optimizer)) for _ in range(30)]
     assert values[-1] < values[0]
+    evaluated = learned.evaluation_params(optimizer.opt_state, nnx.state(model, nnx.Param))
+    nnx.update(model, evaluated)
+    (average,) = (node.params for node in jax.tree.leaves(optimizer.opt_state, is_leaf=_averages) if _averages(node))
+    assert_trees_close(jax.tree.leaves(nnx.state(model, nnx.Param)), jax.tree.leaves(average), rtol=0, atol=0)
 
 
 def test_a_module_that_is_a_tree_with_static_parts(load):
@@ -372,6 +483,7 @@ def test_a_state_is_saved_and_restored_by_orbax(load, tmp_path):
 # Sharding -------------------------------------------------------------------------------------------------------------
 
 SHARDED = """
+import contextlib
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import sys
@@ -389,7 +501,9 @@ for shape in ((8, 4), (4, 8, 6), (2, 2, 4, 8), (8,)):
         mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,))
         for axis in range(len(shape)):
             spec = PartitionSpec(*("d" if a == axis else None for a in range(len(shape))))
-            with jax.set_mesh(mesh):
+            # Arrays with explicit axes bring their mesh.
+            alone = kind == AxisType.Explicit and axis == 0
+            with contextlib.nullcontext() if alone else jax.set_mesh(mesh):
                 placed = [jax.device_put(tree, NamedSharding(mesh, spec)) for tree in (params, grads)]
                 state = jax.jit(optimizer.init)(placed[0])
                 updates, state = jax.jit(optimizer.update)(placed[1], state, placed[0], value=jnp.float32(1.0))

@@ -99,7 +99,9 @@ def test_a_cell_without_a_run_is_empty_and_there_is_no_verdict_without_all_seeds
     assert own.startswith("Not run, or not with all outer seeds, with the orthogonal design: ")
     assert found["losses"].paragraphs[0].endswith(before)
     diverged = sections(estimators=("es",), unrolls=("short",), seeds=(1,))["losses"]
-    assert diverged.paragraphs[0].endswith("with the orthogonal design 1 of 8 nets diverge, with 1 outer seed (guessing gives 2.3).")
+    assert diverged.paragraphs[0].endswith(
+        "with the orthogonal design 1 of 8 nets diverge, with 1 outer seed (guessing gives 2.3)."
+    )
     assert "merge-weight" not in found
     assert sections(seeds=()) == {}
 
