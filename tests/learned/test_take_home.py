@@ -140,6 +140,7 @@ def test_a_loss_that_is_no_real_number_is_refused_in_one_line(load, value):
     assert_one_line(caught.value)
 
 
+@pytest.mark.parametrize("load", ["made"], indirect=True)  # what theta says has no part in it
 @pytest.mark.parametrize("losses", [(1.0, 1e20, 1.0, 0.9), (1.0, -3e38, 1.0, 0.9)])
 def test_a_loss_whose_square_is_beyond_float32_is_ignored_as_an_infinite_one_is(load, losses):
     optimizer, params = load(), PARAMS
@@ -309,6 +310,7 @@ def test_dimension_numbers_that_are_none_are_refused_in_one_line(load, numbers, 
     assert_one_line(caught.value)
 
 
+@pytest.mark.parametrize("load", ["made"], indirect=True)  # what theta says has no part in it
 def test_a_tree_of_dimension_numbers_serves_where_some_leaves_are_masked(load):
     numbers = {name: MuonDimensionNumbers(np.int64(1), 0) if p.ndim == 2 else None for name, p in PARAMS.items()}
     mask = {name: p.ndim == 2 for name, p in PARAMS.items()}
@@ -319,6 +321,7 @@ def test_a_tree_of_dimension_numbers_serves_where_some_leaves_are_masked(load):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("load", ["made"], indirect=True)  # what theta says has no part in it
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1, 1), (1, 1, 1, 5)])
 def test_what_is_a_vector_but_for_its_axes_is_updated_as_one(load, shape):
     vector = {"b": jnp.linspace(-1.0, 2.0, 5)}
@@ -534,6 +537,7 @@ print("as on one device")
 """
 
 
+@pytest.mark.parametrize("load", ["made"], indirect=True)  # what theta says has no part in it
 @pytest.mark.slow
 def test_sharding_over_any_axis_changes_no_update(load):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
