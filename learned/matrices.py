@@ -198,7 +198,7 @@ class Stack:
     def joined(self, leaves: list[Any]) -> Any:
         """The leaves of a flat tree that belong to it, float32; None where they are masked."""
         own = [leaves[i] for i in self.members]
-        if isinstance(own[0], optax.MaskedNode):
+        if _is_masked(own[0]):
             return None
         own = [x.astype(jnp.float32) for x in own]
         return own[0] if len(own) == 1 else jnp.stack(own)
@@ -214,7 +214,7 @@ class Stack:
 
     def part(self, joined: Any, leaves: list[Any]) -> None:
         """Puts the parts of an array, or what stands for them, in their places in a flat tree."""
-        alone = len(self.members) == 1 or isinstance(joined, optax.MaskedNode)
+        alone = len(self.members) == 1 or _is_masked(joined)
         for k, i in enumerate(self.members):
             leaves[i] = joined if alone else joined[k]
 

@@ -14,6 +14,7 @@ from bench.measure.ablation import (
     CALLED,
     CLAIMED,
     CLAIMS,
+    DESIGNS,
     FAMILY,
     FOLLOWED,
     HORIZON,
@@ -41,7 +42,7 @@ from bench.report.table import (
     text_entry,
     whole_entry,
 )
-from bench.statistics import MIN_SEEDS, geometric_mean, t_interval
+from bench.statistics import CONFIDENCE, MIN_SEEDS, geometric_mean, t_interval
 from bench.store.rows import Frame
 from learned.objective import LOSS_CLIP
 
@@ -113,7 +114,7 @@ def beside_the_verdicts(table: Frame) -> list[str]:
     ]
     if judged := verdicts(table):
         shown = adjusted(judged)
-        kept = sum(p < 0.05 for p in shown)
+        kept = sum(p < 1 - CONFIDENCE for p in shown)
         text = f"{plural(len(shown), 'statement')} of {len(judged)} {'is' if len(shown) == 1 else 'are'} shown"
         least = f"; the least adjusted p is {format_number(min(shown), 2)}" if shown else ""
         found.append(f"{text} by the rule, and {kept} with Holm's correction for their number{least}.")
@@ -213,18 +214,21 @@ def _losses(table: Frame) -> Section:
     first = table[table["seed"] < OTHER_SEEDS].groupby(KEYS, sort=False)
     even = first.filter(lambda pair: len(pair) == OTHER_SEEDS)  # pairs are compared by the seeds that all have
     means = {key: geometric_mean(rows["final_validation_loss"]) for key, rows in even.groupby(KEYS, sort=False)}
-    best = {design: min((key for key in means if key[0] == design), key=lambda key: means[key]) for design, *_ in means}
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
         f"{HORIZON:,} steps, more than any unroll had. {_before(table)}"
     ]
-    for design, key in best.items():
-        claimed = means.get((design, *CLAIMED))
-        beside = "" if claimed is None or key[1:] == CLAIMED else f"; {' with '.join(CLAIMED)} unrolls it is "
+    for design in DESIGNS:
+        own = {key[1:]: mean for key, mean in means.items() if key[0] == design}
+        if not own:
+            continue
+        pair = min(own, key=lambda pair: own[pair])
+        text = f"{format_number(own[pair], 3)}, of {pair[0]} with {pair[1]} unrolls"
+        if pair != CLAIMED and CLAIMED in own:
+            text += f"; {' with '.join(CLAIMED)} unrolls it is {format_number(own[CLAIMED], 3)}"
         paragraphs.append(
-            f"With {CALLED[design]} the lowest mean over {OTHER_SEEDS} outer seeds is {format_number(means[key], 3)}, "
-            f"of {key[1]} with {key[2]} unrolls{beside}{format_number(claimed, 3) if beside else ''}. A verdict rests "
-            f"on {SEEDS} seeds."
+            f"With {CALLED[design]} the lowest mean over {OTHER_SEEDS} outer seeds is {text}. A verdict rests on "
+            f"{SEEDS} seeds."
         )
     paragraphs += [not_run(design, pairs) for design, pairs in missing(table).items()]
     notes = (

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.measure.pathologies import influence, truncation, unrolls, variance
 from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import ENDED, EXPLODES, ended_text, growth, mostly_ended
+from bench.measure.pathologies.summary import ENDED, EXPLODES, WINDOWS_OVER_WHOLE, ended_text, growth, mostly_ended
 from bench.report.figures import pathologies as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
@@ -304,9 +304,7 @@ def _in_windows(found: Found) -> list[str]:
     parts = []
     for theta in found.thetas("windows"):
         lengths = found.places("windows", theta)
-        ratios = {
-            n: found.interval("windows", theta, n, "variance of merged_windows over that of merged") for n in lengths
-        }
+        ratios = {n: found.interval("windows", theta, n, WINDOWS_OVER_WHOLE) for n in lengths}
         last, least = lengths[-1], min(lengths, key=lambda n: ratios[n].estimate)
         parts.append(f"at the {theta} theta {format_interval(ratios[last])} times as large at {_steps(last)} steps")
         if least != last:

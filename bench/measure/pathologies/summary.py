@@ -22,6 +22,7 @@ from learned.objective import LOSS_CLIP
 MERGED = ("merged", "merged_independent")
 EXPLODES = 100.0  # a gradient norm that grows by more than this factor
 BEYOND = 1e300  # stands for an infinite norm where norms are put in order: any that is finite is below
+WINDOWS_OVER_WHOLE = "variance of merged_windows over that of merged"
 ENDED = "ended"  # the share of unrolls that have diverged
 
 
@@ -203,7 +204,7 @@ def _windows(curve: Frame, config: Any) -> Part:
     whole, apart = (or_infinite(columns[f"deviation/{name}"]) for name in variance.MERGED_IN)
     yield length, "variance of merged_windows", jackknife(np.asarray, (apart, 1), log=True)
     ratio = jackknife(lambda a, b: a / b, (apart, 1), (whole, 1), log=True)
-    yield length, "variance of merged_windows over that of merged", ratio
+    yield length, WINDOWS_OVER_WHOLE, ratio
     yield (
         length,
         "squared shift of merged_windows from merged",

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure import gradient_norms
 from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import EXPLODES, ended_text, growth
+from bench.measure.pathologies.summary import EXPLODES, WINDOWS_OVER_WHOLE, ended_text, growth
 from bench.report import pathologies
 from bench.report.claims.statements import Part, Parts, Published, beside, not_measured
 from bench.report.gradient_norms import largest_norms
@@ -112,7 +112,7 @@ def merging(published: Published) -> Parts:
             "merged one is about as good because it is that one."
         )
         yield beside(pathologies.bias_sentence(found))
-    yield from _in_windows(table[table["name"] == "variance of merged_windows over that of merged"])
+    yield from _in_windows(table[table["name"] == WINDOWS_OVER_WHOLE])
 
 
 def _in_windows(rows: Frame) -> Parts:

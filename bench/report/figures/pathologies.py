@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from bench.measure.pathologies import influence, unrolls
 from bench.measure.pathologies.inner import THETAS
-from bench.measure.pathologies.summary import or_infinite, parts_that_ran, wide
+from bench.measure.pathologies.summary import WINDOWS_OVER_WHOLE, or_infinite, parts_that_ran, wide
 from bench.report.figures.axes import SMALL, WIDTH, heading, legend_of, plain
 from bench.report.figures.drawing import Figure
 from bench.report.figures.theme import COLORS, LEARNED_COLORS
@@ -24,7 +24,6 @@ THETA_COLORS: Mapping[str, str] = {
     "trained": LEARNED_COLORS[0],
     "overstepping": COLORS[2],
 }
-WINDOWS_OVER_WHOLE = "variance of merged_windows over that of merged"
 # Estimator -> how it reads, its colour, its dashes.
 ESTIMATORS: Mapping[str, tuple[str, str, Any]] = {
     "reparam": ("reparameterization", COLORS[0], (0, (6, 1.5))),
