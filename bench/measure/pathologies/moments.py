@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from bench.statistics import CONFIDENCE, Interval
 from learned.base import Theta
@@ -47,6 +46,8 @@ def jackknife(
     Returns:
       The estimate with the 95 % t interval of R - 1 degrees of freedom; without bounds where it is not finite.
     """
+    from scipy.special import stdtrit  # imported here: every command imports this module
+
     columns = [(np.asarray(values, np.float64), degree) for values, degree in stored]
     n = len(columns[0][0])
     scale, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
@@ -56,7 +57,7 @@ def jackknife(
             function(*((n * values.mean() - degree * values) / (n - degree) for values, degree in columns))
         )
         error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+        half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
         middle, low, high = (float(back(x)) for x in (estimate, estimate - half, estimate + half))
     return Interval(middle, low, high, n) if np.isfinite([middle, low, high]).all() else Interval(middle, None, None, n)
 

@@ -18,7 +18,8 @@ import tasks
 from bench.measure.pathologies.inner import SIGMA, Curve, load
 from bench.measure.pathologies.moments import deviations, products, vectors
 from learned.base import Theta
-from learned.estimators import Estimate, es, merged, merged_windows, nres, pes, reparam, side_by_side
+from learned.estimators import Estimate, Estimator, es, merged, merged_windows, nres, pes, reparam, side_by_side
+from learned.estimators.base import OuterObjective
 
 NUM_SAMPLES = 32  # of an estimate
 ESTIMATORS = ("reparam", "es", "merged", "merged_independent", "pes", "nres")
@@ -45,40 +46,29 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
     """
     inner = load(theta_name)
     window = window_of(length)
-    pairs, both = side_by_side(NUM_SAMPLES), side_by_side(2 * NUM_SAMPLES)
-    rp, plain = (make(inner.objective, NUM_SAMPLES, SIGMA, each) for make, each in ((reparam, pairs), (es, both)))
-    truncated = {make.__name__: make(inner.objective, NUM_SAMPLES, SIGMA, pairs) for make in (pes, nres)}
+    # Each a program of its own: one of all of them takes twice as long to compile.
 
-    @jax.jit
-    def replicate(theta, arrays, key) -> tuple[dict[str, Theta], dict[str, Any]]:
+    estimate_reparam, estimate_es = (estimate_of(make, inner.objective, length) for make in (reparam, es))
+    steps = {make.__name__: step_of(make, inner.objective, window, length) for make in (pes, nres)}
+
+    means, weights = [], []
+    for key in keys_of(length, replications):
         shared_key, other_key, carried_key = jax.random.split(key, 3)
-        one, other = (e.estimate(theta, (), arrays, shared_key, length, length)[0] for e in (rp, plain))
-        apart, _ = plain.estimate(theta, (), arrays, other_key, length, length)
+        one, other = (run(inner.theta, inner.arrays, shared_key) for run in (estimate_reparam, estimate_es))
+        apart = estimate_es(inner.theta, inner.arrays, other_key)
         found = {
             "reparam": one,
             "es": other,
             "es_independent": apart,
-            "merged": merged(one, other, ("reparam", "es")),
-            "merged_independent": merged(one, apart, ("reparam", "es")),
+            "merged": merge(one, other),
+            "merged_independent": merge(one, apart),
         }
-        for name, estimator in truncated.items():
-
-            def outer_step(i, state, estimator=estimator):
-                key = jax.random.fold_in(carried_key, i)
-                return estimator.estimate(theta, state, arrays, key, window, length)[1]
-
-            state = estimator.init(theta, arrays, carried_key, window, length)
-            state = jax.lax.fori_loop(0, length // window, outer_step, state)
-            last_key = jax.random.fold_in(carried_key, length // window)
-            found[name] = estimator.estimate(theta, state, arrays, last_key, window, length)[0]
-        weights = {name: found[name].info["merge_weight"] for name in ("merged", "merged_independent")}
-        return {name: mean(estimate) for name, estimate in found.items()}, weights
-
-    means, weights = [], []
-    for key in keys_of(length, replications):
-        found, weight = jax.device_get(replicate(inner.theta, inner.arrays, key))
-        means.append(found)
-        weights.append(weight)
+        for name, (start, step) in steps.items():
+            state = start(inner.theta, inner.arrays, carried_key)
+            for i in range(length // window + 1):
+                found[name], state = step(inner.theta, state, inner.arrays, jax.random.fold_in(carried_key, i))
+        weights.append({name: found[name].info["merge_weight"] for name in ("merged", "merged_independent")})
+        means.append(jax.device_get({name: mean(estimate) for name, estimate in found.items()}))
         tick()
     estimates = {name: vectors([found[name] for found in means]) for name in means[0]}
     stored: dict[str, Any] = {}
@@ -103,21 +93,15 @@ def windows(theta_name: str, length: int, replications: int, tick: Callable[[], 
       Rows (replication, metric, value): "deviation/NAME" and "finite/NAME" as in `variances`, for `MERGED_IN`, and
       "shift/merged_windows", products of the second minus the first.
     """
-    inner, each = load(theta_name), side_by_side(NUM_SAMPLES)
-    rp, plain, apart = (make(inner.objective, NUM_SAMPLES, SIGMA, each) for make in (reparam, es, merged_windows))
-
-    @jax.jit
-    def replicate(theta, arrays, key) -> dict[str, Theta]:
-        shared_key, _, _ = jax.random.split(key, 3)
-        one, other, in_windows = (
-            e.estimate(theta, (), arrays, shared_key, length, length)[0] for e in (rp, plain, apart)
-        )
-        whole = merged(one, other, ("reparam", "es"))
-        return {name: mean(found) for name, found in zip(MERGED_IN, (whole, in_windows), strict=True)}
+    inner = load(theta_name)
+    estimates_of = [estimate_of(make, inner.objective, length) for make in (reparam, es, merged_windows)]
 
     means = []
     for key in keys_of(length, replications):
-        means.append(jax.device_get(replicate(inner.theta, inner.arrays, key)))
+        shared_key, _, _ = jax.random.split(key, 3)
+        one, other, in_windows = (run(inner.theta, inner.arrays, shared_key) for run in estimates_of)
+        found = zip(MERGED_IN, (merge(one, other), in_windows), strict=True)
+        means.append(jax.device_get({name: mean(estimate) for name, estimate in found}))
         tick()
     estimates = {name: vectors([found[name] for found in means]) for name in MERGED_IN}
     stored = {f"finite/{name}": np.isfinite(estimates[name]).all(axis=1) for name in MERGED_IN}
@@ -127,11 +111,45 @@ def windows(theta_name: str, length: int, replications: int, tick: Callable[[], 
     return rows_of(stored)
 
 
+def estimate_of(
+    make: Callable[..., Estimator], objective: OuterObjective, length: int
+) -> Callable[[Theta, Any, Array], Estimate]:
+    """Compiled (theta, arrays, key) -> an estimate over whole unrolls of a length."""
+    estimator = make(objective, NUM_SAMPLES, SIGMA, side_by_side(NUM_SAMPLES))
+
+    def estimate(theta: Theta, arrays: Any, key: Array) -> Estimate:
+        return estimator.estimate(theta, (), arrays, key, length, length)[0]
+
+    return jax.jit(estimate)
+
+
+def step_of(
+    make: Callable[..., Estimator], objective: OuterObjective, window: int, length: int
+) -> tuple[Callable[[Theta, Any, Array], Any], Callable[[Theta, Any, Any, Array], tuple[Estimate, Any]]]:
+    """Compiled (theta, arrays, key) -> state, and (theta, state, arrays, key) -> (estimate of one window, state)."""
+    estimator = make(objective, NUM_SAMPLES, SIGMA, side_by_side(NUM_SAMPLES))
+
+    def start(theta: Theta, arrays: Any, key: Array) -> Any:
+        return estimator.init(theta, arrays, key, window, length)
+
+    def step(theta: Theta, state: Any, arrays: Any, key: Array) -> tuple[Estimate, Any]:
+        return estimator.estimate(theta, state, arrays, key, window, length)
+
+    return jax.jit(start), jax.jit(step)
+
+
+@jax.jit
+def merge(one: Estimate, other: Estimate) -> Estimate:
+    """reparam and es by the inverse of their variances."""
+    return merged(one, other, ("reparam", "es"))
+
+
 def keys_of(length: int, replications: int) -> Array:
     """The keys of the replications for unrolls of a length."""
     return jax.random.split(tasks.named_key("pathologies", "variance", length), replications)
 
 
+@jax.jit
 def mean(estimate: Estimate) -> Theta:
     """The gradient, the mean of its samples."""
     return jax.tree.map(lambda g: jnp.mean(g, axis=0), estimate.gradients)

@@ -43,6 +43,15 @@ draw_nothing(pytest.MonkeyPatch())
 """
 
 
+def full_disk(blocks):
+    """Words before a command: no file that it writes is longer than so many blocks of 512 bytes.
+
+    Of the shell, since code that runs between fork and exec of a process with threads is not safe. Compiled programs
+    are not kept: one cut short would be in the way of other tests.
+    """
+    return ("env", "JAX_ENABLE_COMPILATION_CACHE=false", "sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh")
+
+
 def start(root, under=()):
     """A run as a process, of whose report nothing is drawn; `under`: words before its command."""
     python, flag, program = bench_process(ARGUMENTS)
@@ -197,8 +206,7 @@ def test_files_damaged_by_a_loss_of_power_are_named_and_made_again(finished, und
 
 
 def test_a_full_disk_is_one_line_and_the_rerun_finishes(undisturbed, tmp_path):
-    # The shell sets the limit: code that runs between fork and exec of a process with threads is not safe.
-    code, _, err = finish(tmp_path, under=("sh", "-c", 'ulimit -f 6 && exec "$@"', "sh"))  # blocks of 512 bytes
+    code, _, err = finish(tmp_path, under=full_disk(6))
     assert code == 2
     assert_one_error(err, "cannot write")
     code, counts, err = finish(tmp_path)
@@ -221,7 +229,7 @@ stages = [{ num_steps = 3, outer_steps = 4 }]
 def test_outer_training_on_a_full_disk_is_one_line_and_goes_on_elsewhere(tmp_path):
     (tmp_path / "mine.toml").write_text(OUTER)
     command = bench_process(["outer-train", str(tmp_path / "mine.toml"), "--resume"])
-    for under, code in ((("sh", "-c", 'ulimit -f 8 && exec "$@"', "sh"), 2), ((), 0)):
+    for under, code in ((full_disk(8), 2), ((), 0)):
         done = subprocess.run(
             [*under, *command], env=environment(tmp_path), capture_output=True, text=True, timeout=300
         )

@@ -6,8 +6,8 @@ import pytest
 
 import tasks
 from bench.measure import pathologies
-from bench.measure.pathologies import inner, moments, summary, variance
-from learned.estimators import reparam, side_by_side
+from bench.measure.pathologies import moments, summary, variance
+from learned.estimators import reparam
 from tests.bench.measure.pathologies import linear
 
 NUM_REPLICATIONS = 24  # a variance of so many is known to 30 % or so
@@ -19,11 +19,10 @@ def test_variances_are_those_of_estimates_from_fresh_keys(monkeypatch):
     rows = pathologies.measure("variance/trained/5", (), NUM_REPLICATIONS)
     found = summary.wide(rows)
     where = linear.load("trained")
-    rp = reparam(where.objective, variance.NUM_SAMPLES, inner.SIGMA, side_by_side(variance.NUM_SAMPLES))
-    estimate = jax.jit(lambda key: rp.estimate(where.theta, (), where.arrays, key, 5, 5)[0].gradients)
+    estimate = variance.estimate_of(reparam, where.objective, 5)
     means = []
     for key in jax.random.split(tasks.named_key("pathologies", "variance", 5), NUM_REPLICATIONS):
-        gradients = jax.device_get(estimate(jax.random.split(key, 3)[0]))
+        gradients = jax.device_get(estimate(where.theta, where.arrays, jax.random.split(key, 3)[0])).gradients
         means.append(moments.flattened({name: leaf.mean(axis=0)[None] for name, leaf in gradients.items()})[0])
     np.testing.assert_allclose(found["deviation/reparam"].mean(), np.var(means, axis=0, ddof=1).sum(), rtol=1e-3)
     # The smaller variance gets nearly all the weight, and the variance of the merged one is near it.
