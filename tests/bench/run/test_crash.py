@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow  # processes that train
 
 
 KILLS = int(os.environ.get("LOPT_KILLS", "4"))
-SUITE = ["-t", "digits8_mlp", "-o", "sgd_momentum", "--seeds", "0-9", "--steps", "300"]
+SUITE = ["-t", "digits8_mlp", "-o", "sgd_momentum", "--seeds", "0-9", "--steps", "100"]
 ARGUMENTS = ["run", "quick", *SUITE, "--set", "timing_blocks=0", "--json"]
 NUM_CELLS = 20  # an optimizer on ten seeds, its two controls on five
 
