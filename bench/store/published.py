@@ -107,14 +107,14 @@ def stored_runs(results_dir: Path) -> list[dict[str, Any]]:
 def parquet(frame: pd.DataFrame, level: int | None = None, encoding: Mapping[str, str] | None = None) -> bytes:
     """A table as the bytes of a Parquet file, at a level of compression from 1 to 22; encoding: of columns, by name."""
     buffer = io.BytesIO()
-    by_dictionary = [name for name in frame if name not in encoding] if encoding else True
+    encoded = dict(encoding or {})
     frame.to_parquet(
         buffer,
         index=False,
         compression="zstd",
         compression_level=level,
-        use_dictionary=by_dictionary,
-        column_encoding=encoding and dict(encoding),
+        use_dictionary=[name for name in frame if name not in encoded],
+        column_encoding=encoded,
     )
     return buffer.getvalue()
 

@@ -46,7 +46,7 @@ def jackknife(
     Returns:
       The estimate with the 95 % t interval of R - 1 degrees of freedom; without bounds where it is not finite.
     """
-    from scipy.special import stdtrit  # imported here: every command imports this module
+    from scipy.special import stdtrit  # here, since every command that reports imports this module
 
     columns = [(np.asarray(values, np.float64), degree) for values, degree in stored]
     n = len(columns[0][0])

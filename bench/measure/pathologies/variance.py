@@ -46,8 +46,7 @@ def variances(theta_name: str, length: int, replications: int, tick: Callable[[]
     """
     inner = load(theta_name)
     window = window_of(length)
-    # Each a program of its own: one of all of them takes twice as long to compile.
-
+    # Each a program of its own: one program of all of them takes half as long again to compile.
     estimate_reparam, estimate_es = (estimate_of(make, inner.objective, length) for make in (reparam, es))
     steps = {make.__name__: step_of(make, inner.objective, window, length) for make in (pes, nres)}
 
