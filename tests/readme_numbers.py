@@ -181,6 +181,11 @@ def _ablation() -> dict[str, str]:
     for verdict in ablation.verdicts(runs, "outer_validation_loss"):
         found[f"ablation_train_{verdict.claim}_{verdict.design}"] = verdict.status
     found["ablation_adjusted"] = three_digits(min(ablation.adjusted(ablation.verdicts(runs))))
+    for design, means in ablation.means(runs).items():
+        estimator, unrolls = min(means, key=lambda pair: means[pair])
+        lowest, claimed = three_digits(means[estimator, unrolls]), three_digits(means[ablation.CLAIMED])
+        found[f"ablation_lowest_{design}"] = f"{lowest} ({estimator}, {unrolls} unrolls)"
+        found[f"ablation_claimed_{design}"] = claimed
     for design, gain in ablation.gains(runs).items():
         found[f"ablation_diverged_{design}"] = f"{gain.untrained_diverged} of {gain.nets}"
         if gain.difference is not None and gain.difference.low is not None:

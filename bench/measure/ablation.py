@@ -354,6 +354,15 @@ def adjusted(found: Sequence[Verdict]) -> list[float]:
     return [by_claim[str(i)] or 0.0 for i, verdict in enumerate(found) if verdict.status == "shown"]
 
 
+def means(table: Frame) -> dict[str, dict[tuple[str, str], float]]:
+    """Design -> (estimator, unrolls) -> geometric mean of the final validation loss, over the seeds that all have."""
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for (design, *pair), rows in table[table["seed"] < OTHER_SEEDS].groupby(COLUMNS[:3], sort=False):
+        if len(rows) == OTHER_SEEDS:
+            found.setdefault(design, {})[pair[0], pair[1]] = geometric_mean(rows["final_validation_loss"])
+    return found
+
+
 def missing(table: Frame) -> dict[str, list[str]]:
     """Design -> pairs "ESTIMATOR, UNROLLS unrolls" of which not all parts are in a table."""
     has = set(zip(*(table[name] for name in ("design", "estimator", "unrolls", "seed")), strict=True))

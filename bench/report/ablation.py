@@ -14,7 +14,6 @@ from bench.measure.ablation import (
     CALLED,
     CLAIMED,
     CLAIMS,
-    DESIGNS,
     FAMILY,
     FOLLOWED,
     HORIZON,
@@ -23,6 +22,7 @@ from bench.measure.ablation import (
     SEEDS,
     Verdict,
     adjusted,
+    means,
     merge_weights,
     missing,
     raised,
@@ -211,17 +211,12 @@ def _losses(table: Frame) -> Section:
         Column("final_validation_loss", "final validation loss", interval=True),
         *(Column(key, name, number=True) for key, name in numbers.items()),
     )
-    first = table[table["seed"] < OTHER_SEEDS].groupby(KEYS, sort=False)
-    even = first.filter(lambda pair: len(pair) == OTHER_SEEDS)  # pairs are compared by the seeds that all have
-    means = {key: geometric_mean(rows["final_validation_loss"]) for key, rows in even.groupby(KEYS, sort=False)}
+    pairs = means(table)
     paragraphs = [
         f"The best theta of each run, by outer-validation, trained {NUM_TASKS} networks on evaluation classes for "
         f"{HORIZON:,} steps, more than any unroll had. {_before(table)}"
     ]
-    for design in DESIGNS:
-        own = {key[1:]: mean for key, mean in means.items() if key[0] == design}
-        if not own:
-            continue
+    for design, own in pairs.items():
         pair = min(own, key=lambda pair: own[pair])
         text = f"{format_number(own[pair], 3)}, of {pair[0]} with {pair[1]} unrolls"
         if pair != CLAIMED and CLAIMED in own:
@@ -236,7 +231,7 @@ def _losses(table: Frame) -> Section:
         f"a net that diverges counts as {LOSS_CLIP:g}. Nets that diverge and updates skipped are sums over seeds, "
         "merge weights means, the other columns medians.",
     )
-    figures = [drawn.heat_map_figure(even)] if len(even) else []
+    figures = [drawn.heat_map_figure(pairs)] if pairs else []
     shown = Table("ablation_losses", "Losses after outer-training", columns, tuple(rows), notes)
     return Section("losses", "Estimators and curricula", paragraphs, figures, [shown])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
@@ -18,7 +19,7 @@ from bench.report.figures.axes import WIDTH, heading, legend_of, plain
 from bench.report.figures.drawing import Figure, detached
 from bench.report.figures.heat_maps import ASCENDING, heat_map
 from bench.report.figures.theme import BAND, COLORS, DASHES, LEARNED_COLORS
-from bench.statistics import geometric_mean, three_digits
+from bench.statistics import three_digits
 from bench.store.rows import Frame
 from learned.objective import LOSS_CLIP
 
@@ -29,18 +30,21 @@ LINES: dict[str, Any] = dict(zip(ESTIMATORS, (*DASHES[:4], "", DASHES[5]), stric
 X_LABELS = {"inner_steps": "inner steps of outer-training", "seconds": "seconds of outer-training"}
 
 
-def heat_map_figure(table: Frame) -> Figure:
+def heat_map_figure(means: dict[str, dict[tuple[str, str], float]]) -> Figure:
     """Final validation loss of the best theta, estimator x unrolls, a panel for each design.
 
     Args:
-      table: from `bench.measure.ablation.table`, of pairs that have the same seeds; a cell is their geometric mean.
+      means: from `bench.measure.ablation.means`.
     """
-    order = {"index": _known(ESTIMATORS, table["estimator"]), "columns": _known(UNROLLS, table["unrolls"])}
-    panels = {str(design): _grid(rows).reindex(**order) for design, rows in table.groupby("design", sort=False)}
+    estimators, unrolls = zip(*itertools.chain.from_iterable(means.values()), strict=True)
+    order: dict[str, Any] = {"index": _known(ESTIMATORS, estimators), "columns": _known(UNROLLS, unrolls)}
+    panels: dict[str, Frame] = {
+        design: pd.Series(losses).unstack().reindex(**order) for design, losses in means.items()
+    }
     empty = any(grid.isna().to_numpy().any() for grid in panels.values())
     parts = [
-        f"{design}: " + ", ".join(f"{e} with {u} unrolls {three_digits(x)}" for (e, u), x in grid.stack().items())
-        for design, grid in panels.items()
+        f"{design}: " + ", ".join(f"{e} with {u} unrolls {three_digits(x)}" for (e, u), x in losses.items())
+        for design, losses in means.items()
     ]
     return Figure(
         slug="ablation_heat_map",
@@ -53,12 +57,7 @@ def heat_map_figure(table: Frame) -> Figure:
     )
 
 
-def _grid(rows: Frame) -> Frame:
-    losses = rows.groupby(["estimator", "unrolls"])["final_validation_loss"]
-    return losses.agg(lambda x: geometric_mean(x.to_numpy())).unstack()
-
-
-def _known(order: Sequence[str] | Frame, names: Frame) -> list[str]:
+def _known(order: Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in order if name in set(names)]
 
 
