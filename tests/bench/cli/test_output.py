@@ -39,14 +39,13 @@ def test_what_an_encoding_has_not_is_replaced(encoding, monkeypatch):
     assert said == (expected or "adam !~§ - 0.5 ?\n")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_command_in_a_terminal_of_another_encoding_says_all_of_it(encoding, tmp_path):
+def test_a_command_in_a_terminal_of_another_encoding_says_all_of_it(tmp_path):
     command = [sys.executable, "-m", "bench", "report", "quick", "--label", "cpu-2core", "--reports-dir", tmp_path]
-    env = os.environ | {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "COLUMNS": "200"}
+    env = os.environ | {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.decode(encoding)
-    assert re.search(r"\| muon_cosine +\| 5/5 \| +0\.\d+ (\+/-|\xb1)0\.", said)
+    said = done.stdout.decode("ascii")
+    assert re.search(r"\| muon_cosine +\| 5/5 \| +0\.\d+ \+/-0\.", said)
     assert said.splitlines()[-1].startswith("report:")
 
 

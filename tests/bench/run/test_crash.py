@@ -47,9 +47,16 @@ def full_disk(blocks):
     """Words before a command: no file that it writes is longer than so many blocks of 512 bytes.
 
     Of the shell, since code that runs between fork and exec of a process with threads is not safe. Compiled programs
-    are not kept: one cut short would be in the way of other tests.
+    are read but not kept: one cut short would be in the way of other tests.
     """
-    return ("env", "JAX_ENABLE_COMPILATION_CACHE=false", "sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh")
+    return (
+        "env",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=1e9",
+        "sh",
+        "-c",
+        f'ulimit -f {blocks} && exec "$@"',
+        "sh",
+    )
 
 
 def start(root, under=()):
