@@ -136,7 +136,10 @@ def format_number(value: float | None, digits: int = 4) -> str:
 
 
 def format_interval(interval: Interval | None, *, scale: float = 1.0, sign: bool = False) -> str:
-    """Estimate and [low, high], with as many decimals as two digits of the half-width carry."""
+    """Estimate and [low, high], with as many decimals as two digits of the half-width carry, if a sixth decimal does.
+
+    Numbers that are too large or too small to be read so have three digits and an exponent.
+    """
     if interval is None:
         return NONE_TEXT
     flag = "+" if sign else ""
@@ -145,9 +148,10 @@ def format_interval(interval: Interval | None, *, scale: float = 1.0, sign: bool
         return f"+{text}" if sign and interval.estimate > 0 else text
     low, estimate, high = (scale * x for x in (interval.low, interval.estimate, interval.high))
     half = (high - low) / 2
-    if max(abs(low), abs(high)) >= 1e5:
+    largest = max(abs(low), abs(high))
+    if largest >= 1e5 or (largest < 1e-4 and half > 0):
         return f"{estimate:{flag}.3g} [{low:{flag}.3g}, {high:{flag}.3g}]"
-    decimals = 4 if half == 0 else min(max(1 - math.floor(math.log10(half)), 0), 6)
+    decimals = 4 if half < 5e-7 else min(max(1 - math.floor(math.log10(half)), 0), 6)
     return f"{estimate:{flag}.{decimals}f} [{low:{flag}.{decimals}f}, {high:{flag}.{decimals}f}]"
 
 
