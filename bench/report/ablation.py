@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from bench.measure.ablation import (
     raised,
     verdicts,
 )
+from bench.measure.ablation import RIVALS as JUDGED_AGAINST
 from bench.report.figures import ablation as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
@@ -57,8 +59,9 @@ RIVALS = {
 }
 LIMITS = (
     "Runs of one outer seed begin from the same theta and see the same tasks, whatever the estimator. All of a design "
-    "have one outer rate, which no pair was tuned for. With equal inner steps the outer steps differ, from 40 with "
-    "long unrolls to 1,600 with truncated backpropagation: a pair that lags may be short of updates."
+    "have one outer rate, that of a recipe whose unrolls grow by stages; none was tuned for a pair. With equal inner "
+    "steps the outer steps differ, from 40 with long unrolls to 1,600 with truncated backpropagation: a pair that lags "
+    "may be short of updates."
 )
 
 
@@ -118,11 +121,18 @@ def beside_the_verdicts(table: Frame) -> list[str]:
         text = f"{plural(len(shown), 'statement')} of {len(judged)} {'is' if len(shown) == 1 else 'are'} shown"
         least = f"; the least adjusted p is {format_number(min(shown), 2)}" if shown else ""
         found.append(f"{text} by the rule, and {kept} with Holm's correction for their number{least}.")
-    for verdict in verdicts(table, "outer_validation_loss"):
+    by_train = verdicts(table, "outer_validation_loss")
+    for verdict in by_train:
         claim = {"estimator": "merging", "unrolls": "growing unrolls"}[verdict.claim]
         found.append(
             f"By what outer-training minimizes, train loss, on outer-validation classes, {claim} with "
             f"{CALLED[verdict.design]} gives {against(verdict)}: by the same rule {verdict.status}."
+        )
+    if by_train:
+        kept = sum(p < 1 - CONFIDENCE for p in adjusted(by_train))
+        found.append(
+            f"These {len(by_train)} are no part of the rule: theta was chosen by that loss, and {kept} "
+            f"{'is' if kept == 1 else 'are'} shown with Holm's correction for their number."
         )
     parts = [
         f"{weights[0]:.3f} to {weights[-1]:.3f} with {CALLED[design]} and {unrolls} unrolls"
@@ -245,7 +255,8 @@ def _before(table: Frame) -> str:
     """The loss before outer-training, of the nets that do not diverge."""
     parts = []
     for design, rows in table.groupby("design", sort=False):
-        begun = rows.drop_duplicates("seed")  # all runs of a seed begin from one theta
+        claimed = (rows["estimator"] == CLAIMED[0]) & (rows["unrolls"] == CLAIMED[1])
+        begun: Frame = pd.concat([rows[claimed], rows]).drop_duplicates("seed")  # a seed has one beginning
         known = begun[begun["untrained_diverged"] == 0]["untrained"]
         loss = f"{format_number(geometric_mean(known), 3)}; " if len(known) else ""
         diverged = int(begun["untrained_diverged"].sum())
@@ -253,7 +264,26 @@ def _before(table: Frame) -> str:
         nets = f"{diverged} of {len(begun) * NUM_TASKS} nets diverge{some}"
         parts.append(f"with {CALLED[str(design)]} {loss}{nets}")
     chance = format_number(math.log(10), 3)
-    return f"Before outer-training, which is on train loss, their loss is {', '.join(parts)} (guessing gives {chance})."
+    text = f"Before outer-training, which is on train loss, their loss is {', '.join(parts)} (guessing gives {chance})."
+    return f"{text}{_rounding(table)}"
+
+
+def _rounding(table: Frame) -> str:
+    """How far the losses before outer-training of runs that begin alike are apart; nothing where they are equal."""
+
+    def apart(rows: Frame) -> float:
+        losses = rows.groupby(["design", "seed"])["untrained"]
+        return max(losses.max() / losses.min(), default=1.0) - 1
+
+    if not apart(table):
+        return ""
+    judged = {CLAIMED, *itertools.chain.from_iterable(JUDGED_AGAINST.values())}
+    of_verdicts = [pair in judged for pair in zip(table["estimator"], table["unrolls"], strict=True)]
+    return (
+        " Runs that begin alike were evaluated by versions of the program that round differently, which training "
+        f"amplifies: that loss differs by up to {apart(table):.2%} between them, by {apart(table[of_verdicts]):.2%} "
+        "between those that a verdict compares."
+    )
 
 
 def _outer_losses(runs: Frame) -> Section:

@@ -56,6 +56,22 @@ class Descent:
         return jax.lax.scan(step, state, length=num_steps)
 
 
+class InWindow(Descent):
+    """The same unroll of 12 steps, of whose losses only those in one of four windows count."""
+
+    def __init__(self, window):
+        self.window = window
+
+    def start(self, theta, arrays, key, horizon):
+        return super().start(theta, arrays, key, horizon), jnp.zeros((), jnp.int32)
+
+    def advance(self, theta, arrays, state, key, num_steps):
+        inner, first = state
+        inner, losses = super().advance(theta, arrays, inner, key, num_steps)
+        window = (first + jnp.arange(num_steps)) * 4 // 12
+        return (inner, first + num_steps), jnp.where(window == self.window, losses, 0.0)
+
+
 def make(name, objective, num_tasks, batch_size=None):
     return make_by_name(name, objective, num_tasks, SIGMA, side_by_side(batch_size) if batch_size else one_by_one)
 
@@ -351,6 +367,23 @@ def test_merged_in_a_single_window_it_is_the_merge_of_whole_unrolls(monkeypatch)
     np.testing.assert_allclose(flat(found[0].gradients), flat(found[1].gradients), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-6)
     np.testing.assert_allclose(found[0].info["merge_weight"], found[1].info["merge_weight"], rtol=1e-3)
+
+
+def test_merged_window_by_window_it_is_the_sum_of_merges_of_the_losses_in_each():
+    """Merges of shared samples, which a test above takes apart; each has a weight of its own."""
+
+    def estimate(estimator):
+        state = estimator.init(Descent.theta, {}, KEY, 12, 12)
+        return jax.jit(lambda: estimator.estimate(Descent.theta, state, {}, KEY, 12, 12)[0])()
+
+    apart = [estimate(with_own_es(make("reparam", InWindow(w), 8, 8), 8, SIGMA)) for w in range(4)]
+    found = estimate(make("merged_windows", Descent(), 8, 8))
+    expected = sum(flat(part.gradients) for part in apart)
+    np.testing.assert_allclose(flat(found.gradients), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.losses, sum(part.losses for part in apart), rtol=1e-5)
+    weights = [float(part.info["merge_weight"]) for part in apart]
+    assert max(weights) - min(weights) > 0.01
+    assert float(found.info["merge_weight"]) == pytest.approx(np.mean(weights), rel=1e-3)
 
 
 def test_merged_window_by_window_the_parts_add_up_where_backpropagation_has_no_variance(balance):

@@ -21,8 +21,8 @@ LIMITATIONS = (
     "thousand parameters, that of the suite pathologies 118, and runs of outer-training take some hours of a core.",
     "The headline is one set of weights: intervals let seeds of training and images vary, and not the seed of its "
     "outer-training.",
-    "Runs of the ablation take 40 to 1,600 outer steps, at one outer rate for each design that no pair was tuned for, "
-    "and are evaluated on the same eight tasks: a pair that lags may be short of updates.",
+    "Runs of the ablation take 40 to 1,600 outer steps, at one outer rate for each design, that of a recipe whose "
+    "unrolls grow, and are evaluated on the same eight tasks: a pair that lags may be short of updates.",
     "Unrolls of the ablation are too short for backpropagation to fail often. What merging gains where it fails was "
     "measured as variance (C2), and hardly by outer-training: the weights stand beside C6.",
     "The out-of-distribution tasks are no untouched test: the headline's design was changed after a version of it had "

@@ -155,11 +155,15 @@ def _share_of_feedback(published: Published, table: Any) -> Iterator[Part]:
     headline = _headline(published, "paper")
     rows = table[(table["score"] == "final_test_loss") & (table["way"] == "open") & table["high"].notna()]
     if headline and headline["test_loss"] and len(rows):
-        most, lead = float(rows["high"].iloc[0]), -float(headline["test_loss"]["difference"]["estimate"])
-        if lead > 0:
+        most, difference = float(rows["high"].iloc[0]), Interval.read(headline["test_loss"]["difference"])
+        if difference.estimate < 0:
+            lead = f"the lead of {three_digits(-difference.estimate)} over {headline['test_loss']['reference']}"
+            share = (
+                f"{max(most, 0.0) / -difference.estimate:.0%} of {lead} on the suite paper"
+                if difference.excludes(0.0)
+                else f"what of {lead} on the suite paper that is cannot be said, as this lead is not resolved itself"
+            )
             yield beside(
-                f"So without feedback the test loss rises by at most {three_digits(most)}, the upper end: "
-                f"{max(most, 0.0) / lead:.0%} of the lead of {three_digits(lead)} over "
-                f"{headline['test_loss']['reference']} on the suite paper. What it does to the time to a loss was not "
-                "measured."
+                f"So without feedback the test loss rises by at most {three_digits(most)}, the upper end: {share}. "
+                "What it does to the time to a loss was not measured."
             )

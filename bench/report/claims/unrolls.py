@@ -18,7 +18,8 @@ from bench.store.rows import Frame
 PAPERS = gradient_norms.OPTIMIZERS[0]  # the paper's design
 RULES = {
     "C1": f"the median norm is more than {EXPLODES:g} times as large at some length as at the shortest, by the ends of "
-    "both intervals that are nearest to each other; the bias of windows lies above 0",
+    "both intervals that are nearest to each other, which with those farthest apart stand in its brackets; the bias of "
+    "windows lies above 0",
     "C2": "the variance is at most "
     f"{' and '.join(f'{limit:g} times the smaller one with {SAMPLES[name]} samples' for name, limit in LIMITS.items())}"
     ", by the upper ends of all intervals; the loss after outer-training is below 1 times that before",
