@@ -15,6 +15,7 @@ import pandas as pd
 
 import learned
 from bench.measure import ablation, gradient_norms, objectives
+from bench.report.ablation import kept
 from bench.report.claims.paper import claims as claims_of
 from bench.report.claims.statements import Published
 from bench.report.designs import FULL_SIZE, step_cost
@@ -22,7 +23,7 @@ from bench.report.first_screen import score_entry
 from bench.report.not_shown import hand_designed_beside
 from bench.report.table import format_interval
 from bench.score.times_to_target import ALL
-from bench.statistics import CONFIDENCE, Interval, geometric_mean, three_digits
+from bench.statistics import Interval, geometric_mean, three_digits
 from bench.tuning.targets import GROUPS
 from learned import weights
 from tests.helpers import REPOSITORY
@@ -165,13 +166,11 @@ def _out_of_distribution() -> dict[str, str]:
 
 def _claims() -> dict[str, str]:
     """The status of each of the paper's claims, how many have each, and how many of their statements hold."""
-    rows = json.loads((REPOSITORY / "reports/claims/cpu-2core/claims.json").read_text())
-    claims = [row for row in rows if row["name"].startswith("C")]  # the others are questions
-    statuses = [claim["status"] for claim in claims]
+    claims = claims_of(Published(REPOSITORY / "reports", "cpu-2core"))
+    statuses = [claim.status for claim in claims]
     words = {"claims_shown": "shown", "claims_part": "shown in part", "claims_not": "not shown"}
-    of_each = {f"claim_{claim['name'].lower()}": claim["status"] for claim in claims}
-    parts = [part for claim in claims_of(Published(REPOSITORY / "reports", "cpu-2core")) for part in claim.counted]
-    marks = [part.mark for part in parts]
+    of_each = {f"claim_{claim.name.lower()}": claim.status for claim in claims}
+    marks = [part.mark for claim in claims for part in claim.counted]
     tally = {"statements": len(marks)} | {f"statements_{word}": marks.count(word) for word in ("holds", "contradicted")}
     numbers = tally | {name: statuses.count(word) for name, word in words.items()}
     return of_each | {name: str(number) for name, number in numbers.items()}
@@ -185,7 +184,7 @@ def _ablation() -> dict[str, str]:
         ratios |= {f"ablation_{verdict.design}_{other}": gain for other, gain in verdict.differences.items()}
         found[f"ablation_{verdict.claim}_{verdict.design}"] = verdict.status
     by_train = ablation.verdicts(runs, "outer_validation_loss")
-    found["ablation_train_kept"] = str(sum(p < 1 - CONFIDENCE for p in ablation.adjusted(by_train)))
+    found["ablation_train_kept"] = str(kept(by_train))
     for verdict in by_train:
         found[f"ablation_train_{verdict.claim}_{verdict.design}"] = verdict.status
     found["ablation_adjusted"] = three_digits(min(ablation.adjusted(ablation.verdicts(runs))))

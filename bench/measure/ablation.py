@@ -79,6 +79,7 @@ RIVALS = {
     "estimator": tuple((name, "growing") for name in MERGED_OF),
     "unrolls": tuple(("merged", name) for name in FIXED),
 }
+JUDGED = {CLAIMED, *itertools.chain.from_iterable(RIVALS.values())}  # what verdicts rest on
 # The claims, in the words of the verdict: (name, sentence).
 CLAIMS = {
     "estimator": "merging lowers the loss below that of either estimator alone, with growing unrolls",
@@ -122,14 +123,13 @@ def config_of(design: str, estimator: str, unrolls: str, seed: int) -> OuterConf
 
 def parts() -> dict[str, dict[str, Any]]:
     """The definition of each part: the outer-training, and what is evaluated."""
-    judged = {CLAIMED, *itertools.chain.from_iterable(RIVALS.values())}
     return {
         f"{design}/{estimator}/{unrolls}/{seed}": {
             "outer": config_of(design, estimator, unrolls, seed).as_dict(),
             "evaluated": {"tasks": NUM_TASKS, "steps": HORIZON, "pool": POOL},
         }
         for design, estimator, unrolls in itertools.product(DESIGNS, ESTIMATORS, UNROLLS)
-        for seed in range(SEEDS if (estimator, unrolls) in judged else OTHER_SEEDS)
+        for seed in range(SEEDS if (estimator, unrolls) in JUDGED else OTHER_SEEDS)
     }
 
 

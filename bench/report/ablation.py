@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from bench.measure.ablation import (
     FAMILY,
     FOLLOWED,
     HORIZON,
+    JUDGED,
     NUM_TASKS,
     OTHER_SEEDS,
     SEEDS,
@@ -29,7 +29,6 @@ from bench.measure.ablation import (
     raised,
     verdicts,
 )
-from bench.measure.ablation import RIVALS as JUDGED_AGAINST
 from bench.report.figures import ablation as drawn
 from bench.report.figures.axes import listed
 from bench.report.section import Section
@@ -106,6 +105,11 @@ def against(verdict: Verdict) -> str:
     return listed([f"{ratio.text(1.0)} times that with {RIVALS[other]}" for other, ratio in ratios.items()])
 
 
+def kept(judged: Sequence[Verdict]) -> int:
+    """How many of the verdicts that are shown remain so with Holm's correction for their number."""
+    return sum(p < 1 - CONFIDENCE for p in adjusted(judged))
+
+
 def beside_the_verdicts(table: Frame) -> list[str]:
     """What the verdicts do not say: runs that end above their beginning, their own objective, the merge weights."""
     found = [
@@ -117,10 +121,9 @@ def beside_the_verdicts(table: Frame) -> list[str]:
     ]
     if judged := verdicts(table):
         shown = adjusted(judged)
-        kept = sum(p < 1 - CONFIDENCE for p in shown)
         text = f"{plural(len(shown), 'statement')} of {len(judged)} {'is' if len(shown) == 1 else 'are'} shown"
         least = f"; the least adjusted p is {format_number(min(shown), 2)}" if shown else ""
-        found.append(f"{text} by the rule, and {kept} with Holm's correction for their number{least}.")
+        found.append(f"{text} by the rule, and {kept(judged)} with Holm's correction for their number{least}.")
     by_train = verdicts(table, "outer_validation_loss")
     for verdict in by_train:
         claim = {"estimator": "merging", "unrolls": "growing unrolls"}[verdict.claim]
@@ -129,10 +132,10 @@ def beside_the_verdicts(table: Frame) -> list[str]:
             f"{CALLED[verdict.design]} gives {against(verdict)}: by the same rule {verdict.status}."
         )
     if by_train:
-        kept = sum(p < 1 - CONFIDENCE for p in adjusted(by_train))
+        number = kept(by_train)
         found.append(
-            f"These {len(by_train)} are no part of the rule: theta was chosen by that loss, and {kept} "
-            f"{'is' if kept == 1 else 'are'} shown with Holm's correction for their number."
+            f"These {len(by_train)} are no part of the rule: theta was chosen by that loss, and {number} "
+            f"{'is' if number == 1 else 'are'} shown with Holm's correction for their number."
         )
     parts = [
         f"{weights[0]:.3f} to {weights[-1]:.3f} with {CALLED[design]} and {unrolls} unrolls"
@@ -277,8 +280,7 @@ def _rounding(table: Frame) -> str:
 
     if not apart(table):
         return ""
-    judged = {CLAIMED, *itertools.chain.from_iterable(JUDGED_AGAINST.values())}
-    of_verdicts = [pair in judged for pair in zip(table["estimator"], table["unrolls"], strict=True)]
+    of_verdicts = [pair in JUDGED for pair in zip(table["estimator"], table["unrolls"], strict=True)]
     return (
         " Runs that begin alike were evaluated by versions of the program that round differently, which training "
         f"amplifies: that loss differs by up to {apart(table):.2%} between them, by {apart(table[of_verdicts]):.2%} "
