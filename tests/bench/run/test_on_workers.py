@@ -126,7 +126,7 @@ def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(undisturbed, 
 
 def test_all_of_quick_on_two_workers_is_that_of_one_process_cell_by_cell(tmp_path):
     """Each task, optimizer and control; by one seed and fewer steps than users run, since the test has to be short."""
-    whole = suite(seeds="0", steps=100)
+    whole = suite(seeds="0", steps=30)
     alone = bench.run_suite(whole, folders=folders(tmp_path / "alone")).results
     done = bench.run_suite(whole, folders=folders(tmp_path / "workers"), cluster=bench.Cluster(workers=2))
     assert set(alone.cells["task"]) == set(whole.tasks)
