@@ -1,4 +1,4 @@
-"""The numbers that README.md, docs/results.md and docs/claims.md state, each from published results.
+"""The numbers that README.md and pages of docs/ state, each from published results.
 
 There a number stands between markers, `<!--name-->1.39 [1.35, 1.41]<!--/-->`, which a reader does not see; prose is
 free. `python -m tests.readme_numbers` writes all of them anew.
@@ -29,11 +29,14 @@ from learned import weights
 from tests.helpers import REPOSITORY
 
 PAGES = tuple(
-    REPOSITORY / name for name in ("README.md", "docs/results.md", "docs/claims.md")
+    REPOSITORY / name for name in ("README.md", "docs/results.md", "docs/claims.md", "docs/elsewhere.md")
 )  # what states marked numbers
 MARKED = re.compile(r"<!--(\w+)-->(.*?)<!--/-->", flags=re.S)
 PAPER_DESIGN = "lopt_paper_32x32"
 BEST_RIVAL = "muonw_average_cosine"  # on `paper`
+LONGER_HORIZONS = (4000, 10000)
+LONGER_RIVAL = "muonw_cosine"
+CELO_BESIDE = ("celo", "sgd_momentum", "adam", "adam_cosine", "muon_cosine", learned.HEADLINE)
 STUDIES = ("lopt_ortho", "lopt_ortho_valid", PAPER_DESIGN)
 CARD_COLUMNS = ("best", "scheduled", "constant", "test")  # of a card's table, as README's first one has them
 
@@ -131,11 +134,17 @@ def numbers() -> dict[str, str]:
     for suite in ("paper", "ood", "quick"):
         ratios = [race["predicted_over_raced"] for race in read_json(suite)["races"] if race["predicted_over_raced"]]
         found[f"races_{suite}"] = f"{three_digits(min(ratios))} to {three_digits(max(ratios))}"
-    found |= _out_of_distribution() | _claims() | _ablation() | _feedback() | _norms() | _objectives()
+    found |= (
+        _out_of_distribution()
+        | _longer_horizons()
+        | _elsewhere()
+        | _claims()
+        | _ablation()
+        | _feedback()
+        | _norms()
+        | _objectives()
+    )
     budgets = table_rows("ood", "budgets")
-    for key, name in (("ortho_valid", "lopt_ortho_valid"), ("muonw", "muonw_cosine")):
-        for steps in (4000, 10000):
-            found[f"test_loss_{steps}_{key}"] = f"{overall(f'paper_{steps}')[name]['test_loss']['estimate']:.3f}"
     for key, name in (("learned", learned.HEADLINE), ("adam", "adam_cosine")):
         found[f"ood_equal_seconds_{key}"] = f"{float(budgets[name]['validation_loss_seconds']):.3f}"
     for key, name in (("paper", "per_parameter_mlp_32"), ("lean", "lean_mlp_16"), ("ortho", "orthogonal")):
@@ -162,6 +171,34 @@ def _out_of_distribution() -> dict[str, str]:
         "ood_tasks_below": str(test["tasks_below"]),
         "ood_untrained": interval(screen["controls"]["untrained"][learned.HEADLINE]),
     }
+
+
+def _longer_horizons() -> dict[str, str]:
+    """Final test losses beyond the horizon of outer-training, of the headline and of the one rival that ran there."""
+    found = {}
+    for steps in LONGER_HORIZONS:
+        suite = f"paper_{steps}"
+        for name in (learned.HEADLINE, LONGER_RIVAL):
+            found[f"test_loss_{steps}_{name}"] = f"{overall(suite)[name]['test_loss']['estimate']:.3f}"
+        beside = read_json(suite)["headline"]["test_loss"]
+        found[f"test_difference_{steps}"] = format_interval(Interval.read(beside["difference"]), sign=True)
+        found[f"tasks_below_{steps}"] = str(beside["tasks_below"])
+    return found
+
+
+def _elsewhere() -> dict[str, str]:
+    """Celo beside rows that were tuned and the headline, on the two suites that have it."""
+    found = {}
+    for suite in ("paper", "ood"):
+        rows, celo = overall(suite), overall(suite)["celo"]
+        for name in CELO_BESIDE:
+            for loss in ("train_loss", "test_loss"):
+                found[f"{suite}_{name}_{loss}"] = estimate(rows[name][loss])
+        found[f"{suite}_celo_over_best"] = interval(celo["speedup"]["hard"])
+        found[f"{suite}_celo_step_cost"] = interval(celo["step_cost_ratio"])
+        found[f"{suite}_celo_failed"] = str(celo["failed_runs"])
+    costs = [row["step_cost_ratio"] for row in read_json("ood")["rows"] if row["optimizer"] == "celo"]
+    return found | {"ood_celo_dearest": interval(max(costs, key=lambda ratio: ratio["estimate"]))}
 
 
 def _claims() -> dict[str, str]:

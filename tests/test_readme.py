@@ -60,8 +60,13 @@ def test_what_is_said_in_words_holds_of_published_results():
     assert (verdict["optimizer"], verdict["word"]) == (learned.HEADLINE, "no difference shown")
     for name in ("lopt_ortho", readme_numbers.PAPER_DESIGN):
         assert "bound" in paper[name]["speedup"]["hard"]  # half of the runs never arrive
-    for suite, seeds in (("paper_4000", 3), ("paper_10000", 2)):
-        assert readme_numbers.card_fields("lopt_ortho_valid", suite)[1] == f"2 tasks, {seeds} seeds"
+    for steps in readme_numbers.LONGER_HORIZONS:
+        suite = f"paper_{steps}"
+        assert readme_numbers.card_fields(learned.HEADLINE, suite)[1] == "5 tasks, 5 seeds"
+        rows = readme_numbers.overall(suite)
+        assert set(rows) == {learned.HEADLINE, readme_numbers.LONGER_RIVAL}
+        assert not any(row["failed_runs"] for row in rows.values())
+        assert readme_numbers.read_json(suite)["headline"]["test_loss"]["difference"]["estimate"] < 0
     missed = {
         (row["task"], row["optimizer"])
         for row in readme_numbers.read_json("ood")["rows"]
@@ -72,6 +77,10 @@ def test_what_is_said_in_words_holds_of_published_results():
         ("muon_cosine", "_cnn", {"cifar10_cnn3", "mnist28_cnn3_batch128"}),
     ):
         assert {task for task, name in missed if name == rival and kind in task} == tasks
+    for suite, loss, place in (("paper", "train_loss", 0), ("paper", "test_loss", 5), ("ood", "test_loss", 3)):
+        losses = {name: readme_numbers.overall(suite)[name][loss]["estimate"] for name in readme_numbers.CELO_BESIDE}
+        assert sorted(losses, key=losses.__getitem__)[place] == "celo"
+    assert not {"muonw_cosine", "muonw_average_cosine"} & set(readme_numbers.overall("ood"))
     quick = readme_numbers.read_json("quick")["verdict"]
     assert (quick["optimizer"], quick["word"]) == (learned.HEADLINE, "no difference shown")
 
