@@ -149,9 +149,10 @@ def _ademamix(rate: Rate) -> Make:
 
 
 def _prodigy(rate: Rate) -> Make:
-    """The rate multiplies the estimate of the method; its estimate leaves out the warm-up, as the authors advise.
+    """The rate multiplies the step, and the estimate of the method in so far as that grows with the way gone.
 
-    The decay is of biases too: optax's form has no mask.
+    The warm-up is left out of the estimate's denominator, as the authors advise, so that a rate below 1 lowers the
+    estimate too. The decay is of biases too: optax's form has no mask.
     """
     return lambda h, horizon: optax.contrib.prodigy(
         rate(h["learning_rate"], horizon),
@@ -249,7 +250,11 @@ _SGDW_SPACE = {
 _SGDW_DEFAULT = {**_SGD_DEFAULT, "weight_decay": 1e-3}
 _ADAMW_SPACE = {**_ADAM_SPACE, "weight_decay": _DECAY}
 _ADAMW_DEFAULT = {**_ADAM_DEFAULT, "weight_decay": 1e-2}
-_MUONW_BIAS_SPACE = {**_MUONW_SPACE, "adam_learning_rate": _MUON_SPACE["adam_learning_rate"]}
+_MUONW_BIAS_SPACE = {
+    **_MUONW_SPACE,
+    # To 0.3: on imagenet32_cnn3 muon_cosine chose 0.05, near the end of its own range.
+    "adam_learning_rate": dataclasses.replace(_MUON_SPACE["adam_learning_rate"], high=0.3),
+}
 _MUONW_BIAS_DEFAULT = {**_MUONW_DEFAULT, "adam_learning_rate": 1e-3}
 _MUONW_AVERAGE_SPACE = {**_MUONW_SPACE, "average_power": LogUniform(2.0, 64.0, low_bound=0.25)}
 _MUONW_AVERAGE_DEFAULT = {**_MUONW_DEFAULT, "average_power": 8.0}
@@ -259,6 +264,8 @@ _LION_SPACE = {
     # A step has the size of the rate in every coordinate: the paper takes a third to a tenth of Adam's, and a decay as
     # many times larger.
     "learning_rate": LogUniform(3e-5, 1e-2),
+    # Of its momentum, which b1 mixes with the gradient: 0.01 in the paper.
+    "one_minus_b2": LogUniform(3e-3, 0.3, low_bound=1e-4, high_bound=1.0),
     "weight_decay": LogUniform(3e-2, 10.0, low_bound=3e-2),
 }
 _LION_DEFAULT = {"learning_rate": 1e-3, "one_minus_b1": 0.1, "one_minus_b2": 1e-2, "weight_decay": 3e-2}
@@ -269,7 +276,11 @@ _ADEMAMIX_SPACE = {
     "weight_decay": _DECAY,
 }
 _ADEMAMIX_DEFAULT = {"learning_rate": 1e-3, "one_minus_b2": 1e-3, "one_minus_b3": 1e-3, "weight_decay": 1e-2}
-_PRODIGY_SPACE = {**_ADAMW_SPACE, "learning_rate": LogUniform(1e-1, 10.0)}
+_PRODIGY_SPACE = {
+    **_ADAMW_SPACE,
+    "learning_rate": LogUniform(0.3, 5.0),  # at 0.1 the estimate stays where it begins, and nothing trains
+    "one_minus_b2": LogUniform(1e-4, 1e-1, low_bound=1e-4, high_bound=1.0),  # sqrt(b2) is the memory of the estimate
+}
 _PRODIGY_DEFAULT = {**_ADAMW_DEFAULT, "learning_rate": 1.0}
 _SCHEDULE_FREE_SPACE = {
     **_ADAMW_SPACE,
