@@ -5,6 +5,7 @@ In a comparison the side whose run failed loses the pair (protocol rule 11).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,13 +99,19 @@ def compare(results: Results, a: str, b: str, tasks: tuple[str, ...], metric: st
     )
 
 
-def comparison_tables(results: Results, tasks: tuple[str, ...]) -> list[Table]:
-    """One table per learned optimizer: its paired differences to each hand-designed row and each other learned one."""
+def comparison_tables(results: Results, tasks: tuple[str, ...], of: Container[str] | None = None) -> list[Table]:
+    """One table per learned optimizer: its paired differences to each hand-designed row and each other learned one.
+
+    Args:
+      results: of one suite.
+      tasks: over which runs are paired; several are averaged within a seed.
+      of: learned optimizers that have a table; by default all.
+    """
     tables = []
     scope = results.slugs[tasks[0]] if len(tasks) == 1 else "overall"
     order = sorted_optimizers(results, tasks)
     slugs = slugs_of(results.trained)
-    for learned in [name for name in order if results.role(name) == LEARNED]:
+    for learned in [name for name in order if results.role(name) == LEARNED and (of is None or name in of)]:
         columns = [Column("baseline", "row"), Column("pairs_used", "pairs used / all", number=True)]
         for metric in COMPARED_LOSSES:
             columns.append(Column(f"{metric}_difference", f"{LOSSES[metric]}, difference", interval=True))

@@ -242,7 +242,8 @@ def _page(results: Rows, screen: Screen, targets: Mapping[str, Targets], costs: 
                     *filter(
                         None, [times, budgets.budget_table(results, (task,), f"budgets_{slug}", screen.floor_of(task))]
                     ),
-                    *comparison.comparison_tables(results, (task,)),
+                    # Of several tasks the other learned rows' stand over all: each of them is half a page of numbers.
+                    *comparison.comparison_tables(results, (task,), {contender or ""} if several else None),
                 ],
             }
         )
