@@ -81,7 +81,7 @@ def test_the_folder_is_the_variables_or_in_the_cache(tmp_path, monkeypatch):
 
 def test_the_page_has_every_row_and_its_example_runs(tmp_path, monkeypatch):
     page = (REPOSITORY / "docs" / "elsewhere.md").read_text()
-    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == list(ELSEWHERE)
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], flags=re.M) == list(ELSEWHERE)
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
     save_example(tmp_path / "weights", "celo")
     monkeypatch.chdir(tmp_path)
