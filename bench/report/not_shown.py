@@ -43,13 +43,15 @@ def _faster(screen: Screen) -> list[str]:
     def is_faster(found: Speedup | None, scope: str) -> bool:
         return found is not None and verdict_word(found, screen.floor_of(scope)) == "faster"
 
+    own = [row for row in screen.scores.rows if row.optimizer == screen.scores.optimizer and row.task != ALL]
+    if all(row.speedups[TARGET] is None for row in own):
+        return ["that it is faster than any row: no frozen targets for these tasks and horizons, or no clock"]
     items = []
     for group, name in GROUP_NAMES.items():
         over_all = screen.scores.against.get(group, {}).get(TARGET)
         if not is_faster(over_all, ALL):
             who = reference_text(screen.scores.group_references.get(group, {})) or NONE_TEXT
             items.append(f"that it is faster than {name} ({who}): {speedup_in_words(over_all)}")
-    own = [row for row in screen.scores.rows if row.optimizer == screen.scores.optimizer and row.task != ALL]
     slow = [row for row in own if not is_faster(row.speedups[TARGET], row.task)]
     if slow and len(own) > 1:
         each = ", ".join(f"{row.task} {speedup_in_words(row.speedups[TARGET])}" for row in slow)

@@ -36,6 +36,12 @@ def test_without_a_difference_every_group_and_the_test_loss_are_listed():
     ]
 
 
+def test_without_frozen_targets_one_item_says_so():
+    assert [item for item in listed(raced(falling(0.02), 0.5), tasks="") if "faster" in item] == [
+        "that it is faster than any row: no frozen targets for these tasks and horizons, or no clock"
+    ]
+
+
 def test_what_is_shown_is_not_listed():
     found = listed(raced(falling(0.02), 0.5))
     assert not any("faster" in item or "cheaper" in item for item in found)
