@@ -183,17 +183,21 @@ def tune(
     for round_number in range(MAX_ROUNDS):
         done = 0
 
-        def run(task: str, seed: int, points: Sequence[Mapping[str, float]]) -> list[float]:
+        def advance(runs: int) -> None:
             nonlocal done
+            for _ in range(runs):
+                done += 1
+                progress(done, total)
+
+        def run(task: str, seed: int, points: Sequence[Mapping[str, float]]) -> list[float]:
             left = [point for point in points if run_name(task, seed, point) not in losses]
+            advance(len(points) - len(left))
             for start in range(0, len(left), runner.width):
                 group = left[start : start + runner.width]
                 found = runner(loaded[task], run_key(task, seed), group)
                 losses.update((run_name(task, seed, p), loss) for p, loss in zip(group, found, strict=True))
                 on_run(losses)
-            for _ in points:
-                done += 1
-                progress(done, total)
+                advance(len(group))
             return [losses[run_name(task, seed, point)] for point in points]
 
         points = halton(space)
