@@ -159,7 +159,6 @@ def numbers() -> dict[str, str]:
 def _out_of_distribution() -> dict[str, str]:
     screen = read_json("ood")
     test = screen["headline"]["test_loss"]
-    adam = [row["step_cost_ratio"] for row in screen["rows"] if row["optimizer"] == "adam" and row["task"] != ALL]
     return {
         "ood_word": screen["verdict"]["word"].capitalize(),
         "ood_all": against("ood", "paper_scheduled"),
@@ -167,10 +166,16 @@ def _out_of_distribution() -> dict[str, str]:
         "ood_convolutional_all": against("ood", "all_hand_designed", "convolutional"),
         "ood_connected": against("ood", "paper_scheduled", "fully connected"),
         "ood_test": format_interval(Interval.read(test["difference"]), sign=True),
-        "ood_dearest": interval(max(adam, key=lambda ratio: ratio["estimate"])),
+        "ood_dearest": _dearest_step_out_of_distribution("adam"),
         "ood_tasks_below": str(test["tasks_below"]),
         "ood_untrained": interval(screen["controls"]["untrained"][learned.HEADLINE]),
     }
+
+
+def _dearest_step_out_of_distribution(optimizer: str) -> str:
+    """The largest ratio of step costs in an optimizer's rows, one a task."""
+    rows = [row for row in read_json("ood")["rows"] if row["optimizer"] == optimizer and row["task"] != ALL]
+    return interval(max((row["step_cost_ratio"] for row in rows), key=lambda ratio: ratio["estimate"]))
 
 
 def _longer_horizons() -> dict[str, str]:
@@ -190,15 +195,15 @@ def _elsewhere() -> dict[str, str]:
     """Celo beside rows that were tuned and the headline, on the two suites that have it."""
     found = {}
     for suite in ("paper", "ood"):
-        rows, celo = overall(suite), overall(suite)["celo"]
+        rows = overall(suite)
+        celo = rows["celo"]
         for name in CELO_BESIDE:
             for loss in ("train_loss", "test_loss"):
                 found[f"{suite}_{name}_{loss}"] = estimate(rows[name][loss])
         found[f"{suite}_celo_over_best"] = interval(celo["speedup"]["hard"])
         found[f"{suite}_celo_step_cost"] = interval(celo["step_cost_ratio"])
         found[f"{suite}_celo_failed"] = str(celo["failed_runs"])
-    costs = [row["step_cost_ratio"] for row in read_json("ood")["rows"] if row["optimizer"] == "celo"]
-    return found | {"ood_celo_dearest": interval(max(costs, key=lambda ratio: ratio["estimate"]))}
+    return found | {"ood_celo_dearest": _dearest_step_out_of_distribution("celo")}
 
 
 def _claims() -> dict[str, str]:

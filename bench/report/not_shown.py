@@ -11,7 +11,7 @@ from bench.score.first_screen import Screen
 from bench.score.headline import test_loss_difference
 from bench.score.speedup import Speedup, speedup_in_words
 from bench.score.times_to_target import ALL, reference_text
-from bench.score.verdict import GROUP_NAMES, beyond_floor, verdict_word
+from bench.score.verdict import GROUP_NAMES, NOTHING_TO_JUDGE_BY, beyond_floor, verdict_word
 from bench.statistics import estimate_text
 from bench.store.rows import Rows
 
@@ -45,7 +45,7 @@ def _faster(screen: Screen) -> list[str]:
 
     own = [row for row in screen.scores.rows if row.optimizer == screen.scores.optimizer and row.task != ALL]
     if all(row.speedups[TARGET] is None for row in own):
-        return ["that it is faster than any row: no frozen targets for these tasks and horizons, or no clock"]
+        return [f"that it is faster than any row: {NOTHING_TO_JUDGE_BY}"]
     items = []
     for group, name in GROUP_NAMES.items():
         over_all = screen.scores.against.get(group, {}).get(TARGET)

@@ -26,6 +26,7 @@ from bench.statistics import (
 from bench.store.rows import LEARNED, Rows
 from bench.tuning.targets import GROUPS, METRICS, SHARES
 
+NOTHING_TO_JUDGE_BY = "no frozen targets for these tasks and horizons, or no clock"
 GROUP_NAMES = {  # the strongest at equal steps first
     "all_hand_designed": "the best hand-designed",
     "paper_scheduled": "the best of the paper's three with schedules",
@@ -183,9 +184,7 @@ def _verdict(
     floor = measured.floor if measured else None
     known = {group: found for group in GROUP_NAMES if (found := against.get(group, {}).get(PAPER_TARGET)) is not None}
     if not known:
-        return "no claim", (
-            f"No claim: no frozen targets for these tasks and horizons, or no clock, to judge {optimizer} by."
-        )
+        return "no claim", f"No claim: {NOTHING_TO_JUDGE_BY}, to judge {optimizer} by."
     order = sorted(known, key=lambda group: known[group].estimate)
     words = [verdict_word(known[group], floor) for group in order]
     parts = [
